@@ -94,7 +94,9 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def baseline_of(self, benchmark: Benchmark) -> Benchmark | None:
-        """The baseline of `benchmark` in the same case, metric and cache regime; None if it was not measured."""
+        """The baseline of `benchmark` in the same case, metric and cache regime; None if not measured."""
+        if benchmark.baseline is None:  # of a stock file, where no implementation has a name either
+            return None
         for other in self.benchmarks:
             if (
                 other.group == benchmark.group
@@ -115,7 +117,9 @@ def write_json(path: Path, document: object, *, indent: int | None = None) -> No
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise UserError(f"cannot write to {path.parent}: {error.strerror}; choose a writable folder") from None
+        raise UserError(
+            f"cannot write to {path.parent}: {error.strerror}; choose a writable folder"
+        ) from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(document, file, allow_nan=False, indent=indent)
@@ -230,7 +234,11 @@ def load(path: str | Path) -> Run:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        hint = "the folder holds no run.json; was the run stopped before its first block?" if given.is_dir() else ""
+        hint = (
+            "the folder holds no run.json; was the run stopped before its first block?"
+            if given.is_dir()
+            else ""
+        )
         raise UserError(f"no such run: {given}{'; ' + hint if hint else ''}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -238,7 +246,9 @@ def load(path: str | Path) -> Run:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON ({error}); expected a run.json or a pytest-benchmark file") from None
+        raise UserError(
+            f"{file} is not JSON ({error}); expected a run.json or a pytest-benchmark file"
+        ) from None
     with _as_user_error(file):
         return _run_from_json(document, source=str(given))
 
@@ -250,7 +260,7 @@ def load_all(pattern: str) -> Run:
     """
     if Path(pattern).exists() or not glob.has_magic(pattern):
         return load(pattern)
-    paths = sorted(glob.glob(pattern, recursive=True))
+    paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not paths:
         raise UserError(f"no file matches {pattern!r}")
     return merge_as_blocks([load(path) for path in paths], source=pattern)
@@ -264,7 +274,7 @@ def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
     if len(runs) == 1:
         return runs[0]
     for run in runs[1:]:
-        if run.fingerprint != runs[0].fingerprint:
+        if (run.fingerprint, run.fingerprint_fields) != (runs[0].fingerprint, runs[0].fingerprint_fields):
             raise UserError(
                 f"{source}: {runs[0].source} and {run.source} were not measured alike "
                 "(their fingerprints differ); merge only files of one machine and environment"
@@ -306,7 +316,9 @@ def _run_from_json(document: Any, *, source: str) -> Run:
         raise ValueError("no list of benchmarks")
     ours = document.get("fuseproof") or {}
     if ours and ours["schema"] != SCHEMA:
-        raise ValueError(f"schema {ours['schema']} instead of {SCHEMA}; written by another version of fuseproof")
+        raise ValueError(
+            f"schema {ours['schema']} instead of {SCHEMA}; written by another version of fuseproof"
+        )
     benchmarks = tuple(benchmark_from_json(entry) for entry in document["benchmarks"])
     names = [benchmark.name for benchmark in benchmarks]
     if len(set(names)) < len(names):
@@ -335,7 +347,9 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
     A file saved without its samples (`--benchmark-autosave`) counts as one sample, its median; samples
     without blocks count as one block of one leg. Raises KeyError, TypeError or ValueError if malformed.
     """
-    stats, info, params = entry["stats"], entry.get("extra_info") or {}, entry.get("params") or {}
+    stats, info = entry["stats"], entry.get("extra_info") or {}
+    # Through pytest, `params` are those of the test function; ours are among the extra information then.
+    params = info.get("params") or entry.get("params") or {}
     seconds = np.asarray(stats.get("data") or [stats["median"]], dtype=np.float64)
     if seconds.ndim != 1 or not np.all(np.isfinite(seconds)) or not np.all(seconds > 0):
         raise ValueError(f"{entry.get('fullname')}: samples must be positive seconds")

@@ -1,0 +1,47 @@
+# `make help` lists the targets. Everything is installed into .venv; nothing but Python 3.11, a C++ compiler
+# and make is needed beforehand.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## measure the demo suite (under 6 minutes) and write demo.html
+	@$(BIN)/fuseproof run demo
+	@$(BIN)/fuseproof report -o demo.html
+
+test: $(VENV)/.installed-dev ## run every test
+	@$(BIN)/python -m pytest -q $(PYTEST_FLAGS)
+
+bench: $(VENV)/.installed-dev ## the demo suite through pytest-benchmark
+	@$(BIN)/python -m pytest tests/bench
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary -p fuseproof
+
+format: $(VENV)/.installed-dev ## let ruff format the code
+	@$(BIN)/ruff format .
+
+clean: ## remove the environment, the runs and the caches
+	rm -rf $(VENV) .fuseproof .benchmarks .pytest_cache .mypy_cache .ruff_cache demo.html
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer not found; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing PyTorch, JAX, TensorFlow and Fuseproof into $(VENV) (a few minutes, about 5 GB)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@

@@ -1,0 +1,106 @@
+"""One case in one block: palindromes of legs, and what becomes of an implementation that fails on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fuseproof import palindromes
+from fuseproof.cases import Case
+from fuseproof.crew import Crew
+from fuseproof.implementations import Implementation
+from fuseproof.palindromes import Leg
+from fuseproof.plan import Settings
+from fuseproof.worker_process import WorkerDied, WorkerError, WorkerSkip
+
+# A worker that dies once is replaced and only its leg is lost; dying again is the implementation's failure.
+_ATTEMPTS = 2
+
+Samples = dict[str, list[float]]  # seconds per call, by metric
+
+
+class Cell:
+    """Measures the rows that still work; a row that fails leaves, and the others go on."""
+
+    def __init__(self, crew: Crew, case: Case, rows: Sequence[Implementation]) -> None:
+        self._crew = crew
+        self._case = case
+        self._rows = list(rows)
+        self._prepared: set[str] = set()
+        self._legs: dict[str, list[Samples]] = {row.name: [] for row in rows}
+        self._failures: dict[str, str] = {}
+
+    def measure(self, legs: Mapping[str, Leg], settings: Settings) -> dict[str, Any]:
+        """The record of the cell: `legs[name][leg][metric]` lists seconds per call, 2i and 2i+1 mirrored."""
+        for framework in dict.fromkeys(row.framework for row in self._rows):
+            self._prepare(framework)
+        baselines = {row.name: row.baseline for row in self._rows}
+        for index in range(settings.max_palindromes):
+            for half in palindromes.palindrome(tuple(self._rows), index):
+                for row in half:
+                    if row in self._rows:
+                        self._leg(row, legs[row.name])
+            log_times = {
+                row.name: [math.log(min(leg["wall"])) for leg in self._legs[row.name]] for row in self._rows
+            }
+            if index + 1 >= settings.palindromes and palindromes.precise_within_block(log_times, baselines):
+                break
+        for name in self._failures:
+            del self._legs[name][len(self._legs[name]) // 2 * 2 :]  # a leg without its mirror image
+        return {"group": self._case.group, "legs": self._legs, "failures": self._failures}
+
+    def _leg(self, row: Implementation, leg: Leg) -> None:
+        message = ""
+        for _ in range(_ATTEMPTS):
+            self._prepare(row.framework)
+            if row not in self._rows:  # it failed while its worker's successor was prepared
+                return
+            try:
+                samples = self._crew.ask(
+                    row.framework,
+                    "leg",
+                    name=row.name,
+                    rounds=leg.rounds,
+                    calls=leg.calls,
+                    warm_up=leg.warm_up,
+                )
+            except WorkerDied as death:
+                self._prepared.discard(row.framework)
+                message = str(death)
+            except (WorkerError, WorkerSkip) as error:
+                self._fail(row, str(error))
+                return
+            else:
+                self._legs[row.name].append(samples)
+                return
+        self._fail(row, message)
+
+    def _prepare(self, framework: str) -> None:
+        """Have the framework's worker ready for every row that still works; rows it cannot serve fail."""
+        while framework not in self._prepared:
+            rows = [row for row in self._rows if row.framework == framework]
+            if not rows:
+                return
+            try:
+                self._crew.get(framework)
+                self._crew.open_case(framework, self._case)
+            except (WorkerDied, WorkerError, WorkerSkip) as error:
+                self._crew.bury(framework)
+                for row in rows:
+                    self._fail(row, str(error))
+                return
+            try:
+                for row in rows:
+                    try:
+                        self._crew.prepare(row)
+                    except (WorkerError, WorkerSkip) as error:
+                        self._fail(row, str(error))
+            except WorkerDied as death:
+                self._fail(row, str(death))  # the loop starts a successor for the rows that are left
+            else:
+                self._prepared.add(framework)
+
+    def _fail(self, row: Implementation, message: str) -> None:
+        self._rows.remove(row)
+        self._failures[row.name] = message

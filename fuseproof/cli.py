@@ -1,0 +1,351 @@
+"""The command line. Every command imports what it needs when it is called, so `--help` stays fast."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fuseproof.errors import UserError
+
+if TYPE_CHECKING:
+    from fuseproof.run_directory import RunDirectory
+    from fuseproof.run_file import Run
+
+# The shell's convention for a program ended by SIGINT.
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code. A UserError becomes one line on standard error and exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except UserError as error:
+        print(f"fuseproof: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stderr.close()
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fuseproof",
+        description="Does compiling and fusing make this faster, here, and why?",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="measure a suite", description=_run.__doc__)
+    run.set_defaults(command=_run)
+    run.add_argument("suite", nargs="?", metavar="SUITE", help="see `fuseproof list` (default: demo)")
+    run.add_argument(
+        "--resume", nargs="?", const="", metavar="RUN", help="finish a run (default: the newest)"
+    )
+    run.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: .fuseproof/runs/<id>")
+    what = run.add_argument_group("what to measure (comma-separated; default: all of the suite)")
+    what.add_argument(
+        "--only", type=_names, default=(), metavar="IMPL", help="implementations (and baselines)"
+    )
+    what.add_argument("--operator", type=_names, default=(), metavar="NAME")
+    what.add_argument("--dtype", type=_names, default=(), metavar="NAME")
+    what.add_argument("--pass", type=_names, default=(), dest="passes", metavar="NAME")
+    what.add_argument("--cache", type=_names, default=(), metavar="warm,cold")
+    what.add_argument(
+        "--case", action="append", default=[], metavar="CASE", help="instead of the suite's cases"
+    )
+    what.add_argument(
+        "--implementations", action="append", default=[], metavar="MODULE:NAME", help="add rows of your own"
+    )
+    what.add_argument(
+        "--null", action="store_true", help="add an identical twin of each implementation (A/A)"
+    )
+    how = run.add_argument_group("how to measure")
+    how.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    how.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: all usable cores)")
+    how.add_argument("--seed", type=int, default=0)
+    how.add_argument(
+        "--blocks", type=_positive, metavar="N", help="fresh processes, at least this many times"
+    )
+    how.add_argument("--max-blocks", type=_positive, metavar="N")
+    how.add_argument("--palindromes", type=_positive, metavar="N", help="of each case in a block, at least")
+    how.add_argument(
+        "--precision", type=_fraction, metavar="2%", help="stop when all intervals are this narrow"
+    )
+    how.add_argument("--quiet", action="store_true", help="no progress")
+
+    report = commands.add_parser("report", help="write the report of runs", description=_report.__doc__)
+    report.set_defaults(command=_report)
+    _add_runs(report)
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: report.html, or the terminal"
+    )
+    report.add_argument(
+        "--format", choices=("html", "md", "json"), help="default: by FILE's ending, else html"
+    )
+
+    claims = commands.add_parser("claims", help="check published claims", description=_claims.__doc__)
+    claims.set_defaults(command=_claims)
+    _add_runs(claims)
+    claims.add_argument("--claims", type=Path, metavar="FILE", help="a TOML file of claims instead of ours")
+    claims.add_argument("--json", action="store_true")
+    claims.add_argument("--require", metavar="VERDICT", help="exit with 1 unless every row has this verdict")
+
+    gate = commands.add_parser("gate", help="is HEAD slower than BASE?", description=_gate.__doc__)
+    gate.set_defaults(command=_gate)
+    gate.add_argument("base", metavar="BASE", help="run directory, file, or quoted glob of files")
+    gate.add_argument("head", metavar="HEAD")
+    gate.add_argument("--margin", type=_fraction, default=0.02, metavar="2%", help="tolerated slowdown")
+    gate.add_argument("--json", action="store_true")
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
+    gate.add_argument("--summary", type=Path, metavar="FILE", help="also append Markdown, for a CI summary")
+
+    listing = commands.add_parser("list", help="suites, shapes, implementations", description=_list.__doc__)
+    listing.set_defaults(command=_list)
+    listing.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    listing.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
+    listing.add_argument("--json", action="store_true")
+
+    doctor = commands.add_parser(
+        "doctor", help="is this machine fit to measure?", description=_doctor.__doc__
+    )
+    doctor.set_defaults(command=_doctor)
+    doctor.add_argument("--json", action="store_true")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Measure a suite. Interrupt it at any time: what is finished is kept, --resume goes on from there."""
+    from rich.console import Console
+
+    from fuseproof import runner
+    from fuseproof.progress import LineProgress, LiveProgress
+
+    directory = _directory(options)
+    console = Console(quiet=options.quiet, stderr=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if console.is_terminal and not options.quiet:
+            with LiveProgress(console) as progress:
+                run = runner.run(directory, progress)
+        else:
+            run = runner.run(directory, LineProgress(console))
+    except KeyboardInterrupt:
+        resume = shlex.join(["fuseproof", "run", "--resume", str(directory.path)])
+        print(
+            f"\nstopped; what is measured is kept in {directory.path}\ncontinue with: {resume}",
+            file=sys.stderr,
+        )
+        return _INTERRUPTED
+    _summarise(run, directory)
+    return 0
+
+
+def _directory(options: argparse.Namespace) -> RunDirectory:
+    from fuseproof import environment, implementations, plan, suites
+    from fuseproof.run_directory import RunDirectory
+
+    if options.resume is not None:
+        if options.suite:
+            raise UserError("--resume finishes a run as it was planned; leave out the suite")
+        return RunDirectory.open_unfinished(Path(options.resume) if options.resume else None)
+    suite = suites.get(options.suite or "demo")
+    usable = len(environment.usable_cpus())
+    threads = options.threads or usable
+    if threads > usable:
+        raise UserError(f"--threads {threads} is more than the {usable} usable cores")
+    blocks = options.blocks or suite.blocks
+    palindromes = options.palindromes or suite.palindromes
+    settings = plan.Settings(
+        device=options.device,
+        threads=threads,
+        seed=options.seed,
+        blocks=blocks,
+        max_blocks=options.max_blocks or max(blocks, suite.max_blocks),
+        palindromes=palindromes,
+        max_palindromes=max(palindromes, suite.max_palindromes),
+        leg_seconds=suite.leg_seconds,
+        **({} if options.precision is None else {"precision": options.precision}),
+    )
+    if settings.max_blocks < settings.blocks:
+        raise UserError(f"--max-blocks {settings.max_blocks} is less than --blocks {settings.blocks}")
+    selection = plan.Selection(
+        only=options.only,
+        operators=options.operator,
+        dtypes=options.dtype,
+        passes=options.passes,
+        caches=options.cache,
+        cases=tuple(options.case),
+        null=options.null,
+    )
+    planned = plan.make(
+        suite,
+        implementations.table(options.implementations),
+        selection,
+        settings,
+        command=["fuseproof", *sys.argv[1:]],
+    )
+    return RunDirectory.create(planned, options.output)
+
+
+def _summarise(run: Run, directory: RunDirectory) -> None:
+    from fuseproof.reports import claims
+
+    for row in claims.evaluate([run]):
+        print(claims.verdict_sentence(row))
+    for failure in run.failures:
+        if failure.kind == "error":
+            print(f"FAILED {failure.group} {failure.implementation}: {failure.message}", file=sys.stderr)
+    print(f"run: {directory.path}")
+    print(f"report: fuseproof report {shlex.quote(str(directory.path))}")
+
+
+def _report(options: argparse.Namespace) -> int:
+    """Write one self-contained HTML file, or Markdown or JSON, about one or several runs."""
+    from fuseproof.reports import report
+
+    runs = _load_runs(options.runs)
+    endings = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
+    output: Path | None = options.output
+    chosen = options.format or (endings.get(output.suffix.lower(), "html") if output else "html")
+    text = report.render(report.summarise(runs), chosen)
+    if output is None and chosen != "html":
+        sys.stdout.write(text)
+        return 0
+    output = output or Path("report.html")
+    _write(output, text)
+    print(f"report: {output.resolve()}")
+    return 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    """Print whether the data support published claims such as "torch.compile gives 30-60 %"."""
+    from fuseproof.reports import claims
+
+    if options.require is not None and options.require not in claims.VERDICTS:
+        raise UserError(f"unknown verdict {options.require!r}; there are {', '.join(claims.VERDICTS)}")
+    rows = claims.evaluate(_load_runs(options.runs), options.claims)
+    if options.json:
+        print(json.dumps([row.to_json() for row in rows], indent=1, allow_nan=False))
+    else:
+        sys.stdout.write(claims.render_text(rows))
+    if options.require is None:
+        return 0
+    return 0 if rows and all(row.verdict == options.require for row in rows) else 1
+
+
+def _gate(options: argparse.Namespace) -> int:
+    """Compare two runs: 0 pass, 1 confirmed regression, 2 bad input, 3 inconclusive."""
+    from fuseproof import run_file
+    from fuseproof.reports import gate, junit
+
+    try:
+        result = gate.compare(
+            run_file.load_all(options.base), run_file.load_all(options.head), margin=options.margin
+        )
+    except UserError as error:
+        if options.json:
+            print(json.dumps({"verdict": "error", "message": str(error), "rows": []}))
+        raise
+    if options.json:
+        print(json.dumps(result.to_json(), indent=1, allow_nan=False))
+    else:
+        sys.stdout.write(gate.render_text(result))
+    if options.junit is not None:
+        junit.write_junit(result, options.junit)
+    if options.summary is not None:
+        _write(options.summary, gate.render_markdown(result), append=True)
+    return result.exit_code
+
+
+def _list(options: argparse.Namespace) -> int:
+    """Suites with their cases, operators with their named shapes, implementations and why some cannot run."""
+    from fuseproof import listing
+
+    document = listing.document(options.implementations, device=options.device)
+    print(json.dumps(document, indent=1) if options.json else listing.render_text(document))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """Look at what would make measurements here wrong or noisy, and what is missing."""
+    from fuseproof import doctor
+
+    findings = doctor.examine()
+    if options.json:
+        print(json.dumps([finding.to_json() for finding in findings], indent=1))
+    else:
+        print(doctor.render_text(findings))
+    return 0
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run directory or file (default: the newest run)"
+    )
+
+
+def _load_runs(given: Sequence[str]) -> list[Run]:
+    from fuseproof import run_file
+    from fuseproof.run_directory import DEFAULT_ROOT
+
+    if given:
+        return [run_file.load(path) for path in given]
+    newest = sorted(DEFAULT_ROOT.glob("*/run.json"))
+    if not newest:
+        raise UserError(f"no run under {DEFAULT_ROOT}; name one, or measure with `fuseproof run`")
+    return [run_file.load(newest[-1].parent)]
+
+
+def _write(path: Path, text: str, *, append: bool = False) -> None:
+    try:
+        with path.open("a" if append else "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose a writable place") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return number
+
+
+def _fraction(text: str) -> float:
+    """`2%` or `0.02`."""
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share below 100 %; write it like 2% or 0.02")
+    return value
+
+
+class _Version(argparse.Action):
+    """Asks for the version only when it is wanted: looking it up costs more than parsing."""
+
+    def __call__(self, *_: Any) -> None:
+        from fuseproof import __version__
+
+        print(f"fuseproof {__version__}")
+        raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

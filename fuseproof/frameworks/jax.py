@@ -1,0 +1,138 @@
+"""JAX, as a worker drives it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseproof.frameworks import host_memory
+
+Inputs = dict[str, Any]
+Result = tuple[Any, dict[str, Any]]
+Step = Callable[[Inputs, Any], Result]
+
+_device: Any = None
+
+
+def configure(*, device: str, threads: int) -> None:
+    """Choose the device; called once, before any array exists.
+
+    The CPU client takes its threads from the process's CPU affinity, which the worker has set.
+    Raises NotImplementedError if the device is not there.
+    """
+    global _device
+    try:
+        _device = jax.devices({"cuda": "gpu"}.get(device, device))[0]
+    except RuntimeError as error:
+        raise NotImplementedError(f"JAX sees no {device} here ({str(error).splitlines()[0]})") from None
+    # float32 means IEEE float32, on a GPU or TPU too.
+    jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def description() -> dict[str, Any]:
+    """What a run records of this framework: version, device, threads and precision flags."""
+    return {
+        "version": jax.__version__,
+        "device": _device.device_kind,
+        "threads": len(os.sched_getaffinity(0)) if _device.platform == "cpu" else None,
+        "float32_matmul_precision": str(jax.config.jax_default_matmul_precision),
+    }
+
+
+def from_numpy(array: NDArray[np.float32], dtype: str) -> Any:
+    """A new array on the device; never an alias of `array`."""
+    return jax.device_put(jnp.array(array, dtype=dtype, copy=True), _device)
+
+
+def to_numpy(array: Any) -> NDArray[np.float32]:
+    """A copy as float32, which holds every value of the supported dtypes."""
+    return np.array(array).astype(np.float32)
+
+
+def dtype_name(array: Any) -> str:
+    return str(array.dtype)
+
+
+def differentiable(inputs: Inputs) -> Inputs:
+    return inputs
+
+
+def step(
+    function: Callable[..., Any], options: Mapping[str, object], pass_: str, compiled: str | None
+) -> Step:
+    """The work of one call: forward, or forward and the gradients of all inputs."""
+
+    def forward(inputs: Inputs, cotangent: Any) -> Result:
+        return function(**inputs, **options), {}
+
+    def forward_backward(inputs: Inputs, cotangent: Any) -> Result:
+        output, pullback = jax.vjp(lambda named: function(**named, **options), inputs)
+        (gradients,) = pullback(cotangent)
+        return output, gradients
+
+    chosen = forward if pass_ == "forward" else forward_backward
+    if compiled is None:
+        return chosen
+    if compiled != "jit":
+        raise NotImplementedError(f"JAX has no compile mode {compiled!r}; use 'jit'")
+    return jax.jit(chosen)  # type: ignore[no-any-return]
+
+
+def synchronize(result: Result) -> None:
+    jax.block_until_ready(result)
+
+
+def warm_up_compiler() -> None:
+    """Pay what the first compilation of a process costs whatever it compiles."""
+    jax.jit(lambda x: x + 1)(jnp.ones(8)).block_until_ready()
+
+
+def reset() -> None:
+    """Forget compiled code, so that memory does not grow from case to case."""
+    jax.clear_caches()
+
+
+@contextlib.contextmanager
+def forbid_recompilation(step: Step) -> Iterator[None]:
+    size = getattr(step, "_cache_size", None)
+    before = size() if size else None
+    yield
+    if size and size() != before:
+        raise RuntimeError("the step was compiled again while it was timed")
+
+
+@contextlib.contextmanager
+def poisoned_memory(like: NDArray[np.float32]) -> Iterator[None]:
+    """Make memory that the step allocates but does not write show: huge values on the host.
+
+    XLA gives no access to its device allocator's free blocks, and its programs cannot leave one unwritten.
+    """
+    with host_memory.poisoned() if _device.platform == "cpu" else contextlib.nullcontext():
+        yield
+
+
+def peak_memory(call: Callable[[], Result]) -> int | None:
+    """Bytes one call adds at its peak: output, gradients and temporaries. None where it cannot be told."""
+    # On a GPU the peak of the allocator cannot be reset, so it tells nothing of one call.
+    return (
+        host_memory.peak_growth(lambda: jax.block_until_ready(call())) if _device.platform == "cpu" else None
+    )
+
+
+def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
+    """Seconds that `calls` back-to-back calls and one synchronisation take on the host; no device time."""
+    results = []
+    started = time.perf_counter()
+    for _ in range(calls):
+        # Dispatch is asynchronous on the CPU too: every output must be waited for, so every one is kept.
+        results.append(call())
+    jax.block_until_ready(results)
+    return time.perf_counter() - started, None

@@ -1,0 +1,147 @@
+"""TensorFlow, as a worker drives it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from fuseproof.frameworks import host_memory
+from fuseproof.operators import DTYPES
+
+Inputs = dict[str, Any]
+Result = tuple[Any, dict[str, Any]]
+Step = Callable[[Inputs, Any], Result]
+
+_device = "/CPU:0"
+
+
+def configure(*, device: str, threads: int) -> None:
+    """Choose the device and the number of threads; called once, before any tensor exists.
+
+    Raises NotImplementedError if the device is not there.
+    """
+    global _device
+    if device == "cuda":
+        if not tf.config.list_physical_devices("GPU"):
+            raise NotImplementedError("TensorFlow sees no GPU here")
+        _device = "/GPU:0"
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    # float32 means IEEE float32.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def description() -> dict[str, Any]:
+    """What a run records of this framework: version, device, threads and precision flags."""
+    return {
+        "version": tf.__version__,
+        "device": _device.strip("/").split(":")[0].lower(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+    }
+
+
+def from_numpy(array: NDArray[np.float32], dtype: str) -> Any:
+    """A new tensor on the device; never an alias of `array`."""
+    with tf.device(_device):
+        return tf.identity(tf.constant(array.astype(DTYPES[dtype])))
+
+
+def to_numpy(tensor: Any) -> NDArray[np.float32]:
+    """A copy as float32, which holds every value of the supported dtypes."""
+    return np.array(tf.convert_to_tensor(tensor).numpy()).astype(np.float32)
+
+
+def dtype_name(tensor: Any) -> str:
+    return str(tensor.dtype.name)
+
+
+def differentiable(inputs: Inputs) -> Inputs:
+    return inputs
+
+
+def step(
+    function: Callable[..., Any], options: Mapping[str, object], pass_: str, compiled: str | None
+) -> Step:
+    """The work of one call: forward, or forward and the gradients of all inputs."""
+
+    def forward(inputs: Inputs, cotangent: Any) -> Result:
+        with tf.device(_device):
+            return function(**inputs, **options), {}
+
+    def forward_backward(inputs: Inputs, cotangent: Any) -> Result:
+        with tf.device(_device):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                output = function(**inputs, **options)
+            return output, tape.gradient(output, inputs, output_gradients=cotangent)
+
+    chosen = forward if pass_ == "forward" else forward_backward
+    if compiled is None:
+        return chosen
+    if compiled not in ("function", "xla"):
+        raise NotImplementedError(f"TensorFlow has no compile mode {compiled!r}; use 'function' or 'xla'")
+    # jit_compile=None would let TensorFlow decide for itself on some devices.
+    return tf.function(chosen, jit_compile=compiled == "xla")  # type: ignore[no-any-return]
+
+
+def synchronize(result: Result) -> None:
+    if _device != "/CPU:0":
+        tf.test.experimental.sync_devices()
+
+
+def warm_up_compiler() -> None:
+    """Pay what the first compilation of a process costs whatever it compiles."""
+    with tf.device(_device):
+        for jit_compile in (False, True):
+            tf.function(lambda x: x + 1, jit_compile=jit_compile)(tf.ones(8))
+
+
+def reset() -> None:
+    """Nothing to forget: a tf.function goes away with its last reference."""
+
+
+@contextlib.contextmanager
+def forbid_recompilation(step: Step) -> Iterator[None]:
+    count = getattr(step, "experimental_get_tracing_count", None)
+    before = count() if count else None
+    yield
+    if count and count() != before:
+        raise RuntimeError("the step was traced again while it was timed")
+
+
+@contextlib.contextmanager
+def poisoned_memory(like: NDArray[np.float32]) -> Iterator[None]:
+    """Make memory that the step allocates but does not write show: huge values on the host."""
+    with host_memory.poisoned() if _device == "/CPU:0" else contextlib.nullcontext():
+        yield
+
+
+def peak_memory(call: Callable[[], Result]) -> int | None:
+    """Bytes one call adds at its peak: output, gradients and temporaries, by TensorFlow's own allocator."""
+    device = _device.strip("/")
+    call()  # what a first call allocates for good is not its peak
+    try:
+        tf.config.experimental.reset_memory_stats(device)
+    except ValueError:
+        # Without oneDNN the CPU allocator keeps no statistics, and no pool that would hide the growth.
+        return host_memory.peak_growth(call)
+    before = tf.config.experimental.get_memory_info(device)["current"]
+    result = call()
+    synchronize(result)
+    return int(tf.config.experimental.get_memory_info(device)["peak"] - before)
+
+
+def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
+    """Seconds that `calls` back-to-back calls and one synchronisation take on the host; no device time."""
+    started = time.perf_counter()
+    for _ in range(calls):
+        result = call()
+    synchronize(result)
+    return time.perf_counter() - started, None

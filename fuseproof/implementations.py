@@ -1,0 +1,196 @@
+"""The table of implementations, and how a user adds rows to it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fuseproof.errors import UserError
+
+# Framework by the name of its module in fuseproof/frameworks; each worker process imports one of them.
+FRAMEWORKS: Mapping[str, str] = {"torch": "torch.eager", "jax": "jax.eager", "tensorflow": "tf.eager"}
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute an operator.
+
+    operator:  name of the operator.
+    name:      `framework.variant`, unique for the operator.
+    framework: `torch`, `jax` or `tensorflow`, whose tensors the target takes.
+    target:    `module:function` or `path/to/file.py:function`; called with the operator's inputs and options
+               as keyword arguments, returns the output.
+    compiled:  None to call the target as it is, else the compiler's mode: for torch a mode of
+               torch.compile, for jax `jit`, for tensorflow `function` or `xla`.
+    baseline:  the implementation its speedup and its error limit refer to; the framework's library call
+               unless given.
+    passes:    passes the target can compute.
+    devices:   devices it can be timed on.
+    layout:    order of the axes of 4-dimensional tensors the target takes and returns, `bhsd` (batch, heads,
+               length, head dim) or `bshd`; conversion is never timed.
+    """
+
+    operator: str
+    name: str
+    _: KW_ONLY
+    framework: str
+    target: str
+    compiled: str | None = None
+    baseline: str = ""
+    passes: tuple[str, ...] = ("forward", "forward_backward")
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    layout: str = "bhsd"
+
+    def __post_init__(self) -> None:
+        if self.framework not in FRAMEWORKS:
+            raise UserError(
+                f"{self.operator} {self.name}: unknown framework {self.framework!r}; "
+                f"there are {', '.join(FRAMEWORKS)}"
+            )
+        if ":" not in self.target:
+            raise UserError(f"{self.operator} {self.name}: target {self.target!r} is not module:function")
+        if not self.baseline:
+            object.__setattr__(self, "baseline", FRAMEWORKS[self.framework])
+        for field in ("passes", "devices"):  # a JSON list becomes the tuple it was
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+
+
+def _rows() -> Iterable[Implementation]:
+    torch_ops = "fuseproof.fusion.torch_ops"
+    jax_ops = "fuseproof.fusion.jax_ops"
+    tf_ops = "fuseproof.fusion.tensorflow_ops"
+    composed = "torch.eager-composed"
+    # JAX's own attention wants the length before the heads.
+    for operator, layout in (("attention", "bshd"), ("matmul", "bhsd"), ("layer_norm", "bhsd")):
+        library, primitives = f"{torch_ops}:{operator}", f"{torch_ops}:{operator}_composed"
+        yield Implementation(operator, "torch.eager", framework="torch", target=library)
+        yield Implementation(operator, "torch.compile", framework="torch", target=library, compiled="default")
+        yield Implementation(operator, composed, framework="torch", target=primitives)
+        yield Implementation(
+            operator,
+            "torch.compile-composed",
+            framework="torch",
+            target=primitives,
+            compiled="default",
+            baseline=composed,
+        )
+        jax_target, tf_target = f"{jax_ops}:{operator}", f"{tf_ops}:{operator}"
+        yield Implementation(operator, "jax.eager", framework="jax", target=jax_target, layout=layout)
+        yield Implementation(
+            operator, "jax.jit", framework="jax", target=jax_target, compiled="jit", layout=layout
+        )
+        yield Implementation(operator, "tf.eager", framework="tensorflow", target=tf_target)
+        yield Implementation(
+            operator, "tf.function", framework="tensorflow", target=tf_target, compiled="function"
+        )
+        yield Implementation(operator, "tf.xla", framework="tensorflow", target=tf_target, compiled="xla")
+        yield Implementation(
+            operator,
+            "triton",
+            framework="torch",
+            target=f"fuseproof.kernels.triton.{operator}:{operator}",
+            passes=("forward",),
+            devices=("cuda",),
+        )
+
+
+IMPLEMENTATIONS: tuple[Implementation, ...] = tuple(_rows())
+
+
+def table(extra: Iterable[str] = ()) -> tuple[Implementation, ...]:
+    """Our rows, then those of installed packages, of pyproject.toml here, and of `extra` (`module:NAME`).
+
+    Raises UserError for a reference that does not resolve and for two rows of one name.
+    """
+    from importlib.metadata import entry_points  # a third of the start-up time of `--help`, if at the top
+
+    references = [
+        *(point.value for point in entry_points(group="fuseproof.implementations")),
+        *_pyproject_references(),
+        *extra,
+    ]
+    rows = list(IMPLEMENTATIONS)
+    for reference in references:
+        added = resolve(reference)
+        added = (added,) if isinstance(added, Implementation) else added
+        if not isinstance(added, tuple | list) or not all(isinstance(row, Implementation) for row in added):
+            raise UserError(f"{reference} is not a tuple of fuseproof.Implementation rows")
+        rows += added
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        if (row.operator, row.name) in seen:
+            raise UserError(f"two implementations of {row.operator} are named {row.name!r}; rename one")
+        seen.add((row.operator, row.name))
+    return tuple(rows)
+
+
+def resolve(reference: str) -> Any:
+    """The attribute that `module:attribute` or `path/to/file.py:attribute` names. Raises UserError."""
+    place, _, attribute = reference.rpartition(":")
+    if not place or not attribute:
+        raise UserError(f"{reference!r} is not module:attribute or file.py:attribute")
+    try:
+        module = _load_file(Path(place)) if place.endswith(".py") else _import(place)
+    except UserError:
+        raise
+    except ImportError as error:
+        raise UserError(f"cannot import {place!r} of {reference!r}: {error}") from error
+    except Exception as error:
+        raise UserError(
+            f"{place!r} of {reference!r} failed on import: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise UserError(f"{place!r} has no attribute {attribute!r}") from None
+
+
+def resolve_function(reference: str) -> Callable[..., Any]:
+    """As `resolve`, for a target. Raises UserError if it cannot be called."""
+    function = resolve(reference)
+    if not callable(function):
+        raise UserError(f"{reference} is not callable")
+    return function  # type: ignore[no-any-return]
+
+
+def _import(name: str) -> ModuleType:
+    # A user's module lies where they stand; an entry-point script does not put that folder on the path.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return importlib.import_module(name)
+
+
+def _load_file(path: Path) -> ModuleType:
+    name = f"fuseproof_user_{path.resolve().stem}_{abs(hash(str(path.resolve()))):x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # the name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _pyproject_references() -> list[str]:
+    path = Path("pyproject.toml")
+    if not path.is_file():
+        return []
+    try:
+        section = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("fuseproof", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path.resolve()} is not TOML: {error}") from None
+    references = section.get("implementations", [])
+    if not isinstance(references, list) or not all(isinstance(r, str) for r in references):
+        raise UserError(f"{path.resolve()}: [tool.fuseproof] implementations must be a list of 'module:NAME'")
+    return references

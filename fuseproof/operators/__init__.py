@@ -1,0 +1,22 @@
+"""The operators, by name."""
+
+from collections.abc import Mapping
+
+from fuseproof.errors import UserError
+from fuseproof.operators.attention import Attention
+from fuseproof.operators.base import DTYPES, PASSES, Operator, Sampled
+from fuseproof.operators.layer_norm import LayerNorm
+from fuseproof.operators.matmul import Matmul
+
+__all__ = ["DTYPES", "OPERATORS", "PASSES", "Operator", "Sampled", "get"]
+
+OPERATORS: Mapping[str, type[Operator]] = {
+    operator.name: operator for operator in (Attention, Matmul, LayerNorm)
+}
+
+
+def get(name: str) -> type[Operator]:
+    """The operator class named `name`. Raises UserError if there is none."""
+    if name not in OPERATORS:
+        raise UserError(f"unknown operator {name!r}; there are {', '.join(OPERATORS)}")
+    return OPERATORS[name]

@@ -1,0 +1,147 @@
+"""What every operator provides: shapes, inputs, a float64 reference, FLOPs and minimum bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseproof.errors import UserError
+
+Arrays = dict[str, NDArray[np.float32]]
+
+DTYPES: Mapping[str, np.dtype] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+PASSES = ("forward", "forward_backward")
+
+# Rows or heads the float64 reference is computed for: the first, the last and random ones between.
+SAMPLES = 64
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sampled:
+    """A part of a tensor in float64: `values == exact_tensor[index]`."""
+
+    index: tuple[slice | NDArray[np.int64], ...]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator(ABC):
+    """One operator at one shape. Subclasses are frozen dataclasses whose fields are the shape."""
+
+    name: ClassVar[str]
+    named_shapes: ClassVar[Mapping[str, str]]  # label by name, from published models
+    label_pattern: ClassVar[re.Pattern[str]]
+    label_example: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The shape in one word, as it stands in a case's name; `from_label` is its inverse."""
+
+    @classmethod
+    @abstractmethod
+    def _from_match(cls, match: re.Match[str]) -> Self: ...
+
+    @property
+    @abstractmethod
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names (the keyword arguments of every implementation) and shapes of the inputs, in order."""
+
+    @property
+    @abstractmethod
+    def output_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Keyword arguments that are not tensors, such as `causal`."""
+        return {}
+
+    @abstractmethod
+    def flops(self, pass_: str) -> int:
+        """Floating-point operations of the textbook algorithm."""
+
+    @abstractmethod
+    def reference(self, inputs: Arrays, cotangent: NDArray[np.float32] | None) -> dict[str, Sampled]:
+        """Output, and with a cotangent the gradient of every input, in float64 on sampled slices.
+
+        Keys: `output` and `grad_<input>`. `inputs` and `cotangent` are already rounded to the case's dtype,
+        so the reference is exact for what the implementations are given.
+        """
+
+    @property
+    def longest_axis(self) -> int:
+        """An upper bound on the terms of any sum, for the rounding a correct result may have."""
+        return max(extent for shape in (*self.input_shapes.values(), self.output_shape) for extent in shape)
+
+    @classmethod
+    def from_label(cls, label: str) -> Self:
+        """The shape named `label` (`gpt2`) or written out as in case names. Raises UserError."""
+        match = cls.label_pattern.fullmatch(cls.named_shapes.get(label, label))
+        if match is None:
+            raise UserError(
+                f"unknown {cls.name} shape {label!r}; write it like {cls.label_example} "
+                f"or use one of {', '.join(cls.named_shapes)}"
+            )
+        operator = cls._from_match(match)
+        if any(extent == 0 for shape in operator.input_shapes.values() for extent in shape):
+            raise UserError(f"{cls.name} shape {label!r} has an extent of 0; every extent must be at least 1")
+        return operator
+
+    def inputs(self, seed: int, dtype: str) -> Arrays:
+        """Inputs as float32 arrays that `dtype` holds exactly; the same for every framework."""
+        generator = self._generator(seed)
+        return {
+            name: round_to(self.draw(name, shape, generator), dtype)
+            for name, shape in self.input_shapes.items()
+        }
+
+    def cotangent(self, seed: int, dtype: str) -> NDArray[np.float32]:
+        """The gradient of a loss with respect to the output, drawn like the inputs."""
+        generator = self._generator(seed + 1_000_003)
+        return round_to(generator.standard_normal(self.output_shape, dtype=np.float32), dtype)
+
+    def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
+        """Values of the input `name`; standard normal unless the operator says otherwise."""
+        return generator.standard_normal(shape, dtype=np.float32)
+
+    def minimum_bytes(self, pass_: str, dtype: str) -> int:
+        """Bytes that must move when every tensor is read or written once per direction."""
+        itemsize = DTYPES[dtype].itemsize
+        inputs = sum(math.prod(shape) for shape in self.input_shapes.values())
+        output = math.prod(self.output_shape)
+        forward = inputs + output
+        # Backward reads the inputs again and the cotangent, and writes a gradient for each input.
+        backward = inputs + output + inputs
+        return itemsize * (forward + (backward if pass_ == "forward_backward" else 0))
+
+    def _generator(self, seed: int) -> np.random.Generator:
+        return np.random.default_rng([seed, zlib.crc32(f"{self.name}[{self.label}]".encode())])
+
+
+def round_to(array: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
+    """`array` rounded to `dtype` and back to float32."""
+    return array.astype(DTYPES[dtype]).astype(np.float32)
+
+
+def sample(length: int, count: int = SAMPLES) -> NDArray[np.int64]:
+    """Sorted indices into an axis: both ends (where tiles are ragged) and random ones between."""
+    if length <= count:
+        return np.arange(length)
+    end = max(1, count // 8)
+    middle = np.random.default_rng(length).choice(
+        np.arange(end, length - end), size=count - 2 * end, replace=False
+    )
+    return np.sort(np.concatenate([np.arange(end), middle, np.arange(length - end, length)]))

@@ -1,0 +1,204 @@
+"""What a run will measure: cases × implementations available here, and why the others are not."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fuseproof.cases import CACHES, Case
+from fuseproof.errors import UserError
+from fuseproof.implementations import Implementation
+from fuseproof.operators import DTYPES, OPERATORS, PASSES
+from fuseproof.run_file import Failure
+from fuseproof.suites import Suite
+
+DEVICES = ("cpu", "cuda")
+
+# The twin that `--null` adds to every implementation: the same code, so the true speedup is exactly 1.
+NULL_SUFFIX = "-null"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to measure. Times in seconds; `precision`: relative half-width of a speedup's 95 % interval."""
+
+    device: str = "cpu"
+    threads: int = 1
+    seed: int = 0
+    blocks: int = 5
+    max_blocks: int = 10
+    palindromes: int = 20
+    max_palindromes: int = 60
+    leg_seconds: float = 0.006
+    precision: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which rows of a suite and of the table; an empty tuple means all."""
+
+    only: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    null: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Plain data, written to the run directory before anything is measured."""
+
+    suite: str
+    cases: tuple[Case, ...]
+    rows: tuple[Implementation, ...]
+    skipped: tuple[Failure, ...]
+    settings: Settings
+    command: tuple[str, ...] = ()
+
+    @property
+    def frameworks(self) -> tuple[str, ...]:
+        """The frameworks that have something to run, in the order of the table."""
+        needed = {row.framework for case in self.cases for row in self.rows_of(case)}
+        return tuple(dict.fromkeys(row.framework for row in self.rows if row.framework in needed))
+
+    def rows_of(self, case: Case, framework: str | None = None) -> tuple[Implementation, ...]:
+        """The implementations of a case that can run here, of one framework or of all."""
+        skipped = {(failure.group, failure.implementation) for failure in self.skipped}
+        return tuple(
+            row
+            for row in self.rows
+            if row.operator == case.operator.name
+            and (case.group, row.name) not in skipped
+            and framework in (None, row.framework)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "suite": self.suite,
+            "cases": [case.group for case in self.cases],
+            "rows": [row_to_json(row) for row in self.rows],
+            "skipped": [dataclasses.asdict(failure) for failure in self.skipped],
+            "settings": dataclasses.asdict(self.settings),
+            "command": list(self.command),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Plan:
+        return cls(
+            suite=document["suite"],
+            cases=tuple(Case.from_group(group) for group in document["cases"]),
+            rows=tuple(Implementation(**row) for row in document["rows"]),
+            skipped=tuple(Failure(**failure) for failure in document["skipped"]),
+            settings=Settings(**document["settings"]),
+            command=tuple(document["command"]),
+        )
+
+
+def row_to_json(row: Implementation) -> dict[str, Any]:
+    return dataclasses.asdict(row)
+
+
+def make(
+    suite: Suite,
+    table: Sequence[Implementation],
+    selection: Selection,
+    settings: Settings,
+    *,
+    command: Sequence[str] = (),
+) -> Plan:
+    """Select cases and rows, and find out what cannot run here. Raises UserError if nothing is left."""
+    cases = _select_cases(suite, selection)
+    rows = _select_rows(table, selection, {case.operator.name for case in cases})
+    if selection.null:
+        rows = tuple(twin for row in rows for twin in (row, _null_twin(row)))
+    skipped = []
+    for case in cases:
+        for row in rows:
+            if row.operator == case.operator.name:
+                reason = reason_to_skip(row, case, settings.device)
+                if reason is not None:
+                    skipped.append(
+                        Failure(
+                            group=case.group,
+                            implementation=row.name,
+                            kind="skipped",
+                            stage="plan",
+                            message=reason,
+                        )
+                    )
+    plan = Plan(
+        suite=suite.name,
+        cases=cases,
+        rows=rows,
+        skipped=tuple(skipped),
+        settings=settings,
+        command=tuple(command),
+    )
+    if not plan.frameworks:
+        reasons = "; ".join(dict.fromkeys(failure.message for failure in skipped))
+        raise UserError(f"nothing to measure: {reasons or 'no implementation matches'}")
+    return plan
+
+
+def reason_to_skip(row: Implementation, case: Case, device: str) -> str | None:
+    """Why `row` cannot run `case` here, with the remedy; None if it can, as far as can be told by looking."""
+    if importlib.util.find_spec(row.framework) is None:
+        return f"{row.framework} is not installed; pip install 'fuseproof[{row.framework}]'"
+    if device not in row.devices:
+        return f"needs {' or '.join(row.devices)}; this run is on {device}"
+    if case.pass_ not in row.passes:
+        return f"has no {case.pass_} pass yet"
+    return None
+
+
+def _null_twin(row: Implementation) -> Implementation:
+    return dataclasses.replace(row, name=row.name + NULL_SUFFIX, baseline=row.name)
+
+
+def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
+    _known("operator", selection.operators, OPERATORS)
+    _known("dtype", selection.dtypes, DTYPES)
+    _known("pass", selection.passes, PASSES)
+    _known("cache regime", selection.caches, CACHES)
+    if selection.cases:
+        return tuple(Case.from_group(group) for group in selection.cases)
+    chosen = [
+        case
+        for case in suite.cases
+        if (not selection.operators or case.operator.name in selection.operators)
+        and (not selection.dtypes or case.dtype in selection.dtypes)
+        and (not selection.passes or case.pass_ in selection.passes)
+    ]
+    if selection.caches:
+        chosen = [dataclasses.replace(case, cache=cache) for case in chosen for cache in selection.caches]
+    cases = tuple(dict.fromkeys(chosen))
+    if not cases:
+        raise UserError(f"no case of the suite {suite.name!r} matches; see `fuseproof list`")
+    return cases
+
+
+def _select_rows(
+    table: Sequence[Implementation], selection: Selection, operators: set[str]
+) -> tuple[Implementation, ...]:
+    rows = [row for row in table if row.operator in operators]
+    _known("implementation", selection.only, dict.fromkeys(row.name for row in rows))
+    if not selection.only:
+        return tuple(rows)
+    # A speedup and an error limit need the baseline, and the baseline's limit its own.
+    wanted = {(row.operator, row.name) for row in rows if row.name in selection.only}
+    while True:
+        needed = wanted | {(row.operator, row.baseline) for row in rows if (row.operator, row.name) in wanted}
+        if needed == wanted:
+            return tuple(row for row in rows if (row.operator, row.name) in wanted)
+        wanted = needed
+
+
+def _known(kind: str, given: Sequence[str], known: Mapping[str, object] | Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise UserError(f"unknown {kind} {name!r}; there are {', '.join(known)}")

@@ -1,0 +1,205 @@
+"""pytest-benchmark runs of a suite: measured as `fuseproof run` measures, stored as pytest-benchmark stores.
+
+A test that asks for the fixture `fuseproof_benchmark` is run once for each case and implementation of the
+suite, and calling the fixture reports the seconds that were measured. Everything selected is measured
+together, in palindromes, when the first of these tests runs. Needs nothing but pytest-benchmark's public
+interface: a timer that replays. See tests/bench/ for the whole of a user's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from fuseproof.plan import Plan
+    from fuseproof.run_file import Benchmark, Run
+
+_FIXTURE = "fuseproof_benchmark"
+_PLAN = pytest.StashKey["Plan"]()
+_RUN = pytest.StashKey["Run"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fuseproof")
+    group.addoption("--fuseproof-suite", default="demo", metavar="SUITE", help="see `fuseproof list`")
+    group.addoption(
+        "--fuseproof-only", default="", metavar="IMPL,…", help="these implementations (and baselines)"
+    )
+    group.addoption("--fuseproof-device", default="cpu", choices=("cpu", "cuda"))
+    group.addoption("--fuseproof-blocks", type=int, metavar="N", help="blocks of fresh processes")
+    group.addoption("--fuseproof-palindromes", type=int, metavar="N", help="palindromes in each block")
+    group.addoption(
+        "--fuseproof-implementations", action="append", default=[], metavar="MODULE:NAME", help="further rows"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if _FIXTURE not in metafunc.fixturenames:
+        return
+    plan = _plan(metafunc.config)
+    # Ids and parameters are the same short strings: anything larger would end up in the JSON of every entry.
+    pairs = [
+        f"{case.group}-{row.name}"
+        for case in plan.cases
+        for row in plan.rows
+        if row.operator == case.operator.name
+    ]
+    metafunc.parametrize(_FIXTURE, pairs, ids=pairs, indirect=True)
+
+
+class ReplayTimer:
+    """A clock for pytest-benchmark that moves by the measured seconds of one round at each `tick`."""
+
+    __name__ = "fuseproof.replay"
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._rounds: list[float] = []
+
+    def load(self, rounds: list[float]) -> None:
+        self._rounds = rounds[::-1]
+
+    def __call__(self) -> float:
+        return self._now
+
+    def tick(self) -> None:
+        # Starting from zero each time keeps every bit of the sample: the difference is the sample itself.
+        self._now = self._rounds.pop()
+
+    def rewind(self) -> None:
+        self._now = 0.0
+
+
+@pytest.fixture
+def fuseproof_benchmark(request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Call it to report this case and implementation to pytest-benchmark.
+
+    Skips, with the reason, what cannot run here; fails where the result was wrong or the measurement failed.
+    """
+    group, _, implementation = request.param.rpartition("]-")
+    group += "]"
+    timer = ReplayTimer()
+    request.node.add_marker(pytest.mark.benchmark(timer=timer))
+    benchmark = request.getfixturevalue("benchmark")
+
+    def replay() -> None:
+        if not benchmark.enabled:
+            pytest.skip("benchmarks are disabled (by --benchmark-disable, or by xdist: run with -p no:xdist)")
+        measured = _measured(request, group, implementation)
+        timer.load(measured.seconds.tolist())
+        benchmark.group = measured.group
+        benchmark.extra_info.update(_extra_info(measured))
+        benchmark.pedantic(timer.tick, setup=timer.rewind, rounds=len(measured.seconds), iterations=1)
+
+    return replay
+
+
+def separate_storage(config: pytest.Config) -> None:
+    """Keep pytest-benchmark's saved runs apart by fingerprint, so that machines and GPUs do not mix.
+
+    For a conftest's `pytest_configure` (tryfirst); leaves a storage the user chose alone.
+    """
+    if config.getoption("benchmark_storage") != "file://./.benchmarks":
+        return
+    from fuseproof import environment
+
+    settings = _plan(config).settings
+    fields = environment.fingerprint_fields(
+        environment.capture(device=settings.device, threads=settings.threads), vars(settings)
+    )
+    config.option.benchmark_storage = f"file://./.benchmarks/{environment.fingerprint(fields)}"
+
+
+def _plan(config: pytest.Config) -> Plan:
+    if _PLAN not in config.stash:
+        from fuseproof import environment, implementations, plan, suites
+        from fuseproof.errors import UserError
+
+        try:
+            suite = suites.get(config.getoption("--fuseproof-suite"))
+            blocks = config.getoption("--fuseproof-blocks") or suite.blocks
+            palindromes = config.getoption("--fuseproof-palindromes") or suite.palindromes
+            only = tuple(name for name in config.getoption("--fuseproof-only").split(",") if name)
+            config.stash[_PLAN] = plan.make(
+                suite,
+                implementations.table(config.getoption("--fuseproof-implementations")),
+                plan.Selection(only=only),
+                plan.Settings(
+                    device=config.getoption("--fuseproof-device"),
+                    threads=len(environment.usable_cpus()),
+                    blocks=blocks,
+                    max_blocks=blocks,
+                    palindromes=palindromes,
+                    max_palindromes=max(palindromes, suite.max_palindromes),
+                    leg_seconds=suite.leg_seconds,
+                ),
+                command=["pytest", *map(str, config.invocation_params.args)],
+            )
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[_PLAN]
+
+
+def _measured(request: pytest.FixtureRequest, group: str, implementation: str) -> Benchmark:
+    run = _run(request)
+    for failure in run.failures:
+        if (failure.group, failure.implementation) == (group, implementation):
+            if failure.kind == "skipped":
+                pytest.skip(failure.message)
+            pytest.fail(f"{implementation} failed its {failure.stage}: {failure.message}", pytrace=False)
+    return next(
+        benchmark
+        for benchmark in run.benchmarks
+        if (benchmark.group, benchmark.implementation, benchmark.metric) == (group, implementation, "wall")
+    )
+
+
+def _run(request: pytest.FixtureRequest) -> Run:
+    """The run of everything selected, measured once in a session."""
+    stash = request.config.stash
+    if _RUN not in stash:
+        from rich.console import Console
+
+        from fuseproof import runner
+        from fuseproof.progress import LineProgress
+        from fuseproof.run_directory import RunDirectory
+
+        directory = RunDirectory.create(_selected(request), None)
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            stash[_RUN] = runner.run(directory, LineProgress(Console(stderr=True)))
+    return stash[_RUN]
+
+
+def _selected(request: pytest.FixtureRequest) -> Plan:
+    """The plan without the cases and implementations that -k, -m or node ids left out."""
+    import dataclasses
+
+    wanted: set[str] = {
+        str(item.callspec.params[_FIXTURE])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and _FIXTURE in getattr(item, "fixturenames", ())
+    }
+    whole = _plan(request.config)
+    chosen = {
+        (case.operator.name, name)
+        for case in whole.cases
+        for row in whole.rows
+        if row.operator == case.operator.name and f"{case.group}-{row.name}" in wanted
+        for name in (row.name, row.baseline)
+    }
+    return dataclasses.replace(
+        whole,
+        cases=tuple(case for case in whole.cases if any(pair.startswith(case.group) for pair in wanted)),
+        rows=tuple(row for row in whole.rows if (row.operator, row.name) in chosen),
+    )
+
+
+def _extra_info(measured: Benchmark) -> dict[str, Any]:
+    from fuseproof.run_file import benchmark_to_json
+
+    entry = benchmark_to_json(measured)
+    return {**entry["extra_info"], "params": entry["params"]}

@@ -1,0 +1,148 @@
+"""Check, then measure: fresh workers for every block, every finished piece kept on disk."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fuseproof import palindromes
+from fuseproof.cases import Case
+from fuseproof.cell import Cell
+from fuseproof.crew import LONG_TIMEOUT, Crew
+from fuseproof.implementations import Implementation
+from fuseproof.progress import Progress
+from fuseproof.reports import statistics
+from fuseproof.run_directory import RunDirectory
+from fuseproof.run_file import Run
+from fuseproof.worker_process import WorkerDied, WorkerError, WorkerSkip
+
+# Rounds of one call, from whose fastest the length of legs is derived.
+_CALIBRATION_ROUNDS = 5
+
+
+def run(directory: RunDirectory, progress: Progress) -> Run:
+    """Do what is left of the run in `directory` and write its run file.
+
+    However it ends, the run file is written with what is finished; KeyboardInterrupt passes through.
+    """
+    complete = False
+    with directory.locked():
+        try:
+            _check(directory, progress)
+            _measure(directory, progress)
+            complete = True
+        finally:
+            result = directory.write_run_file(complete=complete)
+        directory.remove_caches()
+    return result
+
+
+def _check(directory: RunDirectory, progress: Progress) -> None:
+    """Correctness, cold compile time and peak memory of every implementation, before anything is timed."""
+    plan = directory.plan
+    left = [
+        (framework, case)
+        for framework in plan.frameworks
+        for case in plan.cases
+        if plan.rows_of(case, framework) and directory.check(framework, case) is None
+    ]
+    progress.begin(checks=len(left), cells=len(_cells_left(directory, plan.settings.blocks)))
+    if left:
+        directory.remove_caches()  # what an interrupted check compiled would make the next one look fast
+    for framework in dict.fromkeys(framework for framework, _ in left):
+        with Crew(directory, stage="check") as crew:
+            for case in (case for of, case in left if of == framework):
+                with progress.check(f"checking {case.group} in {framework}"):
+                    record = _check_case(crew, case, plan.rows_of(case, framework))
+                    directory.save_check(framework, case, record)
+
+
+def _check_case(crew: Crew, case: Case, rows: tuple[Implementation, ...]) -> dict[str, Any]:
+    found: dict[str, dict[str, Any]] = {}
+    description: dict[str, Any] = {}
+    opened = False
+    for row in rows:
+        try:
+            crew.get(row.framework)
+            description = crew.descriptions[row.framework]
+            if not opened:
+                crew.open_case(row.framework, case)
+                opened = True
+            found[row.name] = _check_row(crew, row)
+        except WorkerSkip as skip:
+            found[row.name] = {"status": "skipped", "message": str(skip)}
+        except WorkerError as error:
+            found[row.name] = {"status": "error", "message": str(error)}
+        except WorkerDied as death:
+            found[row.name] = {"status": "error", "message": str(death)}
+            crew.bury(row.framework)
+            opened = False
+    return {"group": case.group, "description": description, "rows": found}
+
+
+def _check_row(crew: Crew, row: Implementation) -> dict[str, Any]:
+    prepared = crew.prepare(row)
+    errors = crew.ask(row.framework, "check", timeout=LONG_TIMEOUT, name=row.name)["errors"]
+    memory = crew.ask(row.framework, "peak_memory", name=row.name)["bytes"]
+    trial = crew.ask(row.framework, "leg", name=row.name, rounds=_CALIBRATION_ROUNDS, calls=1, warm_up=2)
+    call_seconds = min(trial["wall"])
+    first_call: float = prepared["first_call_seconds"]
+    return {
+        "status": "ran",
+        "errors": errors,
+        "compile_seconds": None if row.compiled is None else max(0.0, first_call - call_seconds),
+        "peak_memory_bytes": memory,
+        "call_seconds": call_seconds,
+    }
+
+
+def _measure(directory: RunDirectory, progress: Progress) -> None:
+    settings = directory.plan.settings
+    exact = settings.blocks == settings.max_blocks
+    total = str(settings.blocks) if exact else f"{settings.blocks} to {settings.max_blocks}"
+    for block in range(settings.max_blocks):
+        if block >= settings.blocks and _precise(directory):
+            break
+        # Another case comes first in every block, so none is always measured in a young process.
+        order, _ = palindromes.palindrome(directory.plan.cases, block)
+        left = [case for case in order if directory.cell(block, case) is None]
+        if not left:
+            continue
+        with Crew(directory, stage="block") as crew:
+            crew.spawn(sorted({row.framework for case in left for row in directory.measurable(case)}))
+            for case in left:
+                with progress.cell(f"block {block + 1} of {total}: {case.group}"):
+                    directory.save_cell(block, case, _measure_case(directory, crew, case))
+        progress.show(directory.write_run_file(complete=False))
+
+
+def _measure_case(directory: RunDirectory, crew: Crew, case: Case) -> dict[str, Any]:
+    settings, found = directory.plan.settings, directory.checked(case)
+    rows = directory.measurable(case)
+    # The length of a leg comes from the check, so it is the same in every block.
+    legs = {
+        row.name: palindromes.leg_for(found[row.name]["call_seconds"], settings.leg_seconds) for row in rows
+    }
+    return Cell(crew, case, rows).measure(legs, settings)
+
+
+def _cells_left(directory: RunDirectory, blocks: int) -> list[tuple[int, Case]]:
+    return [
+        (block, case)
+        for block in range(blocks)
+        for case in directory.plan.cases
+        if directory.cell(block, case) is None
+    ]
+
+
+def _precise(directory: RunDirectory) -> bool:
+    """Whether every speedup's 95 % interval is narrow enough; whether it is significant plays no part."""
+    run = directory.assemble(complete=False)
+    for benchmark in run.benchmarks:
+        baseline = run.baseline_of(benchmark)
+        if baseline is None or benchmark.is_baseline:
+            continue
+        low, high = statistics.speedup(baseline, benchmark).ci95
+        if low <= 0 or math.log(high / low) / 2 > directory.plan.settings.precision:
+            return False
+    return True

@@ -1,0 +1,57 @@
+"""Suites: named lists of cases with how long to measure them. One file each, named for the suite."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+
+from fuseproof.cases import Case
+from fuseproof.errors import UserError
+from fuseproof.operators import OPERATORS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """blocks are fresh processes; every block holds at least `palindromes` palindromes of each case."""
+
+    name: str
+    summary: str
+    cases: tuple[Case, ...]
+    blocks: int = 5
+    max_blocks: int = 10
+    palindromes: int = 20
+    max_palindromes: int = 60
+    leg_seconds: float = 0.006
+
+
+def names() -> list[str]:
+    """The suites there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def get(name: str) -> Suite:
+    """The suite named `name`. Raises UserError if there is none."""
+    if name not in names():
+        raise UserError(f"unknown suite {name!r}; there are {', '.join(names())}")
+    suite = importlib.import_module(f"{__name__}.{name}").SUITE
+    assert isinstance(suite, Suite)
+    return suite
+
+
+def cases(
+    labels: dict[str, tuple[str, ...]],
+    *,
+    dtypes: tuple[str, ...],
+    passes: tuple[str, ...],
+    caches: tuple[str, ...] = ("warm",),
+) -> tuple[Case, ...]:
+    """Every shape label (named or written out, by operator) in every dtype, pass and cache regime."""
+    return tuple(
+        Case(operator=OPERATORS[operator].from_label(label), dtype=dtype, pass_=pass_, cache=cache)
+        for operator, operator_labels in labels.items()
+        for label in operator_labels
+        for dtype in dtypes
+        for pass_ in passes
+        for cache in caches
+    )

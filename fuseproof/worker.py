@@ -1,0 +1,250 @@
+"""The worker process: one framework, driven by lines of JSON.
+
+Started by fuseproof.worker_process as `python -m fuseproof.worker FRAMEWORK`. A request is one line
+`{"do": NAME, ...}` on standard input; the answer is one line on a pipe of its own, so that nothing a
+framework prints can get between. The worker keeps one case at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseproof import checks, frameworks
+from fuseproof.cases import Case
+from fuseproof.frameworks import Framework, Result, Step
+from fuseproof.implementations import Implementation, resolve_function
+from fuseproof.operators.base import Arrays
+
+# Sets of inputs the cold regime rotates through: together at least twice the last-level cache.
+COLD_FACTOR = 2
+_CHECK_SEEDS = 2
+
+_LAYOUT_AXES = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}  # each is its own inverse
+
+
+class WrongResultError(Exception):
+    """The implementation broke a rule that no tolerance covers; the message says which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """One implementation of the current case, ready to be called."""
+
+    implementation: Implementation
+    step: Step
+    calls: Sequence[Callable[[], Result]]  # one for each set of inputs
+
+
+class Worker:
+    """Answers requests; every public method is one, with plain data in and out."""
+
+    def __init__(self, framework: Framework) -> None:
+        self._framework = framework
+        self._prepared: dict[str, Prepared] = {}
+        self._next_set = 0
+
+    def open_case(self, *, group: str, seed: int, last_level_cache: int) -> dict[str, Any]:
+        """Forget the case before and choose the sets of inputs of this one."""
+        self._prepared.clear()
+        self._tensors: dict[str, list[tuple[dict[str, Any], Any]]] = {}
+        self._framework.reset()
+        self._case = Case.from_group(group)
+        operator, dtype = self._case.operator, self._case.dtype
+        one_set = operator.minimum_bytes("forward", dtype)
+        count = 1 if self._case.cache == "warm" else 1 + -(-COLD_FACTOR * last_level_cache // one_set)
+        self._seeds = [seed + index for index in range(count)]
+        return {"input_sets": count}
+
+    def warm_up_compiler(self) -> dict[str, Any]:
+        self._framework.warm_up_compiler()
+        return {}
+
+    def prepare(self, *, implementation: dict[str, Any]) -> dict[str, Any]:
+        """Import the target, move inputs to the device, compile, and make the first call, which is timed."""
+        row = Implementation(**implementation)
+        case = self._case
+        function = resolve_function(row.target)
+        step = self._framework.step(function, case.operator.options, case.pass_, row.compiled)
+        if row.layout not in self._tensors:
+            self._tensors[row.layout] = [self._inputs(seed, row.layout) for seed in self._seeds]
+        calls = [_bind(step, inputs, cotangent) for inputs, cotangent in self._tensors[row.layout]]
+        prepared = Prepared(implementation=row, step=step, calls=calls)
+        started = time.perf_counter()
+        self._framework.synchronize(calls[0]())
+        first_call = time.perf_counter() - started
+        # The second call may still specialise (TensorFlow traces, XLA moves constants); the third is steady.
+        self._framework.synchronize(calls[0]())
+        started = time.perf_counter()
+        self._framework.synchronize(calls[0]())
+        steady = time.perf_counter() - started
+        self._prepared[row.name] = prepared
+        return {"first_call_seconds": first_call, "call_seconds": steady}
+
+    def check(self, *, name: str) -> dict[str, Any]:
+        """Relative RMS error of every tensor of the result, on two sets of inputs in turn.
+
+        The second set catches an output that is a stale buffer of the first. Raises WrongResultError for
+        what no error can express: another shape, another dtype, a changed input, another number of results.
+        """
+        prepared, case = self._prepared[name], self._case
+        operator, layout = case.operator, prepared.implementation.layout
+        errors: dict[str, float] = {}
+        for seed in range(_CHECK_SEEDS):
+            seed += self._seeds[-1] + 1  # sets that the timing never sees
+            arrays = operator.inputs(seed, case.dtype)
+            cotangent = operator.cotangent(seed, case.dtype) if case.pass_ != "forward" else None
+            inputs, device_cotangent = self._to_device(arrays, cotangent, layout)
+            before = {key: self._framework.to_numpy(tensor) for key, tensor in inputs.items()}
+            with self._framework.poisoned_memory(np.empty(operator.output_shape, np.float32)):
+                result = prepared.step(inputs, device_cotangent)
+                self._framework.synchronize(result)
+            found = self._to_arrays(result, arrays, layout)
+            for key, tensor in inputs.items():
+                if not np.array_equal(self._framework.to_numpy(tensor), before[key]):
+                    raise WrongResultError(f"the input {key!r} was changed by the call")
+            for key, sampled in operator.reference(arrays, cotangent).items():
+                error = checks.relative_rms(found[key], sampled)
+                errors[key] = max(errors.get(key, 0.0), error) if error == error else error
+        return {"errors": {key: value if np.isfinite(value) else None for key, value in errors.items()}}
+
+    def peak_memory(self, *, name: str) -> dict[str, Any]:
+        return {"bytes": self._framework.peak_memory(self._prepared[name].calls[0])}
+
+    def leg(self, *, name: str, rounds: int, calls: int, warm_up: int) -> dict[str, Any]:
+        """Seconds per call of `rounds` rounds of `calls` calls each, after `warm_up` untimed calls."""
+        prepared = self._prepared[name]
+        call = prepared.calls[0] if len(prepared.calls) == 1 else self._rotating(prepared)
+        wall, device = [], []
+        with self._framework.forbid_recompilation(prepared.step):
+            for _ in range(warm_up):
+                self._framework.synchronize(call())
+            for _ in range(rounds):
+                host_seconds, device_seconds = self._framework.batch(call, calls)
+                wall.append(host_seconds / calls)
+                if device_seconds is not None:
+                    device.append(device_seconds / calls)
+        return {"wall": wall, **({"device": device} if device else {})}
+
+    def _rotating(self, prepared: Prepared) -> Callable[[], Result]:
+        def call() -> Result:
+            # The counter is shared by the implementations of the case: none finds the set the last one used.
+            self._next_set = (self._next_set + 1) % len(prepared.calls)
+            return prepared.calls[self._next_set]()
+
+        return call
+
+    def _inputs(self, seed: int, layout: str) -> tuple[dict[str, Any], Any]:
+        operator, case = self._case.operator, self._case
+        cotangent = operator.cotangent(seed, case.dtype) if case.pass_ != "forward" else None
+        return self._to_device(operator.inputs(seed, case.dtype), cotangent, layout)
+
+    def _to_device(
+        self, arrays: Arrays, cotangent: NDArray[np.float32] | None, layout: str
+    ) -> tuple[dict[str, Any], Any]:
+        def convert(array: NDArray[np.float32]) -> Any:
+            return self._framework.from_numpy(_to_layout(array, layout), self._case.dtype)
+
+        inputs = {name: convert(array) for name, array in arrays.items()}
+        if cotangent is None:
+            return inputs, None
+        return self._framework.differentiable(inputs), convert(cotangent)
+
+    def _to_arrays(self, result: Result, arrays: Arrays, layout: str) -> dict[str, NDArray[np.float32]]:
+        output, gradients = result
+        expected = {"output": (output, self._case.operator.output_shape)}
+        for name, gradient in gradients.items():
+            expected[f"grad_{name}"] = (gradient, arrays[name].shape)
+        found = {}
+        for name, (tensor, shape) in expected.items():
+            if tensor is None or not hasattr(tensor, "dtype"):
+                raise WrongResultError(f"{name} is {type(tensor).__name__}, not a tensor")
+            if self._framework.dtype_name(tensor) != self._case.dtype:
+                raise WrongResultError(
+                    f"{name} is {self._framework.dtype_name(tensor)} instead of {self._case.dtype}"
+                )
+            array = _to_layout(self._framework.to_numpy(tensor), layout)
+            if array.shape != shape:
+                raise WrongResultError(f"{name} has shape {array.shape} instead of {shape}")
+            found[name] = array
+        return found
+
+
+def _bind(step: Step, inputs: dict[str, Any], cotangent: Any) -> Callable[[], Result]:
+    return lambda: step(inputs, cotangent)
+
+
+def _to_layout(array: NDArray[np.float32], layout: str) -> NDArray[np.float32]:
+    if array.ndim != 4:
+        return array
+    return np.ascontiguousarray(array.transpose(_LAYOUT_AXES[layout]))
+
+
+def _answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
+    do = request.pop("do")
+    try:
+        return {"ok": getattr(worker, do)(**request)}
+    except NotImplementedError as error:
+        return {"skipped": str(error) or "not implemented"}
+    except Exception as error:
+        traceback.print_exc()  # to the log beside the run
+        return {"error": _one_line(error)}
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    kind = "" if isinstance(error, WrongResultError) else f"{type(error).__name__}: "
+    return (kind + text)[:500]
+
+
+def _private_answer_pipe() -> Any:
+    """The standard output as a pipe of ours; what frameworks print goes to standard error from now on."""
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    return pipe
+
+
+def _die_with_parent() -> None:
+    # A hung worker would outlive a killed parent and disturb every later measurement.
+    pr_set_pdeathsig = 1
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def main() -> None:
+    _die_with_parent()
+    answers = _private_answer_pipe()
+    framework_name, settings = sys.argv[1], json.loads(sys.argv[2])
+    if settings["cpus"]:
+        # Before the framework is imported: JAX sizes its thread pool by the affinity it finds.
+        os.sched_setaffinity(0, settings["cpus"])
+    try:
+        framework = frameworks.load(framework_name)
+        framework.configure(device=settings["device"], threads=settings["threads"])
+        first: dict[str, Any] = {"ok": framework.description()}
+    except NotImplementedError as error:
+        first = {"skipped": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        first = {"error": _one_line(error)}
+    print(json.dumps(first), file=answers)
+    if "ok" not in first:
+        return
+    worker = Worker(framework)
+    for line in sys.stdin:
+        print(json.dumps(_answer(worker, json.loads(line))), file=answers)
+
+
+if __name__ == "__main__":
+    main()

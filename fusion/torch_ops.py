@@ -1,0 +1,64 @@
+"""The operators in PyTorch: as the library call a user writes, and composed from primitives.
+
+The composed ones are what torch.compile has something to fuse in. Shapes are those of fuseproof.operators;
+gradients are autograd's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fuseproof.operators.layer_norm import EPSILON
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def attention_composed(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    if q.shape[1] != k.shape[1]:
+        share = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(share, dim=1), v.repeat_interleave(share, dim=1)
+    # The softmax in float32, as model code has it for half-precision inputs.
+    scores = (q @ k.transpose(-2, -1)).float() / math.sqrt(q.shape[-1])
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+        scores = scores.masked_fill(~mask, float("-inf"))
+    scores = scores - scores.amax(dim=-1, keepdim=True)
+    weights = scores.exp()
+    return (weights / weights.sum(dim=-1, keepdim=True)).to(v.dtype) @ v
+
+
+def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:
+    # addmm is what F.linear calls; F.linear itself wants the weight transposed.
+    product = torch.matmul(a, b) if bias is None else torch.addmm(bias, a, b)
+    return F.gelu(product, approximate="tanh") if activation == "gelu_tanh" else product
+
+
+def matmul_composed(
+    a: Tensor, b: Tensor, bias: Tensor | None = None, *, activation: str | None = None
+) -> Tensor:
+    product = a @ b
+    if bias is not None:
+        product = product + bias
+    if activation == "gelu_tanh":
+        inner = math.sqrt(2 / math.pi) * (product + 0.044715 * product * product * product)
+        product = 0.5 * product * (1 + torch.tanh(inner))
+    return product
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, residual: Tensor | None = None) -> Tensor:
+    return F.layer_norm(x if residual is None else x + residual, x.shape[-1:], weight, bias, EPSILON)
+
+
+def layer_norm_composed(x: Tensor, weight: Tensor, bias: Tensor, *, residual: Tensor | None = None) -> Tensor:
+    dtype = x.dtype
+    # Statistics in float32, as the library call keeps them: otherwise the comparison would be of precisions.
+    s = (x if residual is None else x + residual).float()
+    centred = s - s.mean(dim=-1, keepdim=True)
+    variance = (centred * centred).mean(dim=-1, keepdim=True)
+    return (centred * torch.rsqrt(variance + EPSILON) * weight.float() + bias.float()).to(dtype)

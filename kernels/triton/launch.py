@@ -1,0 +1,124 @@
+"""A kernel launch as data: launchers run it on a GPU, `ahead_of_time` compiles the same record without one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import triton
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What the choice of a config depends on: compute capability × 10, bytes of shared memory a block may use, SMs."""
+
+    capability: int
+    shared_memory: int
+    processors: int
+
+
+# CUDA C++ programming guide, technical specifications per compute capability; SMs of the A100, H100 and B200.
+TARGETS = {
+    80: Target(capability=80, shared_memory=163 * 1024, processors=108),
+    90: Target(capability=90, shared_memory=227 * 1024, processors=132),
+    100: Target(capability=100, shared_memory=227 * 1024, processors=148),
+}
+
+
+@functools.cache
+def target_of(device: torch.device) -> Target:
+    """The target of a GPU; Hopper's for the CPU and the meta device, where nothing is timed."""
+    if device.type != "cuda":
+        return TARGETS[90]
+    properties = torch.cuda.get_device_properties(device)
+    if torch.version.hip is not None:
+        # gfx94x and gfx95x report 9.4 and 9.5, which are no NVIDIA capabilities: they get the smallest tiles.
+        shared = properties.shared_memory_per_block
+        return Target(capability=80, shared_memory=shared, processors=properties.multi_processor_count)
+    return Target(
+        capability=properties.major * 10 + properties.minor,
+        shared_memory=properties.shared_memory_per_block_optin,
+        processors=properties.multi_processor_count,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Launch:
+    """One launch of `kernel`: `arguments` by name (tensors, numbers, None), `constants` its constexpr parameters."""
+
+    kernel: triton.runtime.KernelInterface
+    grid: tuple[int, ...]
+    arguments: Mapping[str, torch.Tensor | float | None]
+    constants: Mapping[str, object]
+    num_warps: int
+    num_stages: int
+    label: str = ""  # names the launch in the tables of `ahead_of_time`
+
+    def labelled(self, label: str) -> Launch:
+        return replace(self, label=label)
+
+    def run(self) -> None:
+        """Enqueue the kernel. Raises NotImplementedError where it cannot run."""
+        device = next(value.device for value in self.arguments.values() if isinstance(value, torch.Tensor))
+        options = {**self.constants, "num_warps": self.num_warps, "num_stages": self.num_stages}
+        if device.type == "cuda" and device.index != torch.cuda.current_device():
+            with torch.cuda.device(device):
+                self.kernel[self.grid](**self.arguments, **options)
+            return
+        if device.type != "cuda" and not (device.type == "cpu" and is_interpreted(self.kernel)):
+            raise NotImplementedError(
+                f"triton kernels need a CUDA or ROCm GPU; the tensors are on {device}: move them to a GPU, or set "
+                "TRITON_INTERPRET=1 before the import to run on the CPU in Triton's interpreter (correctness only)"
+            )
+        self.kernel[self.grid](**self.arguments, **options)
+
+
+def is_interpreted(kernel: triton.runtime.KernelInterface) -> bool:
+    """Whether TRITON_INTERPRET=1 was set when the kernel was decorated; setting it later changes nothing."""
+    return not isinstance(kernel, triton.runtime.JITFunction)
+
+
+def check_tensors(operator: str, required: Mapping[str, object], optional: Mapping[str, object]) -> None:
+    """Raise TypeError or ValueError unless all are tensors of a supported floating type on one device.
+
+    Dtypes may still differ between tensors: how they must agree is the operator's own rule.
+    """
+    given = {**required, **{name: value for name, value in optional.items() if value is not None}}
+    for name, value in given.items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{operator}: {name} must be a torch.Tensor, not {type(value).__name__}")
+        if value.dtype not in FLOATS:
+            raise TypeError(
+                f"{operator}: {name} has dtype {name_of(value.dtype)}; cast it to float16, bfloat16 or float32"
+            )
+    devices = {name: str(value.device) for name, value in given.items()}
+    if len(set(devices.values())) > 1:
+        raise ValueError(f"{operator}: all tensors must be on one device, but {_listed(devices)}")
+
+
+def check_same_dtype(operator: str, tensors: Mapping[str, torch.Tensor | None]) -> None:
+    """Raise TypeError unless the tensors that are given have one dtype."""
+    dtypes = {name: name_of(value.dtype) for name, value in tensors.items() if value is not None}
+    if len(set(dtypes.values())) > 1:
+        raise TypeError(f"{operator}: dtypes must agree, but {_listed(dtypes)}; cast them to one")
+
+
+def check_no_gradient(operator: str, *tensors: torch.Tensor | None) -> None:
+    """Raise NotImplementedError rather than return a result that autograd would take for a constant."""
+    if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in tensors):
+        raise NotImplementedError(
+            f"{operator}: backward is not written yet; call under torch.no_grad() or pass detached tensors"
+        )
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """`bfloat16` for `torch.bfloat16`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} is {value}" for name, value in values.items())

@@ -1,0 +1,120 @@
+"""The HTML format: one self-contained file that works from disk, with and without JavaScript.
+
+The page is complete as rendered here; report.js only filters, sorts and shows details. What it needs stands
+in one escaped JSON block, already formatted, so that no number is computed or rounded twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import statistics
+from dataclasses import asdict
+from datetime import datetime
+from importlib.resources import files
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from fuseproof.reports import units, wording
+from fuseproof.reports.html import page, plots
+from fuseproof.reports.summary import Summary
+
+
+def to_html(summary: Summary) -> str:
+    lines = list(page.lines(summary))
+    bands = page.bands(summary.claims)
+    payback = page.payback(summary)
+    strips = list(page.strips(summary))
+    details = dict(page.details(summary))
+    scale = plots.forest_scale(
+        [line.speedup for line in lines],
+        [0.9, 1.1, *(edge for band in bands for edge in (band.low, band.high))],
+    )
+    template = _environment().get_template("report.html")
+    text = template.render(
+        summary=summary,
+        headlines=wording.verdicts(summary, pooled=True),
+        caveats=wording.caveats(summary),
+        glances=list(page.glances(summary)),
+        bands=bands,
+        bands_at=[(scale.x(band.low), scale.x(band.high)) for band in bands],
+        scale=scale,
+        means=[line for line in lines if line.id is None],
+        cases=page.by_operator(lines),
+        filters=page.filters(lines),
+        tables=page.tables(summary),
+        claim_lines=wording.verdicts(summary, pooled=False),
+        payback=payback,
+        calls_scale=plots.scale_over(point.value for one in payback for point, _ in one.points),
+        strips=strips,
+        # A reader who doubts should meet the worst first.
+        shown=max(range(len(strips)), key=lambda i: strips[i].width, default=0),
+        null_scale=plots.null_scale(summary.null_control),
+        failures=wording.grouped(m for m in summary.missing if m.kind == "error"),
+        skipped=wording.grouped(m for m in summary.missing if m.kind != "error"),
+        data=embed(
+            {
+                "details": details,
+                "strips": [{"ticks": s.ticks, "lines": [asdict(line) for line in s.lines]} for s in strips],
+            }
+        ),
+    )
+    return text.strip() + "\n"
+
+
+def embed(value: object) -> Markup:
+    """`value` as JSON that no browser can mistake for the end of its script block or for a comment."""
+    document = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        document = document.replace(character, f"\\u{ord(character):04x}")
+    return Markup(document)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(_read),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "mark": plots.mark,
+        "rug_width": plots.RUG_WIDTH,
+        "times": units.times,
+        "bracket": units.bracket,
+        "significant": units.significant,
+        "duration": units.duration,
+        "memory": units.memory,
+        "percent": units.percent,
+        "calls": wording.calls,
+        "speedup_text": wording.speedup,
+        "null_text": wording.null_control,
+        "verdict": wording.judged,
+        "signs": {name: sign for name, (sign, _) in wording.VERDICTS.items()},
+        "readings": wording.READINGS,
+        "isfinite": math.isfinite,
+        "median": statistics.median,
+        "style": lambda: Markup(_read("report.css")),
+        "script": lambda: Markup(_read("report.js")),
+    }
+    environment.filters |= {
+        "words": wording.words,
+        "command": shlex.join,
+        "when": _when,
+        "count": wording.count,
+    }
+    return environment
+
+
+def _read(name: str) -> str:
+    return (files("fuseproof.reports.html") / name).read_text(encoding="utf-8")
+
+
+def _when(timestamp: str) -> str:
+    try:
+        return datetime.fromisoformat(timestamp).strftime("%-d %B %Y, %H:%M %Z").strip()
+    except ValueError:
+        return timestamp

@@ -1,0 +1,63 @@
+"""A gate's result as JUnit XML, which every CI system shows: one test case per benchmark."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from fuseproof.errors import UserError
+from fuseproof.reports.gate import FAILING, GateResult
+
+# What XML 1.0 cannot hold even when escaped; names and messages come from files of others.
+_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write_junit(result: GateResult, path: str | Path) -> None:
+    """Write `result` to `path`: regression, missing and failed are failures, inconclusive is skipped.
+
+    Differing fingerprints add an error of their own: the comparison could not be made.
+    Raises UserError if `path` cannot be written.
+    """
+    suite = ElementTree.Element("testsuite", name="fuseproof gate")
+    counts = {"failure": 0, "error": 0, "skipped": 0}
+
+    def add(name: str, tag: str | None, kind: str, message: str, output: str = "") -> None:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="fuseproof.gate", name=_clean(name), time="0"
+        )
+        if tag is not None:
+            counts[tag] += 1
+            ElementTree.SubElement(case, tag, type=kind, message=_clean(message)).text = _clean(message)
+        if output:
+            ElementTree.SubElement(case, "system-out").text = _clean(output)
+
+    if result.fingerprint_differences:
+        told = [
+            f"{name}: {before!r} in base, {after!r} in head"
+            for name, before, after in result.fingerprint_differences
+        ]
+        add(
+            "fingerprint", "error", "fingerprint", "base and head were not measured alike; " + "; ".join(told)
+        )
+    for row in result.rows:
+        numbers = (
+            "" if row.ci is None else f"slowdown {row.slowdown}, 95 % interval {row.ci[0]} to {row.ci[1]}"
+        )
+        tag = "failure" if row.verdict in FAILING else "skipped" if row.verdict == "inconclusive" else None
+        add(row.name, tag, row.verdict, row.reason or row.verdict, numbers)
+    suite.set("tests", str(len(suite)))
+    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(attribute, str(counts[tag]))
+    suite.set("time", "0")
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    try:
+        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose a writable folder") from None
+
+
+def _clean(text: str) -> str:
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)

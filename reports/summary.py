@@ -1,0 +1,152 @@
+"""What a report says, as plain data: records that every format reads and `report.summarise` fills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fuseproof.reports.claims import ClaimRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate with its 95 % interval over blocks; no interval (None) when there is one block."""
+
+    value: float
+    low: float | None
+    high: float | None
+    blocks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One case as it was timed. `run` indexes `Summary.runs`."""
+
+    run: int
+    group: str
+    operator: str
+    shape: str
+    dtype: str
+    pass_: str
+    metric: str
+    cache: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """The replicates of one comparison in one block: its speedup, and that of each of its palindromes."""
+
+    block: int
+    speedup: float
+    palindromes: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One implementation of one case. `speedup` is None for a baseline, and without one to compare with."""
+
+    case: Case
+    implementation: str
+    baseline: str | None
+    is_baseline: bool
+    median_seconds: Interval
+    speedup: Interval | None
+    speedup_bootstrap: tuple[float, float] | None
+    blocks: tuple[Block, ...]
+    rounds: int
+    flops_per_second: float | None
+    bytes_per_second: float | None  # the operator's minimum bytes over the median time
+    compile_seconds: float | None
+    break_even_calls: Interval | None  # infinite where compiling never pays for itself
+    peak_memory_bytes: int | None
+    error: float | None
+    error_limit: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """An implementation of a case that has no number here, and why."""
+
+    run: int
+    group: str
+    operator: str
+    shape: str
+    dtype: str
+    pass_: str
+    cache: str
+    implementation: str
+    kind: str
+    stage: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A geometric mean of speedups over cases; `operator` or `dtype` None means over all of them."""
+
+    run: int
+    implementation: str
+    baseline: str
+    pass_: str
+    metric: str
+    cache: str
+    operator: str | None
+    dtype: str | None
+    cases: int
+    speedup: Interval
+    resampled: tuple[float, float] | None  # 95 % interval with the cases resampled too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One verdict, with the sentence that says it."""
+
+    row: ClaimRow
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twin:
+    """An implementation against itself under another name: `ratio` should be 1."""
+
+    case: Case
+    implementation: str
+    ratio: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class NullControl:
+    """How often the 95 % interval of an A/A comparison contains 1, and of how many."""
+
+    contained: int
+    total: int
+    twins: tuple[Twin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """Where the numbers come from."""
+
+    source: str
+    file: str
+    suite: str | None
+    datetime: str | None
+    complete: bool
+    fingerprint: str | None
+    machine: str
+    blocks: int
+    samples: int
+    environment: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    commit: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    runs: tuple[RunInfo, ...]
+    rows: tuple[Row, ...]
+    means: tuple[Mean, ...]
+    missing: tuple[Missing, ...]
+    claims: tuple[Claim, ...]
+    null_control: NullControl | None

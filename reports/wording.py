@@ -1,0 +1,175 @@
+"""What a report says in words, the same in every format."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fuseproof.reports import units
+from fuseproof.reports.claims import MIN_BLOCKS, ClaimRow
+from fuseproof.reports.summary import Case, Interval, Mean, Missing, Summary
+
+VERDICTS = {
+    "supported": ("✓", "supported"),
+    "mean-only": ("≈", "true of the mean, not of most cases"),
+    "refuted-low": ("▼", "refuted: below the band"),
+    "refuted-high": ("▲", "refuted: above the band"),
+    "inconclusive": ("?", "neither supported nor refuted"),
+    "insufficient": ("…", "too few blocks or cases to judge"),
+}
+READINGS = {"throughput": "more throughput", "time_reduction": "less time"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was measured of a claim in one comparison and pass, and the verdict on each reading of it."""
+
+    sentence: str
+    readings: tuple[ClaimRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Cases that an implementation lacks for one and the same reason."""
+
+    implementation: str
+    kind: str
+    stage: str
+    message: str
+    cases: tuple[str, ...]
+
+
+def verdicts(summary: Summary, *, pooled: bool) -> dict[str, list[Verdict]]:
+    """Per claim its readings side by side; `pooled` leaves out the single dtypes beside their mean."""
+    slices: dict[tuple[object, ...], dict[str | None, list[ClaimRow]]] = {}
+    for row in (claim.row for claim in summary.claims):
+        key = (row.run, row.claim, row.candidate, row.baseline, row.metric, row.cache, row.pass_)
+        slices.setdefault(key, {}).setdefault(row.dtype, []).append(row)
+    found: dict[str, list[Verdict]] = defaultdict(list)
+    for by_dtype in slices.values():
+        for dtype, rows in by_dtype.items():
+            if not pooled or dtype == "all" or "all" not in by_dtype:
+                verdict = Verdict(sentence=_sentence(rows[0], summary), readings=tuple(rows))
+                found[rows[0].text].append(verdict)
+    return dict(found)
+
+
+def _sentence(row: ClaimRow, summary: Summary) -> str:
+    where = [words(row.pass_ or "an unknown pass"), timing(row, summary)]
+    if row.dtype not in ("all", None):
+        where.append(row.dtype or "")
+    conditions = ", ".join(part for part in where if part)
+    failed = f"; {count(row.failed, 'more case')} failed" if row.failed else ""
+    if not row.cases:
+        return f"{row.candidate} has no sound measurement against {row.baseline} in {conditions}{failed}."
+    bounds = units.bracket(*row.ci95)
+    interval = f" [95\u00a0%: {bounds[1:-1]}]" if bounds else ""
+    return (
+        f"{row.candidate} made the operators {units.times(row.geomean)} as fast as {row.baseline}{interval} "
+        f"in {conditions}, over {count(row.cases, 'case')}{failed}."
+    )
+
+
+def judged(row: ClaimRow) -> str:
+    return VERDICTS[row.verdict][1]
+
+
+def caveats(summary: Summary) -> list[str]:
+    """What to know before believing any of it, each with its number."""
+    lines = []
+    for index, run in enumerate(summary.runs):
+        rows = [row for row in summary.rows if row.case.run == index]
+        name = f"Run {index + 1}: " if len(summary.runs) > 1 else ""
+        cases = len({row.case.group for row in rows})
+        lines.append(
+            f"{name}{count(run.blocks, 'block')} of fresh processes, {count(cases, 'case')}, "
+            f"{count(len(rows), 'measurement')}, {count(run.samples, 'sample')}."
+        )
+        if run.blocks < MIN_BLOCKS:
+            lines.append(
+                f"{name}Fewer than {MIN_BLOCKS} blocks: claims are not judged; intervals are wide or absent."
+            )
+        if run.commit.get("dirty"):
+            lines.append(f"{name}The checkout had uncommitted changes.")
+    errors = sum(m.kind == "error" for m in summary.missing)
+    skipped = sum(m.kind == "skipped" for m in summary.missing)
+    if errors:
+        lines.append(
+            f"{count(errors, 'failure')}: what is wrong or crashed has no speedup; reasons are below."
+        )
+    if skipped:
+        lines.append(
+            f"{count(skipped, 'combination')} skipped because they cannot run here; reasons are below."
+        )
+    if control := null_control(summary):
+        lines.append(f"Null control: {control}")
+    lines.append("Single operators on one machine: no statement about whole models or other hardware.")
+    return lines
+
+
+def null_control(summary: Summary) -> str:
+    control = summary.null_control
+    if control is None or not control.total:
+        return ""
+    share = units.percent(control.contained / control.total)
+    return (
+        f"In {control.contained} of {control.total} comparisons of an implementation with itself the "
+        f"95\u00a0% interval contains 1× ({share}; honest intervals do in about 95\u00a0%)."
+    )
+
+
+def grouped(missing: Iterable[Missing]) -> list[Group]:
+    cases: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for m in missing:
+        cases[m.implementation, m.kind, m.stage, m.message].append(m.group)
+    return [
+        Group(implementation=key[0], kind=key[1], stage=key[2], message=key[3], cases=tuple(groups))
+        for key, groups in cases.items()
+    ]
+
+
+def timing(row: Case | Mean | Missing | ClaimRow, summary: Summary) -> str:
+    """`wall time, warm cache` where a report holds several of these; empty where it holds one."""
+    if len({(r.case.metric, r.case.cache) for r in summary.rows}) < 2:
+        return ""
+    # What was never timed lacks every metric alike.
+    return f"{row.cache} cache" if isinstance(row, Missing) else f"{row.metric} time, {row.cache} cache"
+
+
+def run_label(run: int, summary: Summary) -> str:
+    return f"run {run + 1}" if len(summary.runs) > 1 else ""
+
+
+def case_name(case: Case | Missing, summary: Summary) -> str:
+    """A case within its operator."""
+    parts = (case.shape, case.dtype, words(case.pass_), timing(case, summary), run_label(case.run, summary))
+    return " · ".join(part for part in parts if part)
+
+
+def speedup(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return f"{units.times(interval.value)} (one block: no interval)"
+    return f"{units.times(interval.value)} {units.bracket(interval.low, interval.high)}"
+
+
+def calls(interval: Interval | None) -> str:
+    """Break-even calls; an interval that reaches `never` says so."""
+    if interval is None:
+        return units.NONE
+    if math.isinf(interval.value):
+        return "never"
+    text = units.compact(interval.value)
+    if interval.low is None or interval.high is None:
+        return text
+    high = "never" if math.isinf(interval.high) else units.compact(interval.high)
+    return f"{text} [{units.compact(interval.low)}–{high}]"
+
+
+def words(name: str) -> str:
+    return name.replace("forward_backward", "forward + backward").replace("_", " ")
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,83 @@
+"""Every kernel compiles for every target without a GPU, fits its shared memory and spills no register."""
+
+import importlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fuseproof.kernels.triton.ahead_of_time import Resources, compile_launch, resources
+from fuseproof.kernels.triton.launch import TARGETS, Launch
+
+OPERATORS = ("attention", "matmul", "layer_norm")
+
+
+def launches(operator: str, dtype: str, capability: int) -> list[Launch]:
+    module = importlib.import_module(f"fuseproof.kernels.triton.{operator}")
+    return list(module.variants(getattr(torch, dtype), TARGETS[capability]))
+
+
+def one_per_tile(candidates: list[Launch]) -> list[Launch]:
+    """Other dtypes differ from bfloat16 by tile, not by branch; the last launch of a tile has the most branches."""
+    return list(
+        {
+            tuple(launch.constants.get(f"BLOCK_{axis}") for axis in "MNKD"): launch for launch in candidates
+        }.values()
+    )
+
+
+CASES = [
+    *((launch, sm) for sm in TARGETS for operator in OPERATORS for launch in launches(operator, "bfloat16", sm)),
+    *((launch, 90) for operator in OPERATORS for launch in one_per_tile(launches(operator, "float32", 90))),
+    *((launch, 90) for operator in OPERATORS for launch in one_per_tile(launches(operator, "float16", 90))[:1]),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def compiled(request) -> Iterator[dict[tuple[str, int], Future[Resources]]]:
+    """The resources of the selected cases, compiled on all cores: Triton releases the interpreter lock."""
+    cases = [
+        item.callspec.params
+        for item in request.session.items
+        if item.function is test_compiles_without_spills
+    ]
+    pool = ThreadPoolExecutor(os.cpu_count())
+    yield {
+        (case["launch"].label, case["capability"]): pool.submit(resources, case["launch"], case["capability"])
+        for case in cases
+    }
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize(
+    ("launch", "capability"), CASES, ids=lambda value: getattr(value, "label", f"sm_{value}")
+)
+def test_compiles_without_spills(launch, capability, compiled, record_property):
+    used = compiled[launch.label, capability].result()
+    record_property("resources", repr(used))  # in the JUnit file, for who wants the numbers
+    assert used.spill_bytes == 0, used
+    assert 0 < used.registers * used.num_warps * 32 <= 65536, used
+    assert used.shared_bytes <= TARGETS[capability].shared_memory, used
+
+
+@pytest.mark.parametrize(("operator", "instruction"), [("attention", "wgmma"), ("matmul", "wgmma")])
+def test_hopper_kernels_use_its_tensor_cores(operator, instruction):
+    launch = launches(operator, "bfloat16", 90)[0]
+    assert instruction in compile_launch(launch, 90).asm["ptx"]
+
+
+def test_spills_are_seen():
+    """The budget above is worth nothing if a kernel that must spill is read as clean."""
+    [launch] = (row for row in launches("layer_norm", "bfloat16", 90) if "x8192" in row.label)
+    starved = replace(launch, num_warps=1)  # 256 values per thread
+    assert resources(starved, 90).spill_bytes > 0
+
+
+def test_resources_have_names():
+    used = resources(launches("layer_norm", "bfloat16", 90)[0], 90)
+    assert isinstance(used, Resources)
+    assert used.label == "layer_norm[4096x128-residual-bias-bfloat16]"
+    assert (used.capability, used.num_warps) == (90, 4)
