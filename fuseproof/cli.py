@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fuseproof.errors import UserError
 
@@ -23,8 +23,8 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. A UserError becomes one line on standard error and exit code 2."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         code: int = options.command(options)
     except UserError as error:
         print(f"fuseproof: {error}", file=sys.stderr)
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fuseproof",
         description="Does compiling and fusing make this faster, here, and why?",
     )
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     how = run.add_argument_group("how to measure")
     how.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     how.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: all usable cores)")
-    how.add_argument("--seed", type=int, default=0)
+    how.add_argument("--seed", type=_seed, default=0, metavar="N")
     how.add_argument(
         "--blocks", type=_positive, metavar="N", help="fresh processes, at least this many times"
     )
@@ -125,11 +125,14 @@ def _run(options: argparse.Namespace) -> int:
     """Measure a suite. Interrupt it at any time: what is finished is kept, --resume goes on from there."""
     from rich.console import Console
 
-    from fuseproof import runner
+    from fuseproof import doctor, runner
     from fuseproof.progress import LineProgress, LiveProgress
 
     directory = _directory(options)
     console = Console(quiet=options.quiet, stderr=True)
+    for finding in doctor.examine():
+        if finding.status == "warning":
+            console.print(f"{finding.name}: {finding.found}; {finding.remedy}", highlight=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if console.is_terminal and not options.quiet:
@@ -326,6 +329,12 @@ def _positive(text: str) -> int:
     return number
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def _fraction(text: str) -> float:
     """`2%` or `0.02`."""
     try:
@@ -335,6 +344,13 @@ def _fraction(text: str) -> float:
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share below 100 %; write it like 2% or 0.02")
     return value
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports bad arguments as every other bad input: in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
 
 
 class _Version(argparse.Action):

@@ -11,7 +11,7 @@ from fuseproof.cases import Case
 from fuseproof.implementations import Implementation
 from fuseproof.plan import row_to_json
 from fuseproof.run_directory import RunDirectory
-from fuseproof.worker_process import WorkerDied, WorkerProcess
+from fuseproof.worker_process import WorkerDied, WorkerError, WorkerProcess, WorkerSkip
 
 # A cold compilation of one small operator takes seconds; autotuning and large references take minutes.
 LONG_TIMEOUT = 900.0
@@ -25,6 +25,7 @@ class Crew:
         self._directory = directory
         self._stage = stage
         self._workers: dict[str, WorkerProcess] = {}
+        self._warm: set[str] = set()  # frameworks whose compiler has paid what its first use costs
         self.descriptions: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Crew:
@@ -53,12 +54,15 @@ class Crew:
             )
 
     def get(self, framework: str) -> WorkerProcess:
-        """The living worker, its compiler warm."""
+        """The living worker, ready. One that does not come up is buried, so that the next call starts another."""
         if framework not in self._workers:
             self.spawn([framework])
         if framework not in self.descriptions:
-            self.descriptions[framework] = self._workers[framework].wait_ready()
-            self.ask(framework, "warm_up_compiler", timeout=LONG_TIMEOUT)
+            try:
+                self.descriptions[framework] = self._workers[framework].wait_ready()
+            except (WorkerDied, WorkerError, WorkerSkip):
+                self.bury(framework)
+                raise
         return self._workers[framework]
 
     def ask(
@@ -81,11 +85,16 @@ class Crew:
         )
 
     def prepare(self, row: Implementation) -> dict[str, Any]:
+        """Compile the row for the open case; the compiler itself is warm by then, so only the row is timed."""
+        if row.compiled is not None and row.framework not in self._warm:
+            self.ask(row.framework, "warm_up_compiler", timeout=LONG_TIMEOUT)
+            self._warm.add(row.framework)
         return self.ask(row.framework, "prepare", timeout=LONG_TIMEOUT, implementation=row_to_json(row))
 
     def bury(self, framework: str) -> None:
         """End the worker; the next request for the framework gets a successor."""
         self.descriptions.pop(framework, None)
+        self._warm.discard(framework)
         worker = self._workers.pop(framework, None)
         if worker is not None:
             worker.close()

@@ -28,7 +28,8 @@ class Implementation:
     target:    `module:function` or `path/to/file.py:function`; called with the operator's inputs and options
                as keyword arguments, returns the output.
     compiled:  None to call the target as it is, else the compiler's mode: for torch a mode of
-               torch.compile, for jax `jit`, for tensorflow `function` or `xla`.
+               torch.compile, or `kernel` for a target that compiles itself at its first call; for jax `jit`;
+               for tensorflow `function` or `xla`.
     baseline:  the implementation its speedup and its error limit refer to; the framework's library call
                unless given.
     passes:    passes the target can compute.
@@ -96,6 +97,7 @@ def _rows() -> Iterable[Implementation]:
             "triton",
             framework="torch",
             target=f"fuseproof.kernels.triton.{operator}:{operator}",
+            compiled="kernel",
             passes=("forward",),
             devices=("cuda",),
         )
@@ -178,7 +180,11 @@ def _load_file(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # else the next row of this file would find the half that was executed
+        raise
     return module
 
 

@@ -166,7 +166,7 @@ def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
     _known("pass", selection.passes, PASSES)
     _known("cache regime", selection.caches, CACHES)
     if selection.cases:
-        return tuple(Case.from_group(group) for group in selection.cases)
+        return tuple(dict.fromkeys(Case.from_group(group) for group in selection.cases))
     chosen = [
         case
         for case in suite.cases

@@ -74,9 +74,14 @@ class RunDirectory:
             path = unfinished[0]
         if not (path / "plan.json").is_file():
             raise UserError(f"{path} is not a run: it holds no plan.json")
+        if _is_complete(path):
+            raise UserError(f"{path} is complete, nothing is left to do; start a new run with `fuseproof run`")
         try:
             directory = cls(path)
-        except (ValueError, KeyError, TypeError) as error:
+            environment.fingerprint(directory.fingerprint_fields)
+        except OSError as error:
+            raise UserError(f"cannot read {path / 'plan.json'}: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path / 'plan.json'} is damaged ({error}); start a new run") from None
         directory.refuse_another_machine()
         return directory
@@ -194,8 +199,8 @@ class RunDirectory:
         frameworks = {
             framework: record["description"]
             for framework in self.plan.frameworks
-            for case in self.plan.cases[:1]
-            if (record := self.check(framework, case)) is not None and "description" in record
+            for case in self.plan.cases
+            if (record := self.check(framework, case)) is not None and record["description"]
         }
         fields = self.fingerprint_fields
         return Run(

@@ -364,7 +364,8 @@ def _remeasure_command(head: Run, suspects: Sequence[str]) -> str | None:
     if not suspects:
         return None
     if head.suite is not None:
-        return f"fuseproof run {shlex.quote(head.suite)}"
+        groups = dict.fromkeys(b.group for b in head.benchmarks if b.name in suspects)
+        return shlex.join(["fuseproof", "run", head.suite, *(f"--case={group}" for group in groups)])
     return f"pytest {shlex.join(suspects)} --benchmark-json=again.json"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 
 from fuseproof.reports import units, wording
@@ -74,8 +73,8 @@ def to_markdown(summary: Summary) -> str:
             for group in wording.grouped(summary.missing)
         ]
     for run in summary.runs:
-        command = run.settings.get("command")
-        reproduce = f"; measured with `{shlex.join(map(str, command))}`" if command else ""
+        command = wording.command(run)
+        reproduce = f"; measured with `{command}`" if command else ""
         lines += ["", f"Raw samples: `{run.file}`{reproduce}."]
     return "\n".join(lines) + "\n"
 

@@ -100,7 +100,11 @@ def summarise(runs: Sequence[Run]) -> Summary:
         rows=tuple(rows),
         means=tuple(means),
         missing=tuple(missing),
-        claims=tuple(Claim(row=row, sentence=claims.verdict_sentence(row)) for row in claims.evaluate(runs)),
+        claims=tuple(
+            Claim(run=index, row=row, sentence=claims.verdict_sentence(row))
+            for index, run in enumerate(runs)
+            for row in claims.evaluate([run])
+        ),
         null_control=_null_control(twins),
     )
 

@@ -100,8 +100,9 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One verdict, with the sentence that says it."""
+    """One verdict on a run, with the sentence that says it."""
 
+    run: int
     row: ClaimRow
     sentence: str
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fuseproof.reports import units
 from fuseproof.reports.claims import MIN_BLOCKS, ClaimRow
-from fuseproof.reports.summary import Case, Interval, Mean, Missing, Summary
+from fuseproof.reports.summary import Case, Interval, Mean, Missing, RunInfo, Summary
 
 VERDICTS = {
     "supported": ("✓", "supported"),
@@ -43,23 +44,25 @@ class Group:
 
 def verdicts(summary: Summary, *, pooled: bool) -> dict[str, list[Verdict]]:
     """Per claim its readings side by side; `pooled` leaves out the single dtypes beside their mean."""
-    slices: dict[tuple[object, ...], dict[str | None, list[ClaimRow]]] = {}
-    for row in (claim.row for claim in summary.claims):
-        key = (row.run, row.claim, row.candidate, row.baseline, row.metric, row.cache, row.pass_)
+    slices: dict[tuple[int, *tuple[object, ...]], dict[str | None, list[ClaimRow]]] = {}
+    for claim in summary.claims:
+        row = claim.row
+        key = (claim.run, row.claim, row.candidate, row.baseline, row.metric, row.cache, row.pass_)
         slices.setdefault(key, {}).setdefault(row.dtype, []).append(row)
     found: dict[str, list[Verdict]] = defaultdict(list)
-    for by_dtype in slices.values():
+    for (run, *_), by_dtype in slices.items():
         for dtype, rows in by_dtype.items():
             if not pooled or dtype == "all" or "all" not in by_dtype:
-                verdict = Verdict(sentence=_sentence(rows[0], summary), readings=tuple(rows))
+                verdict = Verdict(sentence=_sentence(rows[0], run, summary), readings=tuple(rows))
                 found[rows[0].text].append(verdict)
     return dict(found)
 
 
-def _sentence(row: ClaimRow, summary: Summary) -> str:
+def _sentence(row: ClaimRow, run: int, summary: Summary) -> str:
     where = [words(row.pass_ or "an unknown pass"), timing(row, summary)]
     if row.dtype not in ("all", None):
         where.append(row.dtype or "")
+    where.append(run_label(run, summary))
     conditions = ", ".join(part for part in where if part)
     failed = f"; {count(row.failed, 'more case')} failed" if row.failed else ""
     if not row.cases:
@@ -131,11 +134,13 @@ def grouped(missing: Iterable[Missing]) -> list[Group]:
 
 
 def timing(row: Case | Mean | Missing | ClaimRow, summary: Summary) -> str:
-    """`wall time, warm cache` where a report holds several of these; empty where it holds one."""
-    if len({(r.case.metric, r.case.cache) for r in summary.rows}) < 2:
-        return ""
+    """The metric and the cache regime, each only where a report holds several."""
+    metrics = {r.case.metric for r in summary.rows}
+    caches = {r.case.cache for r in summary.rows}
     # What was never timed lacks every metric alike.
-    return f"{row.cache} cache" if isinstance(row, Missing) else f"{row.metric} time, {row.cache} cache"
+    metric = f"{row.metric} time" if len(metrics) > 1 and not isinstance(row, Missing) else ""
+    cache = f"{row.cache} cache" if len(caches) > 1 and row.cache else ""
+    return ", ".join(part for part in (metric, cache) if part)
 
 
 def run_label(run: int, summary: Summary) -> str:
@@ -146,6 +151,12 @@ def case_name(case: Case | Missing, summary: Summary) -> str:
     """A case within its operator."""
     parts = (case.shape, case.dtype, words(case.pass_), timing(case, summary), run_label(case.run, summary))
     return " · ".join(part for part in parts if part)
+
+
+def command(run: RunInfo) -> str:
+    """What to type to measure it again, quoted for a shell; empty if the run does not say."""
+    argv = run.settings.get("command") or ""
+    return argv if isinstance(argv, str) else shlex.join(str(word) for word in argv)
 
 
 def speedup(interval: Interval) -> str:

@@ -67,16 +67,12 @@ def differentiable(inputs: Inputs) -> Inputs:
     return {name: tensor.requires_grad_() for name, tensor in inputs.items()}
 
 
-def compile(function: Callable[..., Any], mode: str) -> Callable[..., Any]:
-    # dynamic=None is what a user's one line gives: the first shape is compiled as static.
-    return torch.compile(function, mode=mode)  # type: ignore[no-any-return]
-
-
 def step(
     function: Callable[..., Any], options: Mapping[str, object], pass_: str, compiled: str | None
 ) -> Step:
     """The work of one call: forward, or forward and the gradients of all inputs."""
-    operator = function if compiled is None else compile(function, compiled)
+    # One line, as a user has it: `dynamic` is left alone, so the first shape is compiled as static.
+    operator = function if compiled in (None, "kernel") else torch.compile(function, mode=compiled)
 
     def forward(inputs: Inputs, cotangent: torch.Tensor | None) -> Result:
         return operator(**inputs, **options), {}

@@ -1,8 +1,9 @@
-"""Hand-written Triton kernels: `from fuseproof.kernels.triton import attention, layer_norm, matmul` gives functions.
+"""Hand-written Triton kernels: `from fuseproof.kernels.triton import attention, layer_norm, matmul` gives
+functions.
 
-The names are the functions although modules of the same names lie beside them: the imports below rebind each name after
-its module was loaded, and a loaded module is never bound again. To reach a module itself, import from it
-(`from fuseproof.kernels.triton.attention import attention_forward`) or use `importlib.import_module`;
+The names are the functions although modules of the same names lie beside them: the imports below rebind each
+name after its module was loaded, and a loaded module is never bound again. To reach a module itself, import
+from it (`from fuseproof.kernels.triton.attention import attention_forward`) or use `importlib.import_module`;
 `import fuseproof.kernels.triton.attention as module` would give the function.
 """
 

@@ -1,29 +1,27 @@
-"""Compile launches for a GPU that need not be there, and read what they cost: registers, spills, shared memory."""
+"""Compile launches for a GPU that need not be there; read registers, spills and shared memory."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
 import triton
+from fuseproof.kernels.triton.launch import Launch, is_interpreted
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
-from fuseproof.kernels.triton.launch import Launch, is_interpreted
-
 _POINTER_TYPES = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32"}
-_REGISTER_FILE = 65536  # 32-bit registers per SM, and the most a block may have, on every target below
 _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one compiled kernel uses. Registers and spills are per thread, shared memory per block, in bytes."""
+    """What one compiled kernel uses: registers and spilled bytes per thread, shared bytes per block."""
 
     label: str
     capability: int
@@ -37,8 +35,9 @@ class Resources:
 def compile_launch(launch: Launch, capability: int) -> CompiledKernel:
     """Compile a launch (its tensors may be on the meta device) for compute capability `capability` / 10.
 
-    Specialised as the launch on a GPU would be: integers that are 1 are folded in, pointers and integers divisible by
-    16 are marked so. Raises RuntimeError under TRITON_INTERPRET=1, where there is nothing to compile.
+    Specialised as the launch on a GPU would be: integers that are 1 are folded in, pointers and integers
+    divisible by 16 are marked so. Raises RuntimeError under TRITON_INTERPRET=1, where there is nothing to
+    compile.
     """
     if is_interpreted(launch.kernel):
         raise RuntimeError(

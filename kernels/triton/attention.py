@@ -1,13 +1,14 @@
 """Attention forward: out = softmax(scale · q kᵀ) v per head, without storing the score matrix.
 
-q: (batch, query_heads, query_length, head_dim); k, v: (batch, key_value_heads, key_length, head_dim); out like q.
-Query head h reads key/value head h // (query_heads / key_value_heads). float16, bfloat16 or float32 (IEEE products,
-no TF32), any strides with a contiguous last dimension. Causal masking is aligned at the start, as PyTorch's
-`scaled_dot_product_attention(is_causal=True)`: query i sees the keys j ≤ i, whatever the two lengths.
+q: (batch, query_heads, query_length, head_dim); k, v: (batch, key_value_heads, key_length, head_dim); out
+like q. Query head h reads key/value head h // (query_heads / key_value_heads). float16, bfloat16 or float32
+(IEEE products, no TF32), any strides with a contiguous last dimension. Causal masking is aligned at the
+start, as PyTorch's `scaled_dot_product_attention(is_causal=True)`: query i sees the keys j ≤ i, whatever the
+two lengths.
 
-Algorithm: FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691), forward pass. A program owns BLOCK_M queries
-of one head, walks over the keys and keeps, per query, the running maximum and sum of the softmax in float32. The
-log-sum-exp of the scaled scores is saved in float32 for the backward pass.
+Algorithm: FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691), forward pass. A program owns BLOCK_M
+queries of one head, walks over the keys and keeps, per query, the running maximum and sum of the softmax in
+float32. The log-sum-exp of the scaled scores is saved in float32 for the backward pass.
 """
 
 import functools
@@ -17,9 +18,9 @@ from dataclasses import dataclass
 from math import inf
 
 import torch
+
 import triton
 import triton.language as tl
-
 from fuseproof.kernels.triton.launch import (
     TARGETS,
     Launch,
@@ -33,19 +34,21 @@ from fuseproof.kernels.triton.launch import (
 
 HEAD_DIMS = (64, 96, 128, 256)
 
-# Offsets within a tile are 32-bit, for the registers it saves; between tiles, heads and batches they are 64-bit.
+# Offsets within a tile are 32-bit, for the registers it saves; between tiles, heads and batches they are
+# 64-bit.
 _MAX_ROW_STRIDE = 2**31 // 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Tile sizes, for capabilities from `sm` on, elements of up to `itemsize` bytes and head dims up to `head_dim`.
+    """Tile sizes, for capabilities from `sm` on, elements of up to `bytes` bytes and head dims up to
+    `head_dim`.
 
     `queries` is the longest query the row is meant for: a short query does not fill a tall tile.
     """
 
     sm: int
-    itemsize: int
+    bytes: int
     head_dim: int
     queries: float
     BLOCK_M: int
@@ -56,22 +59,22 @@ class Config:
 
 # The first row that fits is taken. Chosen ahead of time for zero spills; not yet measured on a GPU.
 CONFIGS = (
-    Config(sm=90,  itemsize=2, head_dim=64,  queries=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=90,  itemsize=2, head_dim=64,  queries=inf, BLOCK_M=128, BLOCK_N=128, warps=8, stages=3),
-    Config(sm=90,  itemsize=2, head_dim=128, queries=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=90,  itemsize=2, head_dim=128, queries=inf, BLOCK_M=128, BLOCK_N=128, warps=8, stages=2),
-    Config(sm=90,  itemsize=2, head_dim=256, queries=64,  BLOCK_M=64,  BLOCK_N=32,  warps=4, stages=2),
-    Config(sm=100, itemsize=2, head_dim=256, queries=inf, BLOCK_M=128, BLOCK_N=32,  warps=8, stages=2),
-    Config(sm=90,  itemsize=2, head_dim=256, queries=inf, BLOCK_M=128, BLOCK_N=64,  warps=8, stages=2),
-    Config(sm=0,   itemsize=2, head_dim=64,  queries=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=0,   itemsize=2, head_dim=64,  queries=inf, BLOCK_M=128, BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=0,   itemsize=2, head_dim=128, queries=inf, BLOCK_M=128, BLOCK_N=64,  warps=8, stages=3),
-    Config(sm=0,   itemsize=2, head_dim=256, queries=inf, BLOCK_M=64,  BLOCK_N=32,  warps=8, stages=2),
-    Config(sm=0,   itemsize=4, head_dim=64,  queries=inf, BLOCK_M=32,  BLOCK_N=32,  warps=4, stages=2),
-    Config(sm=0,   itemsize=4, head_dim=128, queries=inf, BLOCK_M=64,  BLOCK_N=16,  warps=8, stages=2),
-    Config(sm=0,   itemsize=4, head_dim=256, queries=inf, BLOCK_M=64,  BLOCK_N=16,  warps=8, stages=2),
+    Config(sm=90,  bytes=2, head_dim=64,  queries=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
+    Config(sm=90,  bytes=2, head_dim=64,  queries=inf, BLOCK_M=128, BLOCK_N=128, warps=8, stages=3),
+    Config(sm=90,  bytes=2, head_dim=128, queries=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
+    Config(sm=90,  bytes=2, head_dim=128, queries=inf, BLOCK_M=128, BLOCK_N=128, warps=8, stages=2),
+    Config(sm=90,  bytes=2, head_dim=256, queries=64,  BLOCK_M=64,  BLOCK_N=32,  warps=4, stages=2),
+    Config(sm=100, bytes=2, head_dim=256, queries=inf, BLOCK_M=128, BLOCK_N=32,  warps=8, stages=2),
+    Config(sm=90,  bytes=2, head_dim=256, queries=inf, BLOCK_M=128, BLOCK_N=64,  warps=8, stages=2),
+    Config(sm=0,   bytes=2, head_dim=64,  queries=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
+    Config(sm=0,   bytes=2, head_dim=64,  queries=inf, BLOCK_M=128, BLOCK_N=64,  warps=4, stages=3),
+    Config(sm=0,   bytes=2, head_dim=128, queries=inf, BLOCK_M=128, BLOCK_N=64,  warps=8, stages=3),
+    Config(sm=0,   bytes=2, head_dim=256, queries=inf, BLOCK_M=64,  BLOCK_N=32,  warps=8, stages=2),
+    Config(sm=0,   bytes=4, head_dim=64,  queries=inf, BLOCK_M=32,  BLOCK_N=32,  warps=4, stages=2),
+    Config(sm=0,   bytes=4, head_dim=128, queries=inf, BLOCK_M=64,  BLOCK_N=16,  warps=8, stages=2),
+    Config(sm=0,   bytes=4, head_dim=256, queries=inf, BLOCK_M=64,  BLOCK_N=16,  warps=8, stages=2),
     # Small enough for any GPU, whatever its shared memory.
-    Config(sm=0,   itemsize=4, head_dim=256, queries=inf, BLOCK_M=16,  BLOCK_N=16,  warps=4, stages=1),
+    Config(sm=0,   bytes=4, head_dim=256, queries=inf, BLOCK_M=16,  BLOCK_N=16,  warps=4, stages=1),
 )  # fmt: skip
 
 
@@ -85,7 +88,7 @@ def is_legal(config: Config, target: Target, itemsize: int, head_dim: int) -> bo
     """Whether the kernel computes correctly with this config and fits the target."""
     return (
         config.sm <= target.capability
-        and config.itemsize >= itemsize
+        and config.bytes >= itemsize
         and config.head_dim >= head_dim
         and shared_memory(config, itemsize, head_dim) <= target.shared_memory
     )
@@ -219,21 +222,23 @@ def attention_forward_kernel(
     row_max = tl.full([BLOCK_M], float("-inf"), dtype=tl.float32)
     row_sum = tl.zeros([BLOCK_M], dtype=tl.float32)
 
-    # Blocks [0, full_end) are seen whole by every row. Key 0 is seen by every row and comes first, so row_max is
-    # finite from the first block on and -inf - -inf never arises.
+    # Blocks [0, full_end) are seen whole by every row. Key 0 is seen by every row and comes first, so row_max
+    # is finite from the first block on and -inf - -inf never arises.
     full_end = key_length // BLOCK_N * BLOCK_N
     end = key_length
     if CAUSAL:
         full_end = tl.minimum((first_row + 1) // BLOCK_N * BLOCK_N, full_end)
         end = tl.minimum(first_row + BLOCK_M, key_length)
     acc, row_max, row_sum = _attend(
-        acc, row_max, row_sum, q, k_ptr, v_ptr, rows, 0, full_end, key_length, k_row_stride, v_row_stride, scale_log2,
+        acc, row_max, row_sum, q, k_ptr, v_ptr, rows,
+        0, full_end, key_length, k_row_stride, v_row_stride, scale_log2,
         CAUSAL, EVEN_N, False, HEAD_DIM, BLOCK_N, BLOCK_D,
     )  # fmt: skip
     if CAUSAL or not EVEN_N:
         acc, row_max, row_sum = _attend(
-            acc, row_max, row_sum, q, k_ptr, v_ptr, rows, full_end, end, key_length, k_row_stride, v_row_stride,
-            scale_log2, CAUSAL, EVEN_N, True, HEAD_DIM, BLOCK_N, BLOCK_D,
+            acc, row_max, row_sum, q, k_ptr, v_ptr, rows,
+            full_end, end, key_length, k_row_stride, v_row_stride, scale_log2,
+            CAUSAL, EVEN_N, True, HEAD_DIM, BLOCK_N, BLOCK_D,
         )  # fmt: skip
 
     row_mask = rows < query_length
@@ -317,7 +322,7 @@ def attention_forward(
 
 
 def variants(dtype: torch.dtype, target: Target = TARGETS[90]) -> Iterator[Launch]:
-    """Launches on meta tensors that use every config row of `dtype` on `target` and every branch of the kernel."""
+    """Launches on meta tensors that use every tile of `dtype` on `target` and every branch of the kernel."""
     cases = (
         # head_dim, length, causal
         (64, 1, False),
@@ -345,17 +350,18 @@ def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | Non
     for name, tensor in tensors.items():
         if tensor.dim() != 4:
             raise ValueError(
-                f"attention: {name} must be (batch, heads, length, head_dim), not of shape {tuple(tensor.shape)}"
+                f"attention: {name} must be (batch, heads, length, head_dim), "
+                f"not of shape {tuple(tensor.shape)}"
             )
         if tensor.stride(3) != 1:
             raise ValueError(
-                f"attention: the last dimension of {name} must be contiguous, but its strides are {tensor.stride()}; "
-                f"call {name}.contiguous()"
+                f"attention: the last dimension of {name} must be contiguous, "
+                f"but its strides are {tensor.stride()}; call {name}.contiguous()"
             )
         if tensor.stride(2) >= _MAX_ROW_STRIDE:
             raise ValueError(
-                f"attention: rows of {name} are {tensor.stride(2)} elements apart, more than the {_MAX_ROW_STRIDE - 1} "
-                f"supported; call {name}.contiguous()"
+                f"attention: rows of {name} are {tensor.stride(2)} elements apart, "
+                f"more than the {_MAX_ROW_STRIDE - 1} supported; call {name}.contiguous()"
             )
     batch, query_heads, _, head_dim = q.shape
     if k.shape != v.shape:
@@ -370,7 +376,8 @@ def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | Non
         )
     if k.shape[1] == 0 or query_heads % k.shape[1]:
         raise ValueError(
-            f"attention: {query_heads} query heads are not a multiple of {k.shape[1]} key/value heads; repeat k and v"
+            f"attention: {query_heads} query heads are not a multiple of {k.shape[1]} key/value heads; "
+            "repeat k and v"
         )
     if k.shape[2] == 0:
         raise ValueError("attention: there must be at least one key; softmax over none is undefined")
@@ -390,16 +397,18 @@ def attention(
     """softmax(scale · q kᵀ) v per head.
 
     Args:
-        q: (batch, query_heads, query_length, head_dim), float16, bfloat16 or float32, head_dim 64, 96, 128 or 256.
-        k, v: (batch, key_value_heads, key_length, head_dim), dtype and device of q. key_value_heads divides query_heads.
+        q: (batch, query_heads, query_length, head_dim), float16, bfloat16 or float32, head_dim 64, 96, 128 or
+            256.
+        k, v: (batch, key_value_heads, key_length, head_dim), dtype and device of q. key_value_heads divides
+            query_heads.
         causal: query i sees only the keys j ≤ i (aligned at the start, PyTorch's `is_causal`).
         scale: positive; head_dim ** -0.5 if None.
 
     Any strides with a contiguous last dimension, nothing is copied. Products of float32 are IEEE, not TF32.
     Returns the shape, dtype and, where q is dense, memory order of q.
 
-    Raises ValueError or TypeError for what the kernel cannot take, NotImplementedError for tensors that are not on a GPU
-    (outside Triton's interpreter) and for inputs that require a gradient.
+    Raises ValueError or TypeError for what the kernel cannot take, NotImplementedError for tensors that are
+    not on a GPU (outside Triton's interpreter) and for inputs that require a gradient.
 
     Source: FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691), forward pass.
     """

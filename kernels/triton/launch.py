@@ -1,4 +1,4 @@
-"""A kernel launch as data: launchers run it on a GPU, `ahead_of_time` compiles the same record without one."""
+"""A kernel launch as data: run on a GPU by launchers, compiled without one by `ahead_of_time`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
+
 import triton
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
@@ -14,7 +15,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What the choice of a config depends on: compute capability × 10, bytes of shared memory a block may use, SMs."""
+    """What configs depend on: compute capability × 10, bytes of shared memory per block, processors (SMs)."""
 
     capability: int
     shared_memory: int
@@ -48,7 +49,7 @@ def target_of(device: torch.device) -> Target:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Launch:
-    """One launch of `kernel`: `arguments` by name (tensors, numbers, None), `constants` its constexpr parameters."""
+    """One launch of `kernel`: its arguments (tensors, numbers, None) and constexpr parameters by name."""
 
     kernel: triton.runtime.KernelInterface
     grid: tuple[int, ...]
@@ -71,8 +72,9 @@ class Launch:
             return
         if device.type != "cuda" and not (device.type == "cpu" and is_interpreted(self.kernel)):
             raise NotImplementedError(
-                f"triton kernels need a CUDA or ROCm GPU; the tensors are on {device}: move them to a GPU, or set "
-                "TRITON_INTERPRET=1 before the import to run on the CPU in Triton's interpreter (correctness only)"
+                f"triton kernels need a CUDA or ROCm GPU; the tensors are on {device}: move them "
+                "to a GPU, or set TRITON_INTERPRET=1 before the import to run on the CPU in Triton's interpreter "
+                "(correctness only)"
             )
         self.kernel[self.grid](**self.arguments, **options)
 
@@ -93,7 +95,8 @@ def check_tensors(operator: str, required: Mapping[str, object], optional: Mappi
             raise TypeError(f"{operator}: {name} must be a torch.Tensor, not {type(value).__name__}")
         if value.dtype not in FLOATS:
             raise TypeError(
-                f"{operator}: {name} has dtype {name_of(value.dtype)}; cast it to float16, bfloat16 or float32"
+                f"{operator}: {name} has dtype {name_of(value.dtype)}; "
+                "cast it to float16, bfloat16 or float32"
             )
     devices = {name: str(value.device) for name, value in given.items()}
     if len(set(devices.values())) > 1:

@@ -1,12 +1,15 @@
-"""Layer normalisation: y = (s − mean(s)) / √(var(s) + eps) · weight + bias, s = x + residual, over the last dimension.
+"""Layer normalisation over the last dimension: y = (s − mean(s)) / √(var(s) + eps) · weight + bias, s = x +
+residual.
 
-x, residual, y: (..., columns); weight, bias: (columns,). x and residual: float16, bfloat16 or float32; weight and bias
-of x's dtype or float32. The sum and the statistics are float32, the variance is taken about the mean (never E[s²] − E[s]²,
-which cancels), and y is rounded once, at the store. Mean and 1/√(var + eps) are saved in float32 for the backward pass.
+x, residual, y: (..., columns); weight, bias: (columns,). x and residual: float16, bfloat16 or float32; weight
+and bias of x's dtype or float32. The sum and the statistics are float32, the variance is taken about the mean
+(never E[s²] − E[s]², which cancels), and y is rounded once, at the store. Mean and 1/√(var + eps) are saved
+in float32 for the backward pass.
 
-Layer normalisation: Ba et al. 2016, https://arxiv.org/abs/1607.06450. Rows too long for one block are read twice; their
-variance is accumulated by Welford's update (1962, https://doi.org/10.1080/00401706.1962.10490022) per lane, and lanes are
-merged as in Chan et al. (1983, https://doi.org/10.1080/00031305.1983.10483115).
+Layer normalisation: Ba et al. 2016, https://arxiv.org/abs/1607.06450. Rows too long for one block are read
+twice; their variance is accumulated by Welford's update (1962,
+https://doi.org/10.1080/00401706.1962.10490022) per lane, and lanes are merged as in Chan et al. (1983,
+https://doi.org/10.1080/00031305.1983.10483115).
 """
 
 import functools
@@ -15,9 +18,9 @@ from dataclasses import dataclass
 from math import inf
 
 import torch
+
 import triton
 import triton.language as tl
-
 from fuseproof.kernels.triton.launch import (
     TARGETS,
     Launch,
@@ -26,7 +29,6 @@ from fuseproof.kernels.triton.launch import (
     check_same_dtype,
     check_tensors,
     name_of,
-    target_of,
 )
 
 
@@ -40,7 +42,8 @@ class Config:
     warps: int
 
 
-# The first row that fits is taken: 16 to 32 elements per thread, enough loads in flight without spills. Not yet measured.
+# The first row that fits is taken: 16 to 32 elements per thread, enough loads in flight without spills. Not
+# yet measured.
 CONFIGS = (
     Config(columns=128,   BLOCK_M=16, BLOCK_N=128,   warps=4),
     Config(columns=256,   BLOCK_M=8,  BLOCK_N=256,   warps=4),
@@ -57,7 +60,7 @@ CONFIGS = (
 
 def is_legal(config: Config, columns: int) -> bool:
     """Whether the kernel computes correctly with this config; only one row per program can be looped over."""
-    return config.columns >= columns and (config.BLOCK_N >= columns or config.BLOCK_M == 1)
+    return config.columns >= columns and (columns <= config.BLOCK_N or config.BLOCK_M == 1)
 
 
 @functools.cache
@@ -188,7 +191,7 @@ def plan_forward(
     eps: float,
     config: Config | None = None,
 ) -> Launch:
-    """The launch that writes y, mean and rstd. x, residual, y: (rows, columns); tensors may be on the meta device."""
+    """The launch that writes y, mean and rstd for x of (rows, columns). Tensors may be on the meta device."""
     rows, columns = x.shape
     config = config or choose_config(columns)
     arguments = {
@@ -242,15 +245,13 @@ def layer_norm_forward(
     if rows:
         s = _as_rows("x", x)
         r = None if residual is None else _as_rows("residual", residual)
-        plan_forward(
-            s, r, weight.contiguous(), None if bias is None else bias.contiguous(), _as_rows("y", y), mean, rstd,
-            eps=eps, config=config,
-        ).run()  # fmt: skip
+        weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
+        plan_forward(s, r, weight, bias, _as_rows("y", y), mean, rstd, eps=eps, config=config).run()
     return y, mean, rstd
 
 
 def variants(dtype: torch.dtype, target: Target = TARGETS[90]) -> Iterator[Launch]:
-    """Launches on meta tensors that use every config row of `dtype` on `target` and every branch of the kernels."""
+    """Launches on meta tensors that use every tile of `dtype` on `target` and every branch of the kernels."""
     del target  # every target takes the same rows
     for columns in (128, 256, 512, 768, 2048, 4096, 8192, 16384, 32768, 262144, 50257):
         x = torch.empty(4096, columns, dtype=dtype, device="meta")
@@ -268,8 +269,8 @@ def _as_rows(name: str, x: torch.Tensor) -> torch.Tensor:
         return x.view(-1, x.shape[-1])
     except RuntimeError as error:
         raise ValueError(
-            f"layer_norm: the rows of {name} must be evenly spaced, but its shape is {tuple(x.shape)} and its strides "
-            f"are {x.stride()}; call {name}.contiguous()"
+            f"layer_norm: the rows of {name} must be evenly spaced, but its shape is {tuple(x.shape)} "
+            f"and its strides are {x.stride()}; call {name}.contiguous()"
         ) from error
 
 
@@ -296,7 +297,8 @@ def _check(
             )
         if parameter.dtype not in (x.dtype, torch.float32):
             raise TypeError(
-                f"layer_norm: {name} is {name_of(parameter.dtype)}; cast it to {name_of(x.dtype)} like x, or float32"
+                f"layer_norm: {name} is {name_of(parameter.dtype)}; "
+                f"cast it to {name_of(x.dtype)} like x, or float32"
             )
     if residual is not None and residual.shape != x.shape:
         raise ValueError(
@@ -306,8 +308,8 @@ def _check(
     for name, tensor in (("x", x), ("residual", residual)):
         if tensor is not None and tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
             raise ValueError(
-                f"layer_norm: the last dimension of {name} must be contiguous, but its strides are {tensor.stride()}; "
-                f"call {name}.contiguous()"
+                f"layer_norm: the last dimension of {name} must be contiguous, "
+                f"but its strides are {tensor.stride()}; call {name}.contiguous()"
             )
     if not 0 <= eps < inf:
         raise ValueError(f"layer_norm: eps must be finite and not negative, not {eps}")
@@ -325,17 +327,18 @@ def layer_norm(
     """(s − mean(s)) / √(var(s) + eps) · weight + bias over the last dimension, with s = x + residual.
 
     Args:
-        x: (..., columns), float16, bfloat16 or float32; last dimension contiguous and rows evenly spaced, not copied.
+        x: (..., columns), float16, bfloat16 or float32; last dimension contiguous and rows evenly spaced, not
+            copied.
         weight: (columns,), of x's dtype or float32.
         bias: (columns,), likewise; zero if None.
         eps: added to the variance, not negative.
         residual: shape and dtype of x, added in float32 before the statistics are taken.
 
-    Rows of up to 32,768 columns are read once, longer ones twice (tested to 262,144). Returns shape and dtype of x,
-    contiguous.
+    Rows of up to 32,768 columns are read once, longer ones twice (tested to 262,144). Returns shape and dtype
+    of x, contiguous.
 
-    Raises ValueError or TypeError for what the kernel cannot take, NotImplementedError for tensors that are not on a GPU
-    (outside Triton's interpreter) and for inputs that require a gradient.
+    Raises ValueError or TypeError for what the kernel cannot take, NotImplementedError for tensors that are
+    not on a GPU (outside Triton's interpreter) and for inputs that require a gradient.
 
     Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450.
     """

@@ -1,12 +1,12 @@
 """Matrix product with a fused epilogue: c = activation(a b + bias) + residual.
 
-a: (M, K); b: (K, N); bias: (N,); residual, c: (M, N); one dtype, float16, bfloat16 or float32 (IEEE products, no TF32).
-Operands may have any strides: a transposed operand is read where it lies. Products accumulate in float32, the epilogue is
-computed in float32, and the result is rounded once, at the store.
+a: (M, K); b: (K, N); bias: (N,); residual, c: (M, N); one dtype, float16, bfloat16 or float32 (IEEE products,
+no TF32). Operands may have any strides: a transposed operand is read where it lies. Products accumulate in
+float32, the epilogue is computed in float32, and the result is rounded once, at the store.
 
-Tiles of c are assigned in groups of rows, so that the programs that run at the same time share operands in the L2 cache
-(Tillet et al. 2019, Triton, https://doi.org/10.1145/3315508.3329973). GELU: Hendrycks & Gimpel 2016,
-https://arxiv.org/abs/1606.08415.
+Tiles of c are assigned in groups of rows, so that the programs that run at the same time share operands in
+the L2 cache (Tillet et al. 2019, Triton, https://doi.org/10.1145/3315508.3329973). GELU: Hendrycks & Gimpel
+2016, https://arxiv.org/abs/1606.08415.
 """
 
 import functools
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from math import inf
 
 import torch
+
 import triton
 import triton.language as tl
-
 from fuseproof.kernels.triton.launch import (
     TARGETS,
     Launch,
@@ -34,15 +34,14 @@ ACTIVATIONS = (None, "gelu", "gelu_tanh", "relu", "silu")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Tile sizes, for capabilities from `sm` on and elements of up to `itemsize` bytes.
+    """Tile sizes, for elements of up to `bytes` bytes.
 
-    `m` is the largest M the row is meant for. `waves` is how often its tiles must at least fill the GPU: a tile too large
-    leaves processors without work. `aligned` rows need operands that can be read 16 bytes at a time: element by element,
-    a large tile has more pointers than registers.
+    `m` is the largest M the row is meant for. `waves` is how often its tiles must at least fill the GPU: a
+    tile too large leaves processors without work. `aligned` rows need operands that can be read 16 bytes at
+    a time: element by element, a large tile has more pointers than registers.
     """
 
-    sm: int
-    itemsize: int
+    bytes: int
     m: float
     waves: float
     aligned: bool
@@ -56,21 +55,22 @@ class Config:
 # The first row that fits is taken. Chosen ahead of time for zero spills; not yet measured on a GPU.
 # fmt: off
 CONFIGS = (
-    Config(sm=0,  itemsize=2, m=16,  waves=0,   aligned=True,  BLOCK_M=16,  BLOCK_N=64,  BLOCK_K=128, warps=4, stages=4),
-    Config(sm=0,  itemsize=2, m=64,  waves=0,   aligned=True,  BLOCK_M=64,  BLOCK_N=64,  BLOCK_K=64,  warps=4, stages=4),
-    Config(sm=90, itemsize=2, m=inf, waves=1,   aligned=True,  BLOCK_M=128, BLOCK_N=256, BLOCK_K=64,  warps=8, stages=3),
-    Config(sm=90, itemsize=2, m=inf, waves=0.5, aligned=True,  BLOCK_M=128, BLOCK_N=128, BLOCK_K=64,  warps=8, stages=4),
-    Config(sm=0,  itemsize=2, m=inf, waves=1,   aligned=True,  BLOCK_M=128, BLOCK_N=128, BLOCK_K=32,  warps=8, stages=4),
-    Config(sm=0,  itemsize=2, m=inf, waves=0,   aligned=True,  BLOCK_M=64,  BLOCK_N=64,  BLOCK_K=64,  warps=4, stages=4),
-    Config(sm=0,  itemsize=2, m=16,  waves=0,   aligned=False, BLOCK_M=16,  BLOCK_N=64,  BLOCK_K=32,  warps=4, stages=3),
-    Config(sm=0,  itemsize=2, m=inf, waves=0,   aligned=False, BLOCK_M=64,  BLOCK_N=64,  BLOCK_K=32,  warps=4, stages=3),
-    Config(sm=0,  itemsize=4, m=16,  waves=0,   aligned=False, BLOCK_M=16,  BLOCK_N=64,  BLOCK_K=32,  warps=4, stages=3),
-    Config(sm=0,  itemsize=4, m=inf, waves=1,   aligned=True,  BLOCK_M=128, BLOCK_N=64,  BLOCK_K=16,  warps=8, stages=3),
-    Config(sm=0,  itemsize=4, m=inf, waves=0,   aligned=False, BLOCK_M=64,  BLOCK_N=64,  BLOCK_K=16,  warps=4, stages=3),
+    Config(bytes=2, m=16,  waves=0,   aligned=True,  BLOCK_M=16,  BLOCK_N=64,  BLOCK_K=64, warps=4, stages=6),
+    Config(bytes=2, m=64,  waves=0,   aligned=True,  BLOCK_M=64,  BLOCK_N=64,  BLOCK_K=64, warps=4, stages=4),
+    Config(bytes=2, m=inf, waves=1,   aligned=True,  BLOCK_M=128, BLOCK_N=256, BLOCK_K=64, warps=8, stages=3),
+    Config(bytes=2, m=inf, waves=0.5, aligned=True,  BLOCK_M=128, BLOCK_N=128, BLOCK_K=64, warps=8, stages=4),
+    Config(bytes=2, m=inf, waves=0.5, aligned=True,  BLOCK_M=128, BLOCK_N=128, BLOCK_K=32, warps=8, stages=4),
+    Config(bytes=2, m=inf, waves=0,   aligned=True,  BLOCK_M=64,  BLOCK_N=64,  BLOCK_K=64, warps=4, stages=4),
+    Config(bytes=2, m=16,  waves=0,   aligned=False, BLOCK_M=16,  BLOCK_N=64,  BLOCK_K=32, warps=4, stages=3),
+    Config(bytes=2, m=inf, waves=0,   aligned=False, BLOCK_M=64,  BLOCK_N=64,  BLOCK_K=32, warps=4, stages=3),
+    Config(bytes=4, m=16,  waves=0,   aligned=False, BLOCK_M=16,  BLOCK_N=64,  BLOCK_K=32, warps=4, stages=3),
+    Config(bytes=4, m=inf, waves=1,   aligned=True,  BLOCK_M=128, BLOCK_N=64,  BLOCK_K=16, warps=8, stages=3),
+    Config(bytes=4, m=inf, waves=0,   aligned=False, BLOCK_M=64,  BLOCK_N=64,  BLOCK_K=16, warps=4, stages=3),
 )
 # fmt: on
 
-# Rows of tiles per group: the group's operands, 8 tiles of a and one of b at a time, stay well inside any L2 cache.
+# Rows of tiles per group: the group's operands, 8 tiles of a and one of b at a time, stay well inside any L2
+# cache.
 GROUP_M = 8
 
 
@@ -82,8 +82,7 @@ def shared_memory(config: Config, itemsize: int) -> int:
 def is_legal(config: Config, target: Target, itemsize: int, aligned: bool) -> bool:
     """Whether the config is made for such operands and fits the target; the kernel is correct with any."""
     return (
-        config.sm <= target.capability
-        and config.itemsize >= itemsize
+        config.bytes >= itemsize
         and config.aligned <= aligned
         and shared_memory(config, itemsize) <= target.shared_memory
     )
@@ -102,7 +101,7 @@ def choose_config(target: Target, itemsize: int, aligned: bool, m: int, n: int) 
 
 
 def is_aligned(operand: torch.Tensor) -> bool:
-    """Whether Triton can prove that the rows, or else the columns, of an operand can be read 16 bytes at a time."""
+    """Whether Triton can prove that rows or columns of an operand can be read 16 bytes at a time."""
     for inner, outer in ((1, 0), (0, 1)):
         if operand.stride(inner) == 1:
             # The size matters too: rows past the edge wrap around, and the wrap must not split a vector.
@@ -113,7 +112,7 @@ def is_aligned(operand: torch.Tensor) -> bool:
 
 @triton.jit
 def _activate(x, ACTIVATION: tl.constexpr):
-    """x: float32. The sigmoid forms need no tanh, which the interpreter lacks, and are exact: (1 + tanh u)/2 = σ(2u)."""
+    """x: float32. GELU by σ, since (1 + tanh u)/2 = σ(2u): the interpreter has no tanh."""
     LOG2_E: tl.constexpr = 1.4426950408889634
     if ACTIVATION == "gelu":
         y = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
@@ -165,8 +164,8 @@ def matmul_kernel(
     first_row = (first_tile_row + in_group % group_rows) * BLOCK_M
     first_column = in_group // group_rows * BLOCK_N
 
-    # Rows and columns past the edge wrap around to real ones: their products are never stored, and the loop over K
-    # needs no mask for them.
+    # Rows and columns past the edge wrap around to real ones: their products are never stored, and the loop
+    # over K needs no mask for them.
     rows = first_row + tl.arange(0, BLOCK_M)
     columns = first_column + tl.arange(0, BLOCK_N)
     ks = tl.arange(0, BLOCK_K).to(tl.int64)
@@ -270,7 +269,7 @@ def matmul_forward(
 
 
 def variants(dtype: torch.dtype, target: Target = TARGETS[90]) -> Iterator[Launch]:
-    """Launches on meta tensors that use every config row of `dtype` on `target` and every branch of the kernel."""
+    """Launches on meta tensors that use every tile of `dtype` on `target` and every branch of the kernel."""
     cases = (
         # m, k, n, activation, layouts of a and b: n as written, t transposed
         (8192, 4096, 8192, None, "nn"),
@@ -306,8 +305,8 @@ def _check(
     check_same_dtype("matmul", {"a": a, "b": b, "bias": bias, "residual": residual})
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[0]:
         raise ValueError(
-            f"matmul: a must be (M, K) and b (K, N), not {tuple(a.shape)} and {tuple(b.shape)}; a weight stored as "
-            "(N, K) is passed as weight.t(), without a copy"
+            f"matmul: a must be (M, K) and b (K, N), not {tuple(a.shape)} and {tuple(b.shape)}; "
+            "a weight stored as (N, K) is passed as weight.t(), without a copy"
         )
     if activation not in ACTIVATIONS:
         raise ValueError(
@@ -318,7 +317,8 @@ def _check(
         raise ValueError(f"matmul: bias must be of shape ({n},), the columns of b, not {tuple(bias.shape)}")
     if residual is not None and residual.shape != (m, n):
         raise ValueError(
-            f"matmul: residual must be of the result's shape ({m}, {n}), not {tuple(residual.shape)}; use .expand()"
+            f"matmul: residual must be of the result's shape ({m}, {n}), "
+            f"not {tuple(residual.shape)}; use .expand()"
         )
     check_no_gradient("matmul", a, b, bias, residual)
 
@@ -342,8 +342,8 @@ def matmul(
 
     All tensors have one dtype and device. Products of float32 are IEEE, not TF32. Returns (M, N), contiguous.
 
-    Raises ValueError or TypeError for what the kernel cannot take, NotImplementedError for tensors that are not on a GPU
-    (outside Triton's interpreter) and for inputs that require a gradient.
+    Raises ValueError or TypeError for what the kernel cannot take, NotImplementedError for tensors that are
+    not on a GPU (outside Triton's interpreter) and for inputs that require a gradient.
 
     Source: blocked product with grouped tiles, Tillet et al. 2019, https://doi.org/10.1145/3315508.3329973.
     """

@@ -255,7 +255,7 @@ def details(summary: Summary) -> Iterator[tuple[int, list[list[str]]]]:
             "Blocks": " ".join(units.significant(block.speedup) for block in row.blocks),
             "Time": units.duration(row.median_seconds.value),
             "Baseline": units.duration(before.value),
-            "Break-even": f"{wording.calls(row.break_even_calls)} calls" if row.break_even_calls else "",
+            "Break-even calls": wording.calls(row.break_even_calls) if row.break_even_calls else "",
         }
         case = f"{row.case.operator} · {wording.case_name(row.case, summary)}"
         compared = f"{row.implementation} vs {row.baseline}"

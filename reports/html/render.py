@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import statistics
 from dataclasses import asdict
 from datetime import datetime
@@ -90,6 +89,7 @@ def _environment() -> Environment:
         "memory": units.memory,
         "percent": units.percent,
         "calls": wording.calls,
+        "command": wording.command,
         "speedup_text": wording.speedup,
         "null_text": wording.null_control,
         "verdict": wording.judged,
@@ -102,7 +102,6 @@ def _environment() -> Environment:
     }
     environment.filters |= {
         "words": wording.words,
-        "command": shlex.join,
         "when": _when,
         "count": wording.count,
     }

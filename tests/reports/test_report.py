@@ -162,10 +162,13 @@ def test_a_failure_is_filed_under_its_case(a_run, group, expected):
 
 
 def test_two_runs_are_kept_apart(a_run, pair):
-    summary = report.summarise([a_run(pair, source="a"), a_run(pair, source="b")])
+    summary = report.summarise([a_run(pair), a_run(pair)])
     assert [row.case.run for row in summary.rows] == [0, 0, 1, 1]
     assert {mean.run for mean in summary.means} == {0, 1}
     assert "run 2" in wording.case_name(summary.rows[-1].case, summary)
+    (verdicts,) = wording.verdicts(summary, pooled=True).values()
+    assert ["run 1" in verdict.sentence for verdict in verdicts] == [True, False]
+    assert ["run 2" in verdict.sentence for verdict in verdicts] == [False, True]
 
 
 def test_a_verdict_sentence_has_both_readings_and_its_numbers(a_run, comparisons):

@@ -30,7 +30,7 @@ class Interpreter:
         )
 
     def __call__(self, target: str, tensors: dict, **options: object) -> list:
-        """The outputs of `module:function` in fuseproof.kernels.triton; fails if it raises or changes an input."""
+        """The outputs of `module:function` of the package; fails if it raises or changes an input."""
         buffer = io.BytesIO()
         torch.save(
             {"target": f"fuseproof.kernels.triton.{target}", "tensors": tensors, "options": options}, buffer
@@ -67,8 +67,8 @@ class Place(Protocol):
 def place() -> Place:
     """Put an array into a larger tensor full of NaN, with its dimensions in the given memory order.
 
-    A kernel that reads a masked element, or beyond an edge, and uses it then returns NaN. The last dimension in memory
-    stays contiguous, and the distance between rows is odd.
+    A kernel that reads a masked element, or beyond an edge, and uses it then returns NaN. The last dimension
+    in memory stays contiguous, and the distance between rows is odd.
     """
 
     def place(array: np.ndarray, dtype: str, order: tuple[int, ...] | None = None) -> torch.Tensor:

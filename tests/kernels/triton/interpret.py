@@ -1,9 +1,11 @@
-"""Runs kernels in Triton's interpreter, in a process of its own: TRITON_INTERPRET=1 must be set before the kernels are
-imported, while ahead-of-time compilation in the tests needs it unset.
+"""Runs kernels in Triton's interpreter, in a process of its own.
 
-Started by the fixture `interpreter` in conftest.py. A message is its length in 8 bytes and a dict written by `torch.save`:
-{"target": "module:function", "tensors": {...}, "options": {...}} in, {"outputs": [...], "unchanged": bool} or
-{"error": "..."} out. Outputs are tensors filled with NaN until the kernel writes them.
+TRITON_INTERPRET=1 must be set before the kernels are imported, while ahead-of-time compilation needs it
+unset.
+
+Started by the fixture `interpreter` in conftest.py. A message is its length in 8 bytes and a dict written by
+`torch.save`: {"target": "module:function", "tensors": {...}, "options": {...}} in, {"outputs": [...],
+"unchanged": bool} or {"error": "..."} out. Outputs are tensors filled with NaN until the kernel writes them.
 """
 
 import importlib
@@ -21,8 +23,8 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 def repair_bfloat16() -> None:
     """Make the interpreter do for bfloat16 what a GPU does.
 
-    In triton 3.6 and 3.7 it truncates float32 to bfloat16 where a GPU rounds to nearest, and `tl.dot` multiplies the bit
-    patterns of bfloat16 operands as if they were integers.
+    In triton 3.6 and 3.7 it truncates float32 to bfloat16 where a GPU rounds to nearest, and `tl.dot`
+    multiplies the bit patterns of bfloat16 operands as if they were integers.
     """
     cast, dot = InterpreterBuilder.cast_impl, InterpreterBuilder.create_dot
 

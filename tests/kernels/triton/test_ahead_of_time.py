@@ -20,20 +20,22 @@ def launches(operator: str, dtype: str, capability: int) -> list[Launch]:
     return list(module.variants(getattr(torch, dtype), TARGETS[capability]))
 
 
-def one_per_tile(candidates: list[Launch]) -> list[Launch]:
-    """Other dtypes differ from bfloat16 by tile, not by branch; the last launch of a tile has the most branches."""
-    return list(
-        {
-            tuple(launch.constants.get(f"BLOCK_{axis}") for axis in "MNKD"): launch for launch in candidates
-        }.values()
-    )
+def one_per_tile(operator: str, dtype: str, capability: int) -> list[Launch]:
+    """The last launch of each tile, which uses the most branches."""
+    tiles = {}
+    for launch in launches(operator, dtype, capability):
+        tiles[tuple(launch.constants.get(f"BLOCK_{axis}") for axis in "MNKD")] = launch
+    return list(tiles.values())
 
 
+# Every branch for one target, every tile for the others: dtype and target change tiles, not branches.
 CASES = [
-    *((launch, sm) for sm in TARGETS for operator in OPERATORS for launch in launches(operator, "bfloat16", sm)),
-    *((launch, 90) for operator in OPERATORS for launch in one_per_tile(launches(operator, "float32", 90))),
-    *((launch, 90) for operator in OPERATORS for launch in one_per_tile(launches(operator, "float16", 90))[:1]),
-]  # fmt: skip
+    *((launch, 90) for operator in OPERATORS for launch in launches(operator, "bfloat16", 90)),
+    *((launch, 80) for operator in OPERATORS for launch in one_per_tile(operator, "bfloat16", 80)),
+    *((launch, 100) for operator in OPERATORS for launch in one_per_tile(operator, "bfloat16", 100)),
+    *((launch, 90) for operator in OPERATORS for launch in one_per_tile(operator, "float32", 90)),
+    *((launch, 90) for operator in OPERATORS for launch in one_per_tile(operator, "float16", 90)[-1:]),
+]
 
 
 @pytest.fixture(scope="module")

@@ -61,11 +61,11 @@ def test_matches_float64(label, dtype, interpreter, place, check):
     "config",
     MODULE.CONFIGS,
     ids=lambda row: (
-        f"sm{row.sm}-{row.itemsize}B-d{row.head_dim}-{row.BLOCK_M}x{row.BLOCK_N}-w{row.warps}-q{row.queries}"
+        f"sm{row.sm}-{row.bytes}B-d{row.head_dim}-{row.BLOCK_M}x{row.BLOCK_N}-w{row.warps}-q{row.queries}"
     ),
 )
 def test_every_config_row(config, interpreter, place, check):
-    dtype = "bfloat16" if config.itemsize == 2 else "float32"
+    dtype = "bfloat16" if config.bytes == 2 else "float32"
     operator = Attention.from_label(f"b1_h1_s150_k140_d{config.head_dim}_causal")
     arrays = operator.inputs(1, dtype)
     tensors = {name: place(array, dtype) for name, array in arrays.items()}

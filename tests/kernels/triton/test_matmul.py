@@ -61,11 +61,11 @@ def test_matches_float64(label, layouts, dtype, interpreter, place, check):
     "config",
     MODULE.CONFIGS,
     ids=lambda row: (
-        f"{row.itemsize}B-{row.BLOCK_M}x{row.BLOCK_N}x{row.BLOCK_K}-m{row.m}-sm{row.sm}-{row.aligned}"
+        f"{row.bytes}B-{row.BLOCK_M}x{row.BLOCK_N}x{row.BLOCK_K}-m{row.m}-{'aligned' if row.aligned else 'any'}"
     ),
 )
 def test_every_config_row(config, interpreter, place, check):
-    dtype = "bfloat16" if config.itemsize == 2 else "float32"
+    dtype = "bfloat16" if config.bytes == 2 else "float32"
     # More than GROUP_M rows of the smallest tiles, ragged at every edge of the largest.
     operator = Matmul.from_label(f"{max(150, config.BLOCK_M + 30)}x150x{config.BLOCK_N + 30}")
     arrays = operator.inputs(1, dtype)
