@@ -24,7 +24,7 @@ bench: $(VENV)/.installed-dev ## the demo suite through pytest-benchmark
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
-	@$(BIN)/mypy --no-error-summary -p fuseproof
+	@$(BIN)/mypy --no-error-summary
 
 format: $(VENV)/.installed-dev ## let ruff format the code
 	@$(BIN)/ruff format .

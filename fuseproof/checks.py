@@ -54,7 +54,7 @@ def relative_rms(result: NDArray[np.float32], reference: Sampled) -> float:
 
 
 def unit_roundoff(dtype: str) -> float:
-    """Half the distance from 1 to the next number: 2⁻²⁴ for float32, 2⁻⁹ for bfloat16 … 2⁻¹² for float16."""
+    """Half the distance from 1 to the next number: 2⁻²⁴ for float32, 2⁻¹¹ for float16, 2⁻⁸ for bfloat16."""
     one = np.ones((), DTYPES[dtype])
     above = np.nextafter(one, np.array(2, DTYPES[dtype]), dtype=DTYPES[dtype])
     return float(above - one) / 2

@@ -14,11 +14,9 @@ T = TypeVar("T")
 
 ROUNDS_PER_LEG = 3
 
-# A share of the leg is spent on untimed calls, after which caches and threads are this implementation's own.
+# A share of the leg is spent on untimed calls, after which caches and threads are this implementation's own. A
+# call that fills the leg by itself does that in its own first part.
 _WARM_UP_SHARE = 0.2
-# Above this time per call a warm-up call costs more than it can change.
-_WARM_UP_BELOW_SECONDS = 0.020
-
 # Within a block: stop when the standard error of every comparison is below this (nvbench's default is 0.5 %).
 WITHIN_BLOCK_PRECISION = 0.005
 
@@ -37,7 +35,7 @@ def leg_for(call_seconds: float, leg_seconds: float) -> Leg:
     calls = max(1, round(leg_seconds / ROUNDS_PER_LEG / call_seconds))
     rounds = min(ROUNDS_PER_LEG, max(1, round(leg_seconds / (calls * call_seconds))))
     warm_up = 0
-    if call_seconds < _WARM_UP_BELOW_SECONDS:
+    if call_seconds < leg_seconds:
         warm_up = max(1, round(_WARM_UP_SHARE * leg_seconds / call_seconds))
     return Leg(rounds=rounds, calls=calls, warm_up=warm_up)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console, Group
@@ -16,27 +17,30 @@ from rich.table import Table
 from fuseproof.reports import statistics
 from fuseproof.run_file import Run
 
-# Until pieces have been timed: a check compiles cold, a cell holds a few seconds of legs.
-_CHECK_GUESS = 6.0
-_CELL_GUESS = 4.0
+
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """Pieces of work of one kind that are left, and a guess of the seconds of one until one is done."""
+
+    count: int
+    guess: float
 
 
 class Progress(Protocol):
     """What the runner tells while it works."""
 
-    def begin(self, *, checks: int, cells: int) -> None: ...
-    def check(self, what: str) -> contextlib.AbstractContextManager[None]: ...
-    def cell(self, what: str) -> contextlib.AbstractContextManager[None]: ...
+    def begin(self, left: Mapping[str, Pieces]) -> None: ...
+    def piece(self, kind: str, what: str) -> contextlib.AbstractContextManager[None]: ...
     def show(self, run: Run) -> None: ...
 
 
 class TimeLeft:
-    """Time left, from the mean time of the pieces done, checks and cells apart."""
+    """Time left, from the mean time of the pieces done, each kind apart."""
 
-    def __init__(self, *, checks: int, cells: int) -> None:
-        self._left = {"check": checks, "cell": cells}
-        self._guess = {"check": _CHECK_GUESS, "cell": _CELL_GUESS}
-        self._seconds: dict[str, list[float]] = {"check": [], "cell": []}
+    def __init__(self, left: Mapping[str, Pieces]) -> None:
+        self._left = {kind: pieces.count for kind, pieces in left.items()}
+        self._guess = {kind: pieces.guess for kind, pieces in left.items()}
+        self._seconds: dict[str, list[float]] = {kind: [] for kind in left}
 
     @property
     def total(self) -> int:
@@ -46,17 +50,17 @@ class TimeLeft:
     def done(self) -> int:
         return sum(len(seconds) for seconds in self._seconds.values())
 
-    def finished(self, kind: str, seconds: float) -> None:
-        self._seconds[kind].append(seconds)
-        self._left[kind] = max(0, self._left[kind] - 1)
-
     @property
     def seconds(self) -> float:
-        def mean(kind: str) -> float:
-            seconds = self._seconds[kind]
-            return sum(seconds) / len(seconds) if seconds else self._guess[kind]
+        return sum(count * self._mean(kind) for kind, count in self._left.items())
 
-        return sum(count * mean(kind) for kind, count in self._left.items())
+    def finished(self, kind: str, seconds: float) -> None:
+        self._seconds[kind].append(seconds)
+        self._left[kind] = max(0, self._left[kind] - 1)  # blocks beyond the minimum are not foreseen
+
+    def _mean(self, kind: str) -> float:
+        seconds = self._seconds[kind]
+        return sum(seconds) / len(seconds) if seconds else self._guess[kind]
 
 
 class LineProgress:
@@ -64,22 +68,16 @@ class LineProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._left = TimeLeft(checks=0, cells=0)
+        self._left = TimeLeft({})
 
-    def begin(self, *, checks: int, cells: int) -> None:
-        self._left = TimeLeft(checks=checks, cells=cells)
-
-    def check(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return self._piece("check", what)
-
-    def cell(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return self._piece("cell", what)
+    def begin(self, left: Mapping[str, Pieces]) -> None:
+        self._left = TimeLeft(left)
 
     def show(self, run: Run) -> None:
         """A log has the report for that."""
 
     @contextlib.contextmanager
-    def _piece(self, kind: str, what: str) -> Iterator[None]:
+    def piece(self, kind: str, what: str) -> Iterator[None]:
         started = time.monotonic()
         yield
         seconds = time.monotonic() - started
@@ -98,7 +96,7 @@ class LiveProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._left = TimeLeft(checks=0, cells=0)
+        self._left = TimeLeft({})
         self._bar = RichBar(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
@@ -119,23 +117,17 @@ class LiveProgress:
         if self._table is not None:
             self._console.print(self._table)
 
-    def begin(self, *, checks: int, cells: int) -> None:
-        self._left = TimeLeft(checks=checks, cells=cells)
+    def begin(self, left: Mapping[str, Pieces]) -> None:
+        self._left = TimeLeft(left)
         self._task = self._bar.add_task("starting", total=self._left.total, left="")
         self._draw()
-
-    def check(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return self._piece("check", what)
-
-    def cell(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return self._piece("cell", what)
 
     def show(self, run: Run) -> None:
         self._table = speedup_table(run)
         self._draw()
 
     @contextlib.contextmanager
-    def _piece(self, kind: str, what: str) -> Iterator[None]:
+    def piece(self, kind: str, what: str) -> Iterator[None]:
         self._bar.update(self._task, description=what, left=f"about {_minutes(self._left.seconds)} left")
         started = time.monotonic()
         yield

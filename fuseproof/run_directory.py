@@ -75,7 +75,9 @@ class RunDirectory:
         if not (path / "plan.json").is_file():
             raise UserError(f"{path} is not a run: it holds no plan.json")
         if _is_complete(path):
-            raise UserError(f"{path} is complete, nothing is left to do; start a new run with `fuseproof run`")
+            raise UserError(
+                f"{path} is complete, nothing is left to do; start a new run with `fuseproof run`"
+            )
         try:
             directory = cls(path)
             environment.fingerprint(directory.fingerprint_fields)
@@ -286,14 +288,20 @@ def _verdict(found: Mapping[str, Mapping[str, Any]], row: Implementation, case: 
 
 def _is_complete(path: Path) -> bool:
     run = _read(path / "run.json")
-    return run is not None and bool(run["fuseproof"]["complete"])
+    return run is not None and bool((run.get("fuseproof") or {}).get("complete"))
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The JSON document at `path`; None if there is none (files appear whole, so it cannot be half)."""
+    """The JSON document at `path`; None if there is none. Raises UserError for one that is not ours.
+
+    Files appear whole, so it cannot be half; a disk or an editor may still have damaged it.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    assert isinstance(document, dict)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and it is made again") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is damaged (not a JSON object); delete it and it is made again")
     return document

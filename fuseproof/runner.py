@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from fuseproof import palindromes
@@ -10,7 +11,7 @@ from fuseproof.cases import Case
 from fuseproof.cell import Cell
 from fuseproof.crew import LONG_TIMEOUT, Crew
 from fuseproof.implementations import Implementation
-from fuseproof.progress import Progress
+from fuseproof.progress import Pieces, Progress
 from fuseproof.reports import statistics
 from fuseproof.run_directory import RunDirectory
 from fuseproof.run_file import Run
@@ -18,6 +19,11 @@ from fuseproof.worker_process import WorkerDied, WorkerError, WorkerSkip
 
 # Rounds of one call, from whose fastest the length of legs is derived.
 _CALIBRATION_ROUNDS = 5
+
+# For the time left until a piece of each kind has been timed: seconds of a check (torch.compile calls a C++
+# compiler), and the length of a leg over its nominal one (slow calls fill more than their leg).
+_CHECK_GUESS = {"torch": 7.0, "jax": 2.0, "tensorflow": 1.0}
+_LEG_GUESS = 3.0
 
 
 def run(directory: RunDirectory, progress: Progress) -> Run:
@@ -46,13 +52,13 @@ def _check(directory: RunDirectory, progress: Progress) -> None:
         for case in plan.cases
         if plan.rows_of(case, framework) and directory.check(framework, case) is None
     ]
-    progress.begin(checks=len(left), cells=len(_cells_left(directory, plan.settings.blocks)))
+    progress.begin(_pieces_left(directory, left))
     if left:
         directory.remove_caches()  # what an interrupted check compiled would make the next one look fast
     for framework in dict.fromkeys(framework for framework, _ in left):
         with Crew(directory, stage="check") as crew:
             for case in (case for of, case in left if of == framework):
-                with progress.check(f"checking {case.group} in {framework}"):
+                with progress.piece(framework, f"checking {case.group} in {framework}"):
                     record = _check_case(crew, case, plan.rows_of(case, framework))
                     directory.save_check(framework, case, record)
 
@@ -111,7 +117,7 @@ def _measure(directory: RunDirectory, progress: Progress) -> None:
         with Crew(directory, stage="block") as crew:
             crew.spawn(sorted({row.framework for case in left for row in directory.measurable(case)}))
             for case in left:
-                with progress.cell(f"block {block + 1} of {total}: {case.group}"):
+                with progress.piece("block", f"block {block + 1} of {total}: {case.group}"):
                     directory.save_cell(block, case, _measure_case(directory, crew, case))
         progress.show(directory.write_run_file(complete=False))
 
@@ -126,13 +132,21 @@ def _measure_case(directory: RunDirectory, crew: Crew, case: Case) -> dict[str, 
     return Cell(crew, case, rows).measure(legs, settings)
 
 
-def _cells_left(directory: RunDirectory, blocks: int) -> list[tuple[int, Case]]:
-    return [
-        (block, case)
-        for block in range(blocks)
-        for case in directory.plan.cases
+def _pieces_left(directory: RunDirectory, checks: Sequence[tuple[str, Case]]) -> dict[str, Pieces]:
+    plan = directory.plan
+    left = {
+        framework: Pieces(count=sum(of == framework for of, _ in checks), guess=_CHECK_GUESS[framework])
+        for framework in plan.frameworks
+    }
+    cells = [
+        case
+        for block in range(plan.settings.blocks)
+        for case in plan.cases
         if directory.cell(block, case) is None
     ]
+    legs = 2 * plan.settings.palindromes * sum(len(plan.rows_of(case)) for case in cells)
+    guess = _LEG_GUESS * plan.settings.leg_seconds * legs / max(1, len(cells))
+    return {**left, "block": Pieces(count=len(cells), guess=guess)}
 
 
 def _precise(directory: RunDirectory) -> bool:

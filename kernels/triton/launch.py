@@ -73,8 +73,8 @@ class Launch:
         if device.type != "cuda" and not (device.type == "cpu" and is_interpreted(self.kernel)):
             raise NotImplementedError(
                 f"triton kernels need a CUDA or ROCm GPU; the tensors are on {device}: move them "
-                "to a GPU, or set TRITON_INTERPRET=1 before the import to run on the CPU in Triton's interpreter "
-                "(correctness only)"
+                "to a GPU, or set TRITON_INTERPRET=1 before the import to run them on the CPU in Triton's "
+                "interpreter (correctness only)"
             )
         self.kernel[self.grid](**self.arguments, **options)
 

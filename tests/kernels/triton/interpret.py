@@ -23,7 +23,7 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 def repair_bfloat16() -> None:
     """Make the interpreter do for bfloat16 what a GPU does.
 
-    In triton 3.6 and 3.7 it truncates float32 to bfloat16 where a GPU rounds to nearest, and `tl.dot`
+    In triton 3.6.0 and 3.7.1 it truncates float32 to bfloat16 where a GPU rounds to nearest, and `tl.dot`
     multiplies the bit patterns of bfloat16 operands as if they were integers.
     """
     cast, dot = InterpreterBuilder.cast_impl, InterpreterBuilder.create_dot

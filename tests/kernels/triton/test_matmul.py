@@ -61,7 +61,7 @@ def test_matches_float64(label, layouts, dtype, interpreter, place, check):
     "config",
     MODULE.CONFIGS,
     ids=lambda row: (
-        f"{row.bytes}B-{row.BLOCK_M}x{row.BLOCK_N}x{row.BLOCK_K}-m{row.m}-{'aligned' if row.aligned else 'any'}"
+        f"{row.bytes}B-{row.BLOCK_M}x{row.BLOCK_N}x{row.BLOCK_K}-m{row.m}{'-aligned' * row.aligned}"
     ),
 )
 def test_every_config_row(config, interpreter, place, check):

@@ -1,0 +1,147 @@
+"""Real workers, shapes to draw from, and run files with known contents for the tests of the spine."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from fuseproof import environment, run_file
+from fuseproof.crew import worker_environment
+from fuseproof.implementations import Implementation
+from fuseproof.operators import Operator
+from fuseproof.operators.attention import Attention
+from fuseproof.operators.layer_norm import LayerNorm
+from fuseproof.operators.matmul import Matmul
+from fuseproof.plan import row_to_json
+from fuseproof.run_file import Benchmark, Failure, Run
+from fuseproof.worker_process import WorkerProcess
+
+# Nothing these tests ask for takes a minute; on the slowest machine only a hung worker is silent for this long.
+PATIENCE = 600.0
+
+
+class RealWorker:
+    """A worker process, asked as the crew asks it."""
+
+    def __init__(self, framework: str, folder: Path) -> None:
+        self.log = folder / f"{framework}.log"
+        self.process = WorkerProcess(
+            framework,
+            device="cpu",
+            threads=1,
+            cpus=environment.usable_cpus()[:1],
+            environment=worker_environment(device="cpu", threads=1, caches=folder / "caches", cold=False),
+            log=self.log,
+        )
+
+    def ask(self, do: str, *, timeout: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
+        return self.process.ask(do, timeout=timeout, **arguments)
+
+    def open_case(self, group: str, *, seed: int = 0, last_level_cache: int = 1) -> dict[str, Any]:
+        return self.ask("open_case", group=group, seed=seed, last_level_cache=last_level_cache)
+
+    def prepare(self, row: Implementation, **patience: float) -> dict[str, Any]:
+        return self.ask("prepare", implementation=row_to_json(row), **patience)
+
+
+def framework_or_skip(framework: str) -> str:
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed; pip install 'fuseproof[{framework}]'")
+    return framework
+
+
+@pytest.fixture(scope="module")
+def start_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], RealWorker]]:
+    """Starts a worker of a framework; all are ended after the module."""
+    workers: list[RealWorker] = []
+
+    def start(framework: str) -> RealWorker:
+        workers.append(RealWorker(framework_or_skip(framework), tmp_path_factory.mktemp(framework)))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.process.close()
+
+
+@pytest.fixture(scope="session")
+def any_operator() -> st.SearchStrategy[Operator]:
+    """Every operator at any shape."""
+    extent = st.integers(1, 5000)
+
+    @st.composite
+    def attention(draw: st.DrawFn) -> Attention:
+        heads = draw(extent)
+        return Attention(
+            batch=draw(extent),
+            query_heads=heads * draw(st.integers(1, 8)),
+            key_value_heads=heads,
+            query_length=draw(extent),
+            key_length=draw(extent),
+            head_dim=draw(extent),
+            causal=draw(st.booleans()),
+        )
+
+    return st.one_of(
+        attention(),
+        st.builds(Matmul, m=extent, k=extent, n=extent, bias_gelu_tanh=st.booleans()),
+        st.builds(LayerNorm, rows=extent, columns=extent, residual=st.booleans()),
+    )
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """Writes a run of one case: for each implementation the seconds of its blocks, each in 4 equal legs."""
+
+    def write(
+        path: Path,
+        blocks: Mapping[str, Sequence[float]],
+        *,
+        failures: Sequence[Failure] = (),
+        fields: Mapping[str, Any] | None = None,
+        complete: bool = True,
+    ) -> Path:
+        legs = 4
+        group = "layer_norm[64x128-float32-forward]"
+        benchmarks = [
+            Benchmark(
+                name=f"layer_norm[64x128-float32-forward-{name}-wall]",
+                group=group,
+                seconds=np.repeat(np.asarray(seconds, dtype=np.float64), legs),
+                block=np.repeat(np.arange(len(seconds)), legs),
+                leg=np.tile(np.arange(legs), len(seconds)),
+                operator="layer_norm",
+                shape="64x128",
+                dtype="float32",
+                pass_="forward",
+                implementation=name,
+                framework="torch",
+                device="cpu",
+                baseline="torch.eager",
+            )
+            for name, seconds in blocks.items()
+        ]
+        fields = {"cpu": "imagined"} if fields is None else fields
+        run = Run(
+            source=str(path),
+            suite="imagined",
+            fingerprint=environment.fingerprint(fields),
+            fingerprint_fields=fields,
+            environment={},
+            machine_info={},
+            commit_info={},
+            datetime="2026-11-23T08:00:00+00:00",
+            complete=complete,
+            benchmarks=tuple(benchmarks),
+            failures=tuple(failures),
+        )
+        run_file.write_json(path, run_file.run_to_json(run))
+        return path
+
+    return write

@@ -1,0 +1,62 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuseproof.cases import CACHES, Case
+from fuseproof.errors import UserError
+from fuseproof.operators import DTYPES, PASSES
+from fuseproof.operators.layer_norm import LayerNorm
+
+
+@given(st.data())
+def test_a_group_names_one_case(any_operator, data):
+    case = Case(
+        operator=data.draw(any_operator),
+        dtype=data.draw(st.sampled_from(list(DTYPES))),
+        pass_=data.draw(st.sampled_from(PASSES)),
+        cache=data.draw(st.sampled_from(CACHES)),
+    )
+    assert Case.from_group(case.group) == case
+
+
+def test_names_are_those_of_the_run_file():
+    case = Case(operator=LayerNorm(rows=4096, columns=4096), dtype="bfloat16")
+    assert case.group == "layer_norm[4096x4096-bfloat16-forward]"
+    assert (
+        case.benchmark_name("torch.compile", "wall")
+        == "layer_norm[4096x4096-bfloat16-forward-torch.compile-wall]"
+    )
+    cold = Case(operator=case.operator, cache="cold", pass_="forward_backward")
+    assert cold.group == "layer_norm[4096x4096-float32-forward_backward-cold]"
+    assert cold.benchmark_name("triton", "device").endswith("-triton-device-cold]")
+
+
+def test_a_named_shape_is_the_shape():
+    assert (
+        Case.from_group("attention[bert-base-float32-forward]").group
+        == "attention[b8_h12_s128_d64-float32-forward]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ("", "is not a case"),
+        ("layer_norm", "is not a case"),
+        ("layer_norm[]", "is not a case"),
+        ("layer_norm[64x64-float32]", "is not a case"),
+        ("layer_norm[64x64-float64-forward]", "is not a case"),
+        ("layer_norm[64x64-float32-backward]", "is not a case"),
+        ("layer_norm[64x64-float32-forward-hot]", "is not a case"),
+        ("layer_norm[64x64-float32-forward]\n", "is not a case"),
+        ("layer_norm[64-float32-forward]", "unknown layer_norm shape '64'"),
+        ("layer_norm[0x64-float32-forward]", "at least 1"),
+        ("softmax[64x64-float32-forward]", "unknown operator 'softmax'"),
+        ("attention[b1_h8_kv3_s4_d4-float32-forward]", "not a multiple"),
+        ("attention[b1_h8_kv0_s4_d4-float32-forward]", "not a multiple"),
+    ],
+)
+def test_anything_else_is_refused_in_one_line(group, message):
+    with pytest.raises(UserError, match=message) as caught:
+        Case.from_group(group)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,137 @@
+import importlib.util
+import sys
+
+import pytest
+
+from fuseproof import implementations
+from fuseproof.errors import UserError
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation
+from fuseproof.operators import OPERATORS, PASSES
+
+
+@pytest.fixture(autouse=True)
+def an_empty_folder(tmp_path, monkeypatch):
+    """Rows may come from the pyproject.toml and the modules of the folder we stand in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    known = set(sys.modules)
+    yield
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+
+
+ROW = 'Implementation("layer_norm", "{name}", framework="torch", target="mine.py:f")'
+FILE = "from fuseproof import Implementation\nROWS = [" + ROW + "]\nONE = " + ROW.replace("{name}", "one") + "\n"
+
+
+def write(path, name="mine"):
+    path.write_text(FILE.format(name=name))
+    return path
+
+
+def test_every_operator_has_every_implementation():
+    for operator in OPERATORS:
+        rows = {row.name: row for row in IMPLEMENTATIONS if row.operator == operator}
+        assert set(rows) == {
+            "torch.eager", "torch.compile", "torch.eager-composed", "torch.compile-composed",
+            "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla", "triton",
+        }  # fmt: skip
+        for row in rows.values():
+            assert row.baseline in rows
+            assert set(row.passes) <= set(PASSES)
+            assert rows[row.baseline].framework == row.framework
+            module, _, function = row.target.partition(":")
+            assert importlib.util.find_spec(module) is not None, "found without importing a framework"
+            assert function.startswith(operator)
+
+
+def test_the_baseline_is_the_frameworks_library_call_unless_given():
+    assert Implementation("matmul", "x", framework="jax", target="m:f").baseline == "jax.eager"
+    assert Implementation("matmul", "x", framework="jax", target="m:f", baseline="y").baseline == "y"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"framework": "mxnet"}, "unknown framework 'mxnet'; there are torch, jax, tensorflow"),
+        ({"target": "no_colon"}, "is not module:function"),
+    ],
+    ids=str,
+)
+def test_impossible_rows_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        Implementation("matmul", "x", **({"framework": "torch", "target": "m:f"} | fields))
+
+
+def test_rows_come_from_a_file_or_a_module_of_this_folder(tmp_path):
+    write(tmp_path / "mine.py")
+    for reference in ("mine.py:ROWS", str(tmp_path / "mine.py:ROWS"), "mine:ROWS"):
+        rows = implementations.table([reference])
+        assert rows[: len(IMPLEMENTATIONS)] == IMPLEMENTATIONS
+        assert [row.name for row in rows[len(IMPLEMENTATIONS) :]] == ["mine"]
+    assert implementations.table(["mine.py:ONE"])[-1].name == "one"
+
+
+def test_rows_come_from_pyproject(tmp_path):
+    write(tmp_path / "mine.py")
+    (tmp_path / "pyproject.toml").write_text('[tool.fuseproof]\nimplementations = ["mine.py:ROWS"]\n')
+    assert implementations.table()[-1].name == "mine"
+
+
+def test_rows_come_from_installed_packages(tmp_path, monkeypatch):
+    write(tmp_path / "plugged_in.py", name="plugged")
+    (tmp_path / "plugged-1.dist-info").mkdir()
+    (tmp_path / "plugged-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1\n")
+    (tmp_path / "plugged-1.dist-info" / "entry_points.txt").write_text(
+        "[fuseproof.implementations]\nmine = plugged_in:ROWS\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert implementations.table()[-1].name == "plugged"
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("no_colon", "is not module:attribute"),
+        (":ROWS", "is not module:attribute"),
+        ("absent_module:ROWS", "cannot import 'absent_module'"),
+        ("absent.py:ROWS", "no such file: absent.py"),
+        ("mine.py:COLS", "no attribute 'COLS'"),
+        ("mine.py:Implementation", "is not a tuple"),
+        ("broken.py:ROWS", "broken.py' of 'broken.py:ROWS' failed on import: RuntimeError: no luck"),
+        ("invalid.py:ROWS", "failed on import: SyntaxError"),
+        ("clash.py:ROWS", r"two implementations of layer_norm are named 'torch\.eager'"),
+        ("foreign.py:ROWS", "unknown operator 'softmax'"),
+        ("baseless.py:ROWS", r"no implementation of layer_norm is named .torch\.egaer., its baseline"),
+    ],
+)
+def test_references_that_do_not_resolve_are_one_clear_line(tmp_path, reference, message):
+    write(tmp_path / "mine.py")
+    write(tmp_path / "clash.py", name="torch.eager")
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no luck\\nat all')")
+    (tmp_path / "invalid.py").write_text("def (:")
+    (tmp_path / "foreign.py").write_text(FILE.format(name="x").replace("layer_norm", "softmax"))
+    (tmp_path / "baseless.py").write_text(FILE.format(name="x").replace("target=", 'baseline="torch.egaer", target='))
+    for _ in range(2):  # a module that failed once is not taken for loaded the second time
+        with pytest.raises(UserError, match=message) as caught:
+            implementations.table([reference])
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[tool.fuseproof\n", '[tool.fuseproof]\nimplementations = "mine:ROWS"\n', "[tool.fuseproof]\nimplementations = [3]\n"],
+    ids=["not TOML", "not a list", "not names"],
+)
+def test_a_wrong_pyproject_is_one_clear_line(tmp_path, text):
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(UserError, match=r"pyproject\.toml") as caught:
+        implementations.table()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_target_must_be_callable(tmp_path):
+    (tmp_path / "target.py").write_text("number = 3\ndef function(): return 7\n")
+    assert implementations.resolve_function("target.py:function")() == 7
+    with pytest.raises(UserError, match="not callable"):
+        implementations.resolve_function("target.py:number")

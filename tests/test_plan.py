@@ -1,0 +1,160 @@
+import dataclasses
+import importlib.util
+import json
+
+import pytest
+
+from fuseproof import plan, suites
+from fuseproof.cases import Case
+from fuseproof.errors import UserError
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation
+from fuseproof.operators import OPERATORS
+from fuseproof.plan import Selection, Settings
+
+SMOKE = suites.get("smoke")
+
+
+@pytest.fixture(autouse=True)
+def all_frameworks(monkeypatch):
+    """Plans do not depend on what is installed on the machine of the test, and import none of it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+
+
+def make(suite=SMOKE, table=IMPLEMENTATIONS, settings=None, **selection):
+    return plan.make(suite, table, Selection(**selection), settings or Settings(), command=["fuseproof"])
+
+
+def names(planned):
+    return {row.name for row in planned.rows}
+
+
+def test_a_plan_is_read_as_it_was_written():
+    planned = make(null=True, settings=Settings(threads=3, seed=9))
+    text = json.dumps(planned.to_json(), allow_nan=False)
+    assert plan.Plan.from_json(json.loads(text)) == planned
+
+
+def test_a_whole_suite_is_all_its_cases_and_rows():
+    planned = make()
+    assert planned.cases == SMOKE.cases
+    assert planned.rows == IMPLEMENTATIONS
+    assert planned.frameworks == ("torch", "jax", "tensorflow")
+    attention = next(case for case in planned.cases if case.operator.name == "attention")
+    assert {row.framework for row in planned.rows_of(attention)} == {"torch", "jax", "tensorflow"}
+    assert {row.name for row in planned.rows_of(attention, "jax")} == {"jax.eager", "jax.jit"}
+
+
+def test_what_cannot_run_is_skipped_with_the_reason():
+    planned = make()
+    assert {(f.implementation, f.kind, f.stage) for f in planned.skipped} == {("triton", "skipped", "plan")}
+    assert {failure.group for failure in planned.skipped} == {case.group for case in planned.cases}
+    assert "needs cuda" in planned.skipped[0].message
+    assert all(row.name != "triton" for case in planned.cases for row in planned.rows_of(case))
+
+
+def test_a_missing_framework_comes_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jax" else object())
+    planned = make()
+    messages = {f.implementation: f.message for f in planned.skipped}
+    assert "pip install 'fuseproof[jax]'" in messages["jax.jit"]
+    assert planned.frameworks == ("torch", "tensorflow")
+
+
+def test_a_pass_an_implementation_lacks_is_skipped():
+    case = "layer_norm[8x8-float32-forward_backward]"
+    planned = make(cases=(case,), settings=Settings(device="cuda"))
+    assert [(f.implementation, f.group) for f in planned.skipped] == [("triton", case)]
+    assert "forward_backward" in planned.skipped[0].message
+
+
+def test_nothing_to_measure_says_why(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="nothing to measure: torch is not installed"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        (("torch.eager",), {"torch.eager"}),
+        (("torch.compile",), {"torch.compile", "torch.eager"}),
+        # its baseline's error limit needs the baseline of that one
+        (
+            ("torch.compile-composed",),
+            {"torch.compile-composed", "torch.eager-composed", "torch.eager"},
+        ),
+        (("jax.jit", "tf.xla"), {"jax.jit", "jax.eager", "tf.xla", "tf.eager"}),
+    ],
+    ids=",".join,
+)
+def test_only_brings_the_baselines_along(only, expected):
+    assert names(make(only=only)) == expected
+
+
+def test_a_null_twin_differs_in_name_and_baseline_alone():
+    planned = make(only=("torch.compile",), null=True)
+    rows = {(row.operator, row.name): row for row in planned.rows}
+    assert len(rows) == 2 * 2 * len(OPERATORS)
+    for row in [row for row in rows.values() if not row.name.endswith(plan.NULL_SUFFIX)]:
+        twin = rows[row.operator, row.name + plan.NULL_SUFFIX]
+        assert twin.baseline == row.name
+        assert dataclasses.replace(twin, name=row.name, baseline=row.baseline) == row
+
+
+def test_filters_narrow_a_suite():
+    models = suites.get("models")
+    planned = make(models, operators=("matmul",), dtypes=("bfloat16",), passes=("forward",))
+    assert len(planned.cases) == len(set(OPERATORS["matmul"].named_shapes.values()))
+    assert {(c.operator.name, c.dtype, c.pass_, c.cache) for c in planned.cases} == {
+        ("matmul", "bfloat16", "forward", "warm")
+    }
+    both = make(operators=("matmul",), caches=("warm", "cold"))
+    assert [case.cache for case in both.cases] == ["warm", "cold"]
+
+
+def test_cases_given_by_name_stand_for_the_suite_and_count_once():
+    group = "layer_norm[3x5-float32-forward-cold]"
+    planned = make(cases=(group, "matmul[2x3x4-bfloat16-forward]", group))
+    assert [case.group for case in planned.cases] == [group, "matmul[2x3x4-bfloat16-forward]"]
+    assert {row.operator for row in planned.rows} == {"layer_norm", "matmul"}
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"only": ("torch.egaer",)}, r"unknown implementation 'torch\.egaer'"),
+        ({"operators": ("softmax",)}, "unknown operator 'softmax'; there are attention"),
+        ({"dtypes": ("float64",)}, "unknown dtype 'float64'"),
+        ({"passes": ("backward",)}, "unknown pass 'backward'"),
+        ({"caches": ("hot",)}, "unknown cache regime 'hot'"),
+        ({"cases": ("layer_norm",)}, "is not a case"),
+        ({"dtypes": ("float16",)}, "no case of the suite 'smoke' matches"),
+    ],
+    ids=str,
+)
+def test_unknown_names_are_refused(selection, message):
+    with pytest.raises(UserError, match=message):
+        make(**selection)
+
+
+@pytest.mark.parametrize("name", suites.names())
+def test_suites_are_planned_whole(name):
+    suite = suites.get(name)
+    assert suite.name == name
+    assert len(set(suite.cases)) == len(suite.cases) or name == "models"
+    assert make(suite).cases == tuple(dict.fromkeys(suite.cases))
+    assert 2 <= suite.blocks <= suite.max_blocks
+    assert 2 <= suite.palindromes <= suite.max_palindromes
+
+
+def test_an_unknown_suite_is_refused():
+    with pytest.raises(UserError, match="unknown suite 'nightly'; there are demo, models, smoke"):
+        suites.get("nightly")
+
+
+def test_rows_of_other_operators_are_left_out():
+    row = Implementation("matmul", "mine", framework="torch", target="m:f")
+    planned = make(table=(*IMPLEMENTATIONS, row), operators=("layer_norm",))
+    assert row not in planned.rows
+    assert planned.cases == tuple(case for case in SMOKE.cases if case.operator.name == "layer_norm")
+    assert isinstance(planned.cases[0], Case)
