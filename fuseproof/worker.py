@@ -196,7 +196,7 @@ def _answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"ok": getattr(worker, do)(**request)}
     except NotImplementedError as error:
-        return {"skipped": str(error) or "not implemented"}
+        return {"skipped": _one_line(error) or "not implemented"}
     except Exception as error:
         traceback.print_exc()  # to the log beside the run
         return {"error": _one_line(error)}
@@ -204,7 +204,8 @@ def _answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    kind = "" if isinstance(error, WrongResultError) else f"{type(error).__name__}: "
+    own_words = isinstance(error, WrongResultError | NotImplementedError)
+    kind = "" if own_words else f"{type(error).__name__}: "
     return (kind + text)[:500]
 
 
@@ -234,7 +235,7 @@ def main() -> None:
         framework.configure(device=settings["device"], threads=settings["threads"])
         first: dict[str, Any] = {"ok": framework.description()}
     except NotImplementedError as error:
-        first = {"skipped": str(error)}
+        first = {"skipped": _one_line(error) or "cannot run here"}
     except Exception as error:
         traceback.print_exc()
         first = {"error": _one_line(error)}

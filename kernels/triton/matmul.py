@@ -279,6 +279,7 @@ def variants(dtype: torch.dtype, target: Target = TARGETS[90]) -> Iterator[Launc
         (4099, 4099, 4099, "silu", "nn"),
         (64, 4096, 14336, "relu", "nt"),
         (8, 4096, 14336, None, "nt"),
+        (8, 4099, 4099, None, "nt"),
     )
     for m, k, n, activation, layouts in cases:
         a, b, c = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((m, k), (k, n), (m, n)))

@@ -62,7 +62,7 @@ async function decode(text) {
   const read = (one) => column(body, one);
 
   const duration = read(manifest.columns.duration);
-  const start = read(manifest.columns.gap); // decoded in place: a gap is the time since the slice before in its row
+  const start = new Float64Array(read(manifest.columns.gap)); // in place: a gap is the time since the slice before in its row
   const busy = new Float64Array(start.length + 1); // sum of durations before a slice, so any range sums in O(1)
   const rows = [];
   let from = 0;
@@ -92,6 +92,10 @@ async function decode(text) {
     kind: read(manifest.columns.kind),
     correlation: read(manifest.columns.correlation),
     detail: read(manifest.columns.detail),
-    charts: manifest.charts.map((chart) => ({ ...chart, time: read(chart.time), value: read(chart.value) })),
+    sparse: manifest.sparse.map((one) => ({ ...one, at: read(one.at), value: read(one.value) })),
+    charts: manifest.charts.map((chart) => ({
+      ...chart,
+      series: chart.series.map((series) => ({ ...series, time: read(series.time), value: read(series.value) })),
+    })),
   };
 }

@@ -16,7 +16,7 @@ function showSelected(panel, stage) {
   const { title, soft, facts } = describe(stage, stage.selected);
   const { timeline } = stage;
   const name = timeline.name[stage.selected];
-  const more = stage.app.stages.length > 1 ? [["Timeline", timeline.name]] : [];
+  const more = stage.app.stages.length > 1 ? [["Timeline", timeline.title]] : [];
   const all = stage.nameTotals.get(name);
   if (all) more.push(["All of this name", `${count(all.count, "slice")}, ${time(all.total)} in total`]);
   for (const other of stage.partners) {
@@ -48,7 +48,7 @@ function showMeasured(panel, app) {
     for (const device of found.devices) {
       facts.push([device.name, `${count(device.slices, stage.timeline.standsIn ? "operator" : "kernel")}, busy ${time(device.busy, 4)} (${percent(device.busy / (b - a))})`]);
     }
-    if (app.stages.length > 1) made.push(element("h4", {}, stage.timeline.name));
+    if (app.stages.length > 1) made.push(element("h4", {}, stage.timeline.title));
     made.push(definition(facts));
   }
   panel.replaceChildren(...made);
@@ -140,7 +140,7 @@ class Kernels {
     ], 2);
     this.which = document.getElementById("kernel-timeline");
     this.scope = document.getElementById("kernel-scope");
-    this.which.append(...app.stages.map((stage, i) => element("option", { value: i }, stage.timeline.name)));
+    this.which.append(...app.stages.map((stage, i) => element("option", { value: i }, stage.timeline.title)));
     this.which.parentElement.hidden = app.stages.length < 2;
     for (const select of [this.which, this.scope]) select.addEventListener("change", () => this.render());
   }
@@ -181,7 +181,7 @@ class Difference {
     if (this.section.hidden) return;
     this.selects = ["before", "after"].map((id, i) => {
       const select = document.getElementById(id);
-      select.append(...app.stages.map((stage, k) => element("option", { value: k }, stage.timeline.name)));
+      select.append(...app.stages.map((stage, k) => element("option", { value: k }, stage.timeline.title)));
       select.value = i;
       return select;
     });

@@ -42,13 +42,13 @@ class Stage {
       className: "scroller",
       tabIndex: 0,
       role: "group",
-      "aria-label": `Timeline ${this.timeline.name}: ${count(this.timeline.count, "slice")}. W and S zoom, A and D pan, arrow keys go from slice to slice; the table of kernels below has the same in text.`,
+      "aria-label": `Timeline ${this.timeline.title}: ${count(this.timeline.count, "slice")}. W and S zoom, A and D pan, arrow keys go from slice to slice; the table of kernels below has the same in text.`,
     }, this.sizer);
     this.chartGutter = element("div", { className: "gutter" });
     this.charts = element("div", { className: "charts", hidden: !this.timeline.charts.length }, this.chartGutter, this.chart);
-    this.facts = element("p", { className: "soft" }, this.timeline.facts.join(" · "));
+    this.facts = element("p", { className: "soft" }, [...this.timeline.facts, ...this.timeline.work.map((one) => this.fact(one))].join(" · "));
     this.element = element("section", { className: "stage" },
-      element("h2", {}, this.timeline.name), this.facts,
+      element("h2", {}, this.timeline.title), this.facts,
       element("div", { className: "instrument" }, this.axis, this.scroller, this.charts));
     for (const [i, chart] of this.timeline.charts.entries()) chart.index = i;
     this.contexts = {
@@ -60,6 +60,14 @@ class Stage {
     this.listen();
   }
 
+  /* One device in one line. */
+  fact({ name, order, union }) {
+    const last = union.to.length - 1;
+    const [busy, span] = [union.before[last + 1], union.to[last] - union.from[0]];
+    const what = count(order.length, this.timeline.standsIn ? "operator" : "kernel");
+    return `${name}: ${what}, busy ${time(busy)} of ${time(span)} (${percent(busy / (span || 1))})`;
+  }
+
   /* Sizes and labels, after anything but the view has changed. */
   arrange() {
     const narrow = innerWidth < 700;
@@ -69,9 +77,10 @@ class Stage {
     this.chartBands = layOutCharts(this.timeline, narrow);
     this.bandIndex = new Map(this.layout.bands.map((band) => [band.row, band]));
     this.sizer.style.height = `${this.layout.height}px`;
-    if (!this.resized) {
+    // Whoever pulled the corner has chosen a height of their own.
+    if (!this.set || this.scroller.style.height === this.set) {
       const share = this.app.stages.length > 1 ? 0.36 : 0.56;
-      this.scroller.style.height = `${Math.min(this.layout.height, Math.max(innerHeight * share, 180))}px`;
+      this.scroller.style.height = this.set = `${Math.ceil(Math.min(this.layout.height, Math.max(innerHeight * share, 180)))}px`;
     }
     const gutter = narrow ? 0 : this.gutter.offsetWidth;
     const width = Math.max(this.scroller.clientWidth - gutter, 50);
@@ -96,7 +105,7 @@ class Stage {
   }
 
   label() {
-    const { timeline, closed } = this;
+    const { closed } = this;
     this.gutter.replaceChildren(...this.layout.labels.map((label) => {
       const what = label.lane || label.group;
       const toggles = label.group || label.lane.rows.length > 1;
@@ -129,7 +138,6 @@ class Stage {
       return made;
     }));
     this.chartGutter.style.height = `${this.chartBands.reduce((sum, band) => sum + band.height, 0)}px`;
-    void timeline;
   }
 
   draw(colours) {
@@ -353,13 +361,7 @@ class Stage {
     this.overviewDrag();
     this.scroller.addEventListener("scroll", () => app.draw());
     this.scroller.addEventListener("focusin", () => app.focus(this));
-    new ResizeObserver(() => {
-      const height = this.scroller.clientHeight;
-      if (this.height && height !== this.height && this.scroller.style.height !== this.set) this.resized = true;
-      this.height = height;
-      this.set = this.scroller.style.height;
-      app.arranged(this);
-    }).observe(this.scroller);
+    new ResizeObserver(() => app.arranged(this)).observe(this.scroller);
   }
 
   /* On the strip of the whole trace a drag moves the window, and one beside the window brings it there. */
@@ -393,13 +395,13 @@ class Stage {
     const inside = event.currentTarget === this.plot || event.type === "pointerup";
     this.hover = inside ? this.hit(x, y) : -1;
     if (this.hover >= 0) this.app.showDetails(describe(this, this.hover), event.clientX, event.clientY);
-    else if (!inside) this.app.showDetails(this.readings(y, event), event.clientX, event.clientY);
+    else if (!inside) this.app.showDetails(this.readings(event), event.clientX, event.clientY);
     else this.app.hideDetails();
     this.app.drawMarks();
   }
 
   /* What the charts say at the pointer. */
-  readings(_, event) {
+  readings(event) {
     const y = event.clientY - this.chart.getBoundingClientRect().top;
     const band = this.chartBands.find((one) => y >= one.y && y < one.y + one.height);
     if (!band) return null;
@@ -409,10 +411,9 @@ class Stage {
       soft: band.chart.meaning,
       facts: [
         ["At", moment(t - this.zero, this.end - this.start)],
-        ...band.chart.series.map(({ name, time, value, step, label }) => {
+        ...band.chart.series.map(({ name, time, value, step }) => {
           const i = lowerBound(time, t + 1e-9, 0, time.length) - 1;
           const known = i >= 0 && !Number.isNaN(value[i]);
-          void label;
           return [step ? name : `${name}, last sample`, known ? quantity(value[i], band.chart.unit) : "unknown"];
         }),
       ],

@@ -312,6 +312,7 @@ class App {
       this.draw();
     });
     this.theme(by("theme"));
+    by("toolbar").addEventListener("submit", (event) => event.preventDefault());
     by("toolbar").hidden = false;
   }
 

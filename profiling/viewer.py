@@ -1,0 +1,518 @@
+"""Timelines as one HTML file that works from disk: columns packed small, drawn by our own script on a canvas.
+
+Each timeline travels in its own script block as base64 of one deflated stream: the length of a JSON manifest (four bytes,
+little endian), the manifest, then the columns it points into. A column is stored plane by plane, all lowest bytes
+first: the upper planes of small numbers are runs of zeros. Names and all other text are inside the stream, so nothing
+that a trace says is ever parsed as HTML. `html/data.js` decodes it in the browser, `unpack` in Python.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any, Final
+
+import numpy as np
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from fuseproof.profiling.timeline import DEVICE_WORK, KINDS, Column, Counter, Memory, Timeline
+
+_SCRIPTS: Final = ("format", "data", "slices", "colours", "layout", "draw", "search", "stage", "panels", "viewer")
+
+# JavaScript's numbers are exact up to here; anything larger would be changed by decoding it.
+_EXACT: Final = 2**53
+
+# A property with more different values than this is a column of its own, no longer part of a table of combinations.
+_FEW_VALUES: Final = 4096
+
+_KIND_LABELS: Final[Mapping[str, str]] = {
+    "kernel": "kernel",
+    "memcpy": "memory copy",
+    "memset": "memory set",
+    "collective": "collective",
+    "host_call": "runtime or host call",
+    "framework_op": "framework operator",
+    "user_range": "user range",
+    "compile": "compilation",
+    "overhead": "profiler overhead",
+    "other": "other",
+}
+
+_MEANING: Final[Mapping[str, str]] = {
+    "allocator-at-event": "the allocator's own count, when it allocated and freed",
+    "allocator-at-dispatch": "the allocator's count when the host dispatched work; the device uses it later",
+    "reserved": "held by the allocator, in use or not",
+    "driver-used": "in use on the device as the driver tells, by every process",
+    "static-plan": "planned by the compiler, not measured",
+    "sampled": "sampled; between the points nothing is known",
+}
+
+_SOURCES: Final[Mapping[str, str]] = {
+    "kineto": "PyTorch profiler (Kineto)",
+    "xplane": "XPlane, the profile of JAX and TensorFlow",
+    "tpu-static": "the TPU compiler's static schedule",
+    "torch-memory": "PyTorch memory snapshot",
+    "mixed": "several sources",
+}
+
+Integers = NDArray[np.int64]
+
+
+def to_html(
+    timelines: Sequence[Timeline],
+    *,
+    title: str = "Timeline",
+    notes: Sequence[str] = (),
+    call: str | None = None,
+) -> str:
+    """One page with all `timelines`, one above the other, their zeros aligned.
+
+    `notes` are sentences shown under the title (such as profiler-on over profiler-off time). `call` is the name of a user
+    range that marks a call: where every timeline has it, they are aligned at its first start.
+    """
+    environment = Environment(
+        loader=FunctionLoader(_read),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # The look is that of the reports: their style sheet first, then what only a timeline needs.
+    style = _report_style() + _read("viewer.css")
+    script = "\n".join(_read(f"{name}.js") for name in _SCRIPTS)
+    text = environment.get_template("viewer.html").render(
+        title=title,
+        notes=list(notes),
+        trust=[{"name": one.name, "lines": list(_trust(one))} for one in timelines],
+        style=Markup(style),
+        script=Markup(f'"use strict";\n(() => {{\n{script}}})();'),
+        settings=_embed({"call": call}),
+        blocks=[Markup(base64.b64encode(pack(one)).decode("ascii")) for one in timelines],
+    )
+    return text.strip() + "\n"
+
+
+def pack(timeline: Timeline) -> bytes:
+    """`timeline` as the deflated stream that the page carries."""
+    columns = _Columns()
+    slices = timeline.slices
+    # Rows of the drawing: slices of one lane and sub-lane, in order; nothing overlaps within.
+    order = np.lexsort((slices.start_ns, slices.depth, slices.lane))
+    origin = _first_moment(timeline)
+    start = slices.start_ns[order] - origin
+    duration = slices.duration_ns[order].astype(np.int64)
+    lane, depth = slices.lane[order], slices.depth[order]
+    opens = np.ones(len(order), np.bool_)
+    opens[1:] = (lane[1:] != lane[:-1]) | (depth[1:] != depth[:-1])
+    # A gap is short even where the time is long: since the end of the slice before, in its row.
+    gap = start.copy()
+    gap[1:] -= np.where(opens[1:], 0, start[:-1] + duration[:-1])
+
+    used = np.zeros(len(timeline.names), np.bool_)
+    used[slices.name] = True
+    for column in slices.columns.values():
+        if column.names:
+            used[column.value] = True
+    new_name = np.cumsum(used) - 1
+    names = [name for name, wanted in zip(timeline.names, used.tolist(), strict=True) if wanted]
+
+    position = np.empty(len(order), np.int64)
+    position[order] = np.arange(len(order))
+    details, detail, sparse = _details(timeline, position)
+    devices = list(dict.fromkeys(one.device for one in timeline.lanes))
+    groups, group_of = _groups(timeline)
+    rows: list[list[int]] = [[0] * max(one.depth, 1) for one in timeline.lanes]
+    for i in np.flatnonzero(opens).tolist():
+        counts = rows[int(lane[i])]
+        counts.extend([0] * (int(depth[i]) + 1 - len(counts)))
+    for (i, d), size in zip(*_row_sizes(lane, depth, opens), strict=True):
+        rows[i][d] = size
+    has_shapes = "grid" in slices.columns
+    manifest: dict[str, Any] = {
+        "format": 1,
+        "title": timeline.name,
+        "facts": [_SOURCES[timeline.source]],
+        "span": _last_moment(timeline) - origin,
+        "kinds": [
+            {
+                "name": kind,
+                "label": _KIND_LABELS[kind],
+                "work": kind in DEVICE_WORK,
+                "standIn": kind == "framework_op",
+                "ranked": kind in ("kernel", "collective"),
+                "range": kind == "user_range",
+                "launched": kind in ("kernel", "collective") and has_shapes,
+            }
+            for kind in KINDS
+        ],
+        "names": names,
+        "devices": devices,
+        "groups": groups,
+        "lanes": [
+            {
+                "name": one.name,
+                "group": group_of[i],
+                "device": devices.index(one.device),
+                "derived": one.derived,
+                "note": _lane_note(one.process, one.thread, one.clock, timeline),
+                "rows": rows[i],
+            }
+            for i, one in enumerate(timeline.lanes)
+        ],
+        "details": details,
+        "columns": {
+            "gap": columns.integers(gap),
+            "duration": columns.integers(duration),
+            "name": columns.integers(new_name[slices.name[order]]),
+            "kind": columns.integers(slices.kind[order].astype(np.int64)),
+            "correlation": columns.integers(_correlation(slices.correlation[order]), delta=True),
+            "detail": columns.integers(detail),
+        },
+        "sparse": [
+            {
+                "name": name,
+                "names": column.names,
+                "at": columns.integers(index, delta=True),
+                "value": columns.numbers(new_name[value] if column.names else value),
+            }
+            for name, column, index, value in sparse
+        ],
+        "charts": [chart for chart in _charts(timeline, origin, columns) if chart["series"]],
+    }
+    head = json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+        "utf-8", "replace"  # a lone surrogate in a name must not lose the page
+    )
+    return zlib.compress(b"".join((len(head).to_bytes(4, "little"), head, *columns.parts)), 7)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unpacked:
+    """What a browser finds in a packed timeline: slices in the order of the rows, times since the first event."""
+
+    manifest: dict[str, Any]
+    lane: Integers
+    depth: Integers
+    start_ns: Integers
+    duration_ns: Integers
+    name: tuple[str, ...]
+    kind: tuple[str, ...]
+    correlation: Integers  # -1 unknown
+    detail: tuple[dict[str, Any], ...]
+
+
+def unpack(packed: bytes) -> Unpacked:
+    """The inverse of `pack`, as `html/data.js` does it; for tests and for whoever has only the page."""
+    data = zlib.decompress(packed)
+    size = int.from_bytes(data[:4], "little")
+    manifest = json.loads(data[4 : 4 + size])
+    body = data[4 + size :]
+    column = {name: read_column(body, one) for name, one in manifest["columns"].items()}
+    lane, depth, start = [], [], []
+    at = 0
+    for i, one in enumerate(manifest["lanes"]):
+        for d, count in enumerate(one["rows"]):
+            gaps = column["gap"][at : at + count]
+            durations = column["duration"][at : at + count]
+            start.append(np.cumsum(gaps + durations) - durations)
+            lane.append(np.full(count, i))
+            depth.append(np.full(count, d))
+            at += count
+    nothing = np.empty(0, np.int64)
+    details = [*manifest["details"]]
+    told: list[dict[str, Any]] = [dict(details[i]) for i in column["detail"].tolist()]
+    for one in manifest["sparse"]:
+        values = read_column(body, one["value"]).tolist()
+        for i, value in zip(read_column(body, one["at"]).tolist(), values, strict=True):
+            told[i][one["name"]] = manifest["names"][value] if one["names"] else value
+    return Unpacked(
+        manifest=manifest,
+        lane=np.concatenate([nothing, *lane]),
+        depth=np.concatenate([nothing, *depth]),
+        start_ns=np.concatenate([nothing, *start]),
+        duration_ns=column["duration"],
+        name=tuple(manifest["names"][i] for i in column["name"].tolist()),
+        kind=tuple(manifest["kinds"][i]["name"] for i in column["kind"].tolist()),
+        correlation=column["correlation"] - 1,
+        detail=tuple(told),
+    )
+
+
+def read_column(body: bytes, one: Mapping[str, Any]) -> NDArray[Any]:
+    """A column of a packed timeline; int64, or float64 where its code is `float`."""
+    count, planes, at = one["count"], one["planes"], one["at"]
+    wide = np.zeros((count, 8), np.uint8)
+    wide[:, :planes] = np.frombuffer(body, np.uint8, count * planes, at).reshape(planes, count).T
+    if one["code"] == "float":
+        return wide.view("<f8").ravel()
+    values = wide.view("<u8").ravel()
+    if one["code"] == "plain":
+        return values.astype(np.int64)
+    signed = (values >> np.uint64(1)).astype(np.int64) ^ -(values & np.uint64(1)).astype(np.int64)
+    return np.cumsum(signed) if one["code"] == "delta" else signed
+
+
+class _Columns:
+    """Columns one after the other, and where each begins."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self._size = 0
+
+    def integers(self, values: Integers, *, delta: bool = False) -> dict[str, Any]:
+        """`delta`: as steps from each value to the next."""
+        code = "plain"
+        if delta:
+            values, code = np.diff(values, prepend=0), "delta"
+        elif len(values) and values.min() < 0:
+            code = "zigzag"
+        if code != "plain":
+            values = (values << 1) ^ (values >> 63)
+        largest = int(values.max()) if len(values) else 0
+        if largest >= _EXACT:
+            raise ValueError(f"a packed integer of {largest} is more than a browser's numbers hold")
+        return self._planes(values.astype("<i8"), max(1, -(-largest.bit_length() // 8)), code)
+
+    def numbers(self, values: NDArray[Any]) -> dict[str, Any]:
+        if values.dtype.kind in "iu" and len(values) and abs(values.astype(np.int64)).max() < _EXACT // 2:
+            return self.integers(values.astype(np.int64))
+        return self._planes(values.astype("<f8"), 8, "float")
+
+    def _planes(self, values: NDArray[Any], planes: int, code: str) -> dict[str, Any]:
+        part = values.view(np.uint8).reshape(-1, 8)[:, :planes].T.tobytes()
+        where = {"at": self._size, "planes": planes, "count": len(values), "code": code}
+        self.parts.append(part)
+        self._size += len(part)
+        return where
+
+
+def _first_moment(timeline: Timeline) -> int:
+    firsts = [
+        *([int(timeline.slices.start_ns.min())] if len(timeline.slices) else []),
+        *(int(one.time_ns[0]) for one in (*timeline.counters, *timeline.memory) if len(one.time_ns)),
+    ]
+    return min(firsts, default=0)
+
+
+def _last_moment(timeline: Timeline) -> int:
+    lasts = [
+        *([int(timeline.slices.end_ns.max())] if len(timeline.slices) else []),
+        *(int(one.time_ns[-1]) for one in (*timeline.counters, *timeline.memory) if len(one.time_ns)),
+    ]
+    return max(lasts, default=0)
+
+
+def _row_sizes(
+    lane: NDArray[np.int32], depth: NDArray[np.uint16], opens: NDArray[np.bool_]
+) -> tuple[list[tuple[int, int]], list[int]]:
+    begins = np.flatnonzero(opens)
+    sizes = np.diff(begins, append=len(lane)).tolist()
+    return list(zip(lane[begins].tolist(), depth[begins].tolist(), strict=True)), sizes
+
+
+def _groups(timeline: Timeline) -> tuple[list[dict[str, Any]], list[int]]:
+    """Devices first, then processes of hosts: the groups, and that of each lane."""
+    keys = [
+        (0, one.device) if one.kind != "host" else (1, one.process or one.device) for one in timeline.lanes
+    ]
+    ordered = sorted(dict.fromkeys(keys), key=lambda key: key[0])
+    return [{"name": name, "device": not host} for host, name in ordered], [
+        ordered.index(key) for key in keys
+    ]
+
+
+def _lane_note(process: str, thread: str, clock: str, timeline: Timeline) -> str:
+    clocks = {one.clock for one in timeline.lanes}
+    parts = [process, thread and f"id {thread}", f"clock {clock}" if len(clocks) > 1 else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _correlation(values: Integers) -> Integers:
+    """0 unknown, else one more than the identifier; identifiers too large for a browser are numbered anew."""
+    if len(values) and values.max() >= _EXACT // 4:
+        return np.unique(np.maximum(values, -1), return_inverse=True)[1] + int(values.min() >= 0)
+    return np.maximum(values, -1) + 1
+
+
+_Sparse = tuple[str, Column, Integers, NDArray[Any]]
+
+
+def _details(
+    timeline: Timeline, position: Integers
+) -> tuple[list[dict[str, Any]], Integers, list[_Sparse]]:
+    """Optional properties. Few launches differ in all of them: a table of the combinations, and each slice's entry.
+
+    What has many different values comes back as columns of its own.
+    """
+    combined = np.zeros(len(position), np.int64)
+    tabled: list[tuple[str, Column]] = []
+    sparse: list[_Sparse] = []
+    for name, column in timeline.slices.columns.items():
+        label = name.replace("_", " ")
+        if column.origin != "profiler":
+            label += f" ({column.origin})"
+        where = position[column.index]
+        codes = np.zeros(len(position), np.int64)
+        for part in np.atleast_2d(column.value.T):
+            values, code = np.unique(part, return_inverse=True)
+            joined = codes[where] * (len(values) + 1) + code.reshape(-1) + 1
+            codes[where] = np.unique(joined, return_inverse=True)[1] + 1
+        many = int(codes.max(initial=0))
+        joined = np.unique(combined * (many + 1) + codes, return_inverse=True)[1]
+        if column.value.ndim == 1 and max(many, int(joined.max(initial=0))) > _FEW_VALUES:
+            by_place = np.argsort(where)
+            sparse.append((label, column, where[by_place], column.value[by_place]))
+        else:
+            combined = joined
+            tabled.append((label, column))
+    example = np.unique(combined, return_index=True)[1]
+    details: list[dict[str, Any]] = [{} for _ in example]
+    old = np.empty(len(position), np.int64)
+    old[position] = np.arange(len(position))
+    for label, column in tabled:
+        for told, i in zip(details, old[example].tolist(), strict=True):
+            value = column.get(i)
+            if value is not None:
+                told[label] = timeline.names[value] if column.names else _finite(value)
+    return details or [{}], combined, sparse
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _charts(timeline: Timeline, origin: int, columns: _Columns) -> Iterator[dict[str, Any]]:
+    many = len({one.device for one in (*timeline.memory, *timeline.counters)}) > 1
+    for memory in timeline.memory:
+        yield _chart(
+            f"{memory.allocator}{f', {memory.device}' if many else ''}",
+            "bytes",
+            _MEANING[memory.semantics],
+            memory.time_ns - origin,
+            [("allocated", memory.running_bytes()), ("reserved", memory.reserved)],
+            columns,
+            step=True,
+            markers=_peak(memory),
+        )
+    for counter in timeline.counters:
+        yield _chart(
+            f"{counter.name}{f', {counter.device}' if many else ''}",
+            counter.unit,
+            _MEANING[counter.semantics],
+            counter.time_ns - origin,
+            [(counter.name, counter.value)],
+            columns,
+            step=counter.semantics != "sampled",
+            markers="",
+        )
+
+
+def _peak(memory: Memory) -> str:
+    return "" if memory.stated_peak_bytes is None else f"the allocator's own peak: {memory.stated_peak_bytes:,} bytes"
+
+
+def _chart(
+    name: str,
+    unit: str,
+    meaning: str,
+    time_ns: Integers,
+    series: list[tuple[str, NDArray[np.float64]]],
+    columns: _Columns,
+    *,
+    step: bool,
+    markers: str,
+) -> dict[str, Any]:
+    known = [(label, value) for label, value in series if np.isfinite(value).any()]
+    finite = [value[np.isfinite(value)] for _, value in known]
+    if len(known) > 1:
+        meaning += "; behind it: reserved, in use or not"
+    where = columns.integers(time_ns, delta=True)
+    return {
+        "name": name,
+        "unit": unit,
+        "meaning": "; ".join(part for part in (meaning, markers) if part),
+        "lowest": min([0.0, *(float(value.min()) for value in finite)]),
+        "highest": max([0.0, *(float(value.max()) for value in finite)]),
+        "series": [
+            {"name": label, "step": step, "time": where, "value": columns.numbers(_as_integers(value))}
+            for label, value in known
+        ],
+    }
+
+
+def _as_integers(values: NDArray[np.float64]) -> NDArray[Any]:
+    """Whole numbers deflate far better as integers; unknown ones must stay floating."""
+    whole = np.isfinite(values).all() and (abs(values) < _EXACT // 2).all() and (values == np.floor(values)).all()
+    return values.astype(np.int64) if whole else values
+
+
+def _trust(timeline: Timeline) -> Iterator[tuple[str, str, bool]]:
+    """(label, sentence, whether it is a reason to doubt) of what a reader should know before believing."""
+    yield "Source", _SOURCES[timeline.source], False
+    if timeline.source == "tpu-static":
+        yield "Estimate", "Nothing here was measured: this is what the compiler planned.", True
+    if timeline.origin_is_unix:
+        began = datetime.fromtimestamp(timeline.origin_ns // 10**9, UTC)
+        yield "Recorded", f"{began:%Y-%m-%d %H:%M:%S} UTC", False
+    dropped = timeline.dropped_events
+    if dropped is None:
+        yield "Dropped events", "The trace does not tell whether any were dropped.", False
+    else:
+        yield "Dropped events", f"{dropped:,}" if dropped else "none", dropped > 0
+    overlaps = timeline.overlaps
+    if overlaps:
+        text = f"{overlaps:,} slices began before an earlier one of their stream had ended; they are drawn in sub-lanes, and busy time is a union."
+        yield "Overlaps", text, False
+    else:
+        yield "Overlaps", "none between slices of one stream", False
+    for warning in timeline.warnings:
+        yield "Warning", warning, True
+    derived = [one.name for one in timeline.lanes if one.derived]
+    if derived:
+        shown = ", ".join(derived[:12]) + (f" and {len(derived) - 12} more" if len(derived) > 12 else "")
+        yield "Derived lanes", f"{shown}: made by a tool from other lanes; drawn, never counted.", False
+    clocks = list(dict.fromkeys(one.clock for one in timeline.lanes))
+    if len(clocks) > 1:
+        yield "Clocks", f"{', '.join(clocks)}: times of different clocks must not be compared.", True
+    unseen = list(_unseen(timeline))
+    if unseen:
+        yield "Not recorded", "; ".join(unseen), False
+    for label, text in timeline.notes.items():
+        yield label, text, False
+
+
+def _unseen(timeline: Timeline) -> Iterator[str]:
+    columns = timeline.slices.columns
+    work = timeline.select(timeline.lane_mask(derived=False), DEVICE_WORK)
+    if not work.any():
+        yield "no kernel of any device; the table of kernels falls back on framework operators"
+    elif any(one.kind == "device" for one in timeline.lanes):
+        missing = [
+            name for name in ("grid", "block", "registers", "shared_memory") if name not in columns
+        ]
+        if missing and timeline.source in ("kineto", "xplane"):
+            yield f"{', '.join(missing).replace('_', ' ')} of kernels"
+    if not timeline.memory and not any(isinstance(one, Counter) and one.unit == "bytes" for one in timeline.counters):
+        yield "memory"
+
+
+def _embed(value: object) -> Markup:
+    """`value` as JSON that no browser can mistake for the end of its script block."""
+    document = json.dumps(value, ensure_ascii=True, allow_nan=False)
+    for character in "<>&":
+        document = document.replace(character, f"\\u{ord(character):04x}")
+    return Markup(document)
+
+
+def _read(name: str) -> str:
+    return (files("fuseproof.profiling.html") / name).read_text(encoding="utf-8")
+
+
+def _report_style() -> str:
+    return (files("fuseproof.reports.html") / "report.css").read_text(encoding="utf-8")
