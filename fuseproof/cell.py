@@ -23,8 +23,10 @@ Samples = dict[str, list[float]]  # seconds per call, by metric
 class Cell:
     """Measures the rows that still work; a row that fails leaves, and the others go on."""
 
-    def __init__(self, crew: Crew, case: Case, rows: Sequence[Implementation]) -> None:
+    def __init__(self, crew: Crew, case: Case, rows: Sequence[Implementation], *, block: int) -> None:
         self._crew = crew
+        self._block = block
+        self._last_framework: str | None = None
         self._case = case
         self._rows = list(rows)
         self._prepared: set[str] = set()
@@ -37,7 +39,11 @@ class Cell:
             self._prepare(framework)
         baselines = {row.name: row.baseline for row in self._rows}
         for index in range(settings.max_palindromes):
-            for half in palindromes.palindrome(tuple(self._rows), index):
+            groups = [
+                [row for row in self._rows if row.framework == framework]
+                for framework in dict.fromkeys(row.framework for row in self._rows)
+            ]
+            for half in palindromes.palindrome(groups, (settings.seed, self._block, index)):
                 for row in half:
                     if row in self._rows:
                         self._leg(row, legs[row.name])
@@ -56,6 +62,8 @@ class Cell:
             self._prepare(row.framework)
             if row not in self._rows:  # it failed while its worker's successor was prepared
                 return
+            warm_up = leg.warm_up if row.framework == self._last_framework else leg.settle
+            self._last_framework = row.framework
             try:
                 samples = self._crew.ask(
                     row.framework,
@@ -63,7 +71,7 @@ class Cell:
                     name=row.name,
                     rounds=leg.rounds,
                     calls=leg.calls,
-                    warm_up=leg.warm_up,
+                    warm_up=warm_up,
                 )
             except WorkerDied as death:
                 self._prepared.discard(row.framework)

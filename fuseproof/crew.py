@@ -54,7 +54,7 @@ class Crew:
             )
 
     def get(self, framework: str) -> WorkerProcess:
-        """The living worker, ready. One that does not come up is buried, so that the next call starts another."""
+        """The living worker, ready. One that does not come up is buried; the next call starts another."""
         if framework not in self._workers:
             self.spawn([framework])
         if framework not in self.descriptions:
@@ -85,7 +85,7 @@ class Crew:
         )
 
     def prepare(self, row: Implementation) -> dict[str, Any]:
-        """Compile the row for the open case; the compiler itself is warm by then, so only the row is timed."""
+        """Compile the row for the open case; the compiler is warm by then, so only the row is timed."""
         if row.compiled is not None and row.framework not in self._warm:
             self.ask(row.framework, "warm_up_compiler", timeout=LONG_TIMEOUT)
             self._warm.add(row.framework)

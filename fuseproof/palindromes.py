@@ -14,39 +14,65 @@ T = TypeVar("T")
 
 ROUNDS_PER_LEG = 3
 
-# A share of the leg is spent on untimed calls, after which caches and threads are this implementation's own. A
-# call that fills the leg by itself does that in its own first part.
+# A share of the leg is spent on untimed calls, after which caches hold what this implementation uses. A call
+# that fills the leg by itself does that in its own first part.
 _WARM_UP_SHARE = 0.2
+
+# After another framework's leg its threads still spin for some milliseconds (libgomp, Eigen), and ours sleep.
+# Untimed calls fill that time. Without them the first leg of a framework was up to 28 % slower than the same
+# code's next leg, on two cores.
+_SETTLE_SECONDS = 0.005
+
 # Within a block: stop when the standard error of every comparison is below this (nvbench's default is 0.5 %).
 WITHIN_BLOCK_PRECISION = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leg:
-    """`rounds` timed rounds of `calls` back-to-back calls, after `warm_up` untimed calls."""
+    """`rounds` timed rounds of `calls` back-to-back calls, after untimed calls.
+
+    Of those, `settle` where the leg before was another framework's, `warm_up` otherwise.
+    """
 
     rounds: int
     calls: int
     warm_up: int
+    settle: int
 
 
-def leg_for(call_seconds: float, leg_seconds: float) -> Leg:
-    """A leg of about `leg_seconds` for an implementation that needs `call_seconds`; one call at the least."""
-    calls = max(1, round(leg_seconds / ROUNDS_PER_LEG / call_seconds))
-    rounds = min(ROUNDS_PER_LEG, max(1, round(leg_seconds / (calls * call_seconds))))
+def legs_for(call_seconds: Mapping[str, float], leg_seconds: float) -> dict[str, Leg]:
+    """Legs of about `leg_seconds` for implementations that need so much a call; one call at the least.
+
+    All have the same number of rounds, as many as the slowest has room for: a leg's time is a low quantile of
+    its rounds, which is lower the more there are, so other numbers would favour one side.
+    """
+    slowest = max(call_seconds.values(), default=leg_seconds)
+    rounds = min(ROUNDS_PER_LEG, max(1, round(leg_seconds / slowest)))
+    return {name: _leg(seconds, leg_seconds, rounds) for name, seconds in call_seconds.items()}
+
+
+def _leg(call_seconds: float, leg_seconds: float, rounds: int) -> Leg:
+    calls = max(1, round(leg_seconds / rounds / call_seconds))
     warm_up = 0
     if call_seconds < leg_seconds:
         warm_up = max(1, round(_WARM_UP_SHARE * leg_seconds / call_seconds))
-    return Leg(rounds=rounds, calls=calls, warm_up=warm_up)
+    settle = max(warm_up, math.ceil(_SETTLE_SECONDS / call_seconds))
+    return Leg(rounds=rounds, calls=calls, warm_up=warm_up, settle=settle)
 
 
-def palindrome(items: Sequence[T], index: int) -> tuple[list[T], list[T]]:
-    """Both halves of palindrome `index`: each starts with another item, the second half mirrors the first.
+def palindrome(groups: Sequence[Sequence[T]], seed: Sequence[int]) -> tuple[list[T], list[T]]:
+    """The two halves of a palindrome: groups and their items in an order drawn from `seed`, then mirrored.
 
-    A drift that is linear in time cancels in the mean of an item's two legs.
+    Mirroring cancels a drift that is linear in time. Drawing makes it a matter of chance which item comes
+    before which: a leg feels the one before it, so in a fixed order (rotated or not) identical items differ.
+    Groups (the frameworks) stay together, as changing from one to the other costs most.
     """
-    start = index % len(items) if items else 0
-    order = [*items[start:], *items[:start]]
+    generator = np.random.default_rng(seed)
+    order = [
+        groups[group][item]
+        for group in generator.permutation(len(groups))
+        for item in generator.permutation(len(groups[group]))
+    ]
     return order, order[::-1]
 
 

@@ -89,8 +89,8 @@ def _check_case(crew: Crew, case: Case, rows: tuple[Implementation, ...]) -> dic
 def _check_row(crew: Crew, row: Implementation) -> dict[str, Any]:
     prepared = crew.prepare(row)
     errors = crew.ask(row.framework, "check", timeout=LONG_TIMEOUT, name=row.name)["errors"]
-    memory = crew.ask(row.framework, "peak_memory", name=row.name)["bytes"]
     trial = crew.ask(row.framework, "leg", name=row.name, rounds=_CALIBRATION_ROUNDS, calls=1, warm_up=2)
+    memory = crew.ask(row.framework, "peak_memory", name=row.name)["bytes"]
     call_seconds = min(trial["wall"])
     first_call: float = prepared["first_call_seconds"]
     return {
@@ -110,26 +110,26 @@ def _measure(directory: RunDirectory, progress: Progress) -> None:
         if block >= settings.blocks and _precise(directory):
             break
         # Another case comes first in every block, so none is always measured in a young process.
-        order, _ = palindromes.palindrome(directory.plan.cases, block)
-        left = [case for case in order if directory.cell(block, case) is None]
+        cases = directory.plan.cases
+        first = block % len(cases)
+        left = [case for case in cases[first:] + cases[:first] if directory.cell(block, case) is None]
         if not left:
             continue
         with Crew(directory, stage="block") as crew:
             crew.spawn(sorted({row.framework for case in left for row in directory.measurable(case)}))
             for case in left:
                 with progress.piece("block", f"block {block + 1} of {total}: {case.group}"):
-                    directory.save_cell(block, case, _measure_case(directory, crew, case))
+                    directory.save_cell(block, case, _measure_case(directory, crew, case, block))
         progress.show(directory.write_run_file(complete=False))
 
 
-def _measure_case(directory: RunDirectory, crew: Crew, case: Case) -> dict[str, Any]:
+def _measure_case(directory: RunDirectory, crew: Crew, case: Case, block: int) -> dict[str, Any]:
     settings, found = directory.plan.settings, directory.checked(case)
     rows = directory.measurable(case)
     # The length of a leg comes from the check, so it is the same in every block.
-    legs = {
-        row.name: palindromes.leg_for(found[row.name]["call_seconds"], settings.leg_seconds) for row in rows
-    }
-    return Cell(crew, case, rows).measure(legs, settings)
+    call_seconds = {row.name: found[row.name]["call_seconds"] for row in rows}
+    legs = palindromes.legs_for(call_seconds, settings.leg_seconds)
+    return Cell(crew, case, rows, block=block).measure(legs, settings)
 
 
 def _pieces_left(directory: RunDirectory, checks: Sequence[tuple[str, Case]]) -> dict[str, Pieces]:

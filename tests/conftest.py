@@ -22,7 +22,7 @@ from fuseproof.plan import row_to_json
 from fuseproof.run_file import Benchmark, Failure, Run
 from fuseproof.worker_process import WorkerProcess
 
-# Nothing these tests ask for takes a minute; on the slowest machine only a hung worker is silent for this long.
+# Nothing these tests ask for takes a minute; on any machine only a hung worker is silent for this long.
 PATIENCE = 600.0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from fuseproof import palindromes as drawn
 from fuseproof.cases import Case
 from fuseproof.cell import Cell
 from fuseproof.implementations import Implementation
@@ -13,6 +14,7 @@ from fuseproof.palindromes import Leg
 from fuseproof.plan import Settings
 from fuseproof.worker_process import WorkerDied, WorkerError, WorkerSkip
 
+BLOCK = 3
 CASE = Case.from_group("layer_norm[3x5-float32-forward]")
 
 
@@ -31,6 +33,7 @@ class FakeCrew:
         self.troubles = dict(troubles or {})
         self.asked: list[tuple[str, str]] = []
         self.buried: list[str] = []
+        self.warm_ups: list[int] = []
         self.alive: set[str] = set()
         self.prepared: dict[str, set[str]] = {}
         self.wall: Callable[[str, int], list[float]] = lambda name, index: [1.0 + index]
@@ -62,7 +65,8 @@ class FakeCrew:
     def ask(self, framework: str, do: str, *, name: str, rounds: int, calls: int, warm_up: int) -> dict:
         assert name in self.prepared[framework], "a leg is only asked of a worker that has the row ready"
         self._record(do, name, framework)
-        assert (rounds, calls, warm_up) == (3, 7, 1)
+        assert (rounds, calls) == (3, 7)
+        self.warm_ups.append(warm_up)
         return {"wall": self.wall(name, self.asked.count((do, name)) - 1)}
 
     def bury(self, framework: str) -> None:
@@ -77,10 +81,15 @@ class FakeCrew:
 
 def measure(crew, rows=(A, B, C), *, palindromes=3, max_palindromes=None):
     settings = Settings(palindromes=palindromes, max_palindromes=max_palindromes or palindromes)
-    legs = {row.name: Leg(rounds=3, calls=7, warm_up=1) for row in rows}
-    record = Cell(crew, CASE, rows).measure(legs, settings)
+    legs = {row.name: Leg(rounds=3, calls=7, warm_up=1, settle=5) for row in rows}
+    record = Cell(crew, CASE, rows, block=BLOCK).measure(legs, settings)
     assert record["group"] == CASE.group
     return record
+
+
+def order(index: int) -> str:
+    """The first half of a palindrome of A, B and C, by the one function that draws it."""
+    return "".join(drawn.palindrome(["ABC"], (0, BLOCK, index))[0])
 
 
 def died_at(*times: int) -> Trouble:
@@ -91,13 +100,22 @@ def always(error: Exception) -> Trouble:
     return lambda before: error
 
 
-def test_legs_are_palindromes_and_every_row_starts_once():
+def test_legs_are_palindromes_in_a_drawn_order():
     crew = FakeCrew()
     record = measure(crew)
-    assert "".join(crew.legs) == "ABCCBA" + "BCAACB" + "CABBAC"
+    assert "".join(crew.legs) == "".join(order(index) + order(index)[::-1] for index in range(3))
     assert record["failures"] == {}
     # The two legs of a palindrome stand side by side.
     assert record["legs"] == {name: [{"wall": [1.0 + i]} for i in range(6)] for name in "ABC"}
+
+
+def test_the_first_leg_after_another_framework_settles():
+    crew = FakeCrew()
+    measure(crew, [A, row("J", "jax", "J"), B], palindromes=2)
+    framework = {"A": "torch", "B": "torch", "J": "jax"}
+    ran = [framework[name] for name in crew.legs]
+    changed = [before != after for before, after in zip([None, *ran], ran, strict=False)]
+    assert crew.warm_ups == [5 if settle else 1 for settle in changed]
 
 
 def test_workers_are_made_ready_once_for_each_framework():
@@ -117,7 +135,9 @@ def test_a_worker_that_dies_once_loses_only_its_leg():
     assert crew.buried == ["torch"]
     assert crew.asked.count(("prepare", "A")) == 2, "its successor is made ready for every row"
     # The leg is taken again in its place.
-    assert "".join(crew.legs) == "ABCCBA" + "BBCAACB" + "CABBAC"
+    half = order(1)
+    again = half.replace("B", "BB") + half[::-1]
+    assert "".join(crew.legs) == order(0) + order(0)[::-1] + again + order(2) + order(2)[::-1]
 
 
 def test_a_worker_that_dies_twice_fails_the_row_and_the_others_go_on():
@@ -126,7 +146,11 @@ def test_a_worker_that_dies_twice_fails_the_row_and_the_others_go_on():
     assert record["failures"] == {"B": "the process died of SIGSEGV"}
     assert {name: len(legs) for name, legs in record["legs"].items()} == {"A": 6, "B": 2, "C": 6}
     # B fails in the second half of the second palindrome; its leg there has no mirror image and goes.
-    assert "".join(crew.legs) == "ABCCBA" + "BCAACBB" + "ACCA"
+    half = order(1)
+    third = "".join(drawn.palindrome(["AC"], (0, BLOCK, 2))[0])
+    assert "".join(crew.legs) == (
+        order(0) + order(0)[::-1] + half + half[::-1].replace("B", "BB") + third + third[::-1]
+    )
 
 
 def test_an_error_fails_the_row_at_once():

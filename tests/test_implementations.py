@@ -21,7 +21,8 @@ def an_empty_folder(tmp_path, monkeypatch):
 
 
 ROW = 'Implementation("layer_norm", "{name}", framework="torch", target="mine.py:f")'
-FILE = "from fuseproof import Implementation\nROWS = [" + ROW + "]\nONE = " + ROW.replace("{name}", "one") + "\n"
+ONE = ROW.replace("{name}", "one")
+FILE = f"from fuseproof import Implementation\nROWS = [{ROW}]\nONE = {ONE}\n"
 
 
 def write(path, name="mine"):
@@ -81,7 +82,8 @@ def test_rows_come_from_pyproject(tmp_path):
 def test_rows_come_from_installed_packages(tmp_path, monkeypatch):
     write(tmp_path / "plugged_in.py", name="plugged")
     (tmp_path / "plugged-1.dist-info").mkdir()
-    (tmp_path / "plugged-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1\n")
+    metadata = "Metadata-Version: 2.1\nName: plugged\nVersion: 1\n"
+    (tmp_path / "plugged-1.dist-info" / "METADATA").write_text(metadata)
     (tmp_path / "plugged-1.dist-info" / "entry_points.txt").write_text(
         "[fuseproof.implementations]\nmine = plugged_in:ROWS\n"
     )
@@ -111,7 +113,8 @@ def test_references_that_do_not_resolve_are_one_clear_line(tmp_path, reference, 
     (tmp_path / "broken.py").write_text("raise RuntimeError('no luck\\nat all')")
     (tmp_path / "invalid.py").write_text("def (:")
     (tmp_path / "foreign.py").write_text(FILE.format(name="x").replace("layer_norm", "softmax"))
-    (tmp_path / "baseless.py").write_text(FILE.format(name="x").replace("target=", 'baseline="torch.egaer", target='))
+    misspelt = FILE.format(name="x").replace("target=", 'baseline="torch.egaer", target=')
+    (tmp_path / "baseless.py").write_text(misspelt)
     for _ in range(2):  # a module that failed once is not taken for loaded the second time
         with pytest.raises(UserError, match=message) as caught:
             implementations.table([reference])
@@ -120,7 +123,11 @@ def test_references_that_do_not_resolve_are_one_clear_line(tmp_path, reference, 
 
 @pytest.mark.parametrize(
     "text",
-    ["[tool.fuseproof\n", '[tool.fuseproof]\nimplementations = "mine:ROWS"\n', "[tool.fuseproof]\nimplementations = [3]\n"],
+    [
+        "[tool.fuseproof\n",
+        '[tool.fuseproof]\nimplementations = "mine:ROWS"\n',
+        "[tool.fuseproof]\nimplementations = [3]\n",
+    ],
     ids=["not TOML", "not a list", "not names"],
 )
 def test_a_wrong_pyproject_is_one_clear_line(tmp_path, text):

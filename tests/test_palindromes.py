@@ -1,3 +1,5 @@
+import collections
+import itertools
 import math
 
 import numpy as np
@@ -8,51 +10,81 @@ from hypothesis import strategies as st
 from fuseproof import palindromes
 from fuseproof.palindromes import Leg
 
+groups = st.lists(st.integers(1, 4), max_size=4).map(
+    lambda sizes: [[(group, item) for item in range(size)] for group, size in enumerate(sizes)]
+)
 
-@given(items=st.integers(0, 9), index=st.integers(0, 100))
-def test_the_second_half_mirrors_the_first(items, index):
-    first, second = palindromes.palindrome(range(items), index)
-    assert sorted(first) == list(range(items))
+
+@given(groups=groups, seed=st.integers(0, 2**31))
+def test_the_second_half_mirrors_the_first(groups, seed):
+    first, second = palindromes.palindrome(groups, (seed, 0, 0))
+    assert sorted(first) == sorted(item for group in groups for item in group)
     assert second == first[::-1]
+    assert palindromes.palindrome(groups, (seed, 0, 0)) == (first, second)
 
 
-def test_every_item_starts_once_in_turn():
-    assert [palindromes.palindrome("ABC", index)[0][0] for index in range(6)] == list("ABCABC")
+@given(groups=groups, seed=st.integers(0, 2**31))
+def test_groups_stay_together(groups, seed):
+    first, _ = palindromes.palindrome(groups, (seed,))
+    changes = sum(before[0] != after[0] for before, after in itertools.pairwise(first))
+    assert changes == max(0, len(groups) - 1)
 
 
-@given(items=st.integers(1, 9), index=st.integers(0, 100), drift=st.floats(-1, 1))
-def test_a_linear_drift_cancels(items, index, drift):
-    first, second = palindromes.palindrome(range(items), index)
-    times = {item: [] for item in range(items)}
+def test_chance_decides_what_comes_before_an_item():
+    # In a fixed or rotated order some pairs would never follow each other; here all do, about equally often.
+    follows = collections.Counter()
+    for index in range(600):
+        first, second = palindromes.palindrome(["ABCD"], (0, index))
+        follows.update(pair for pair in itertools.pairwise(first + second) if pair[0] != pair[1])
+    assert len(follows) == 12
+    assert min(follows.values()) > 0.8 * max(follows.values())
+
+
+@given(groups=groups, seed=st.integers(0, 2**31), drift=st.floats(-1, 1))
+def test_a_linear_drift_cancels(groups, seed, drift):
+    first, second = palindromes.palindrome(groups, (seed,))
+    times = collections.defaultdict(list)
     for position, item in enumerate([*first, *second]):
         times[item].append(drift * position)
     means = [np.mean(both) for both in times.values()]
-    assert means == pytest.approx([means[0]] * items)
+    assert means == pytest.approx(means[:1] * len(means))
 
 
 @pytest.mark.parametrize(
     ("call", "leg", "expected"),
     [
-        pytest.param(1e-4, 6e-3, Leg(rounds=3, calls=20, warm_up=12), id="short calls are batched"),
-        pytest.param(2e-3, 6e-3, Leg(rounds=3, calls=1, warm_up=1), id="a round is one call"),
-        pytest.param(4e-3, 6e-3, Leg(rounds=2, calls=1, warm_up=1), id="fewer rounds"),
-        pytest.param(5e-2, 6e-3, Leg(rounds=1, calls=1, warm_up=0), id="long calls need no warm-up"),
-        pytest.param(10.0, 6e-3, Leg(rounds=1, calls=1, warm_up=0), id="one call at the least"),
+        pytest.param(1e-4, 6e-3, Leg(rounds=3, calls=20, warm_up=12, settle=50), id="short calls in batches"),
+        pytest.param(2e-3, 6e-3, Leg(rounds=3, calls=1, warm_up=1, settle=3), id="a round is one call"),
+        pytest.param(4e-3, 6e-3, Leg(rounds=2, calls=1, warm_up=1, settle=2), id="fewer rounds"),
+        pytest.param(5e-2, 6e-3, Leg(rounds=1, calls=1, warm_up=0, settle=1), id="long calls"),
+        pytest.param(10.0, 6e-3, Leg(rounds=1, calls=1, warm_up=0, settle=1), id="one call at the least"),
     ],
 )
 def test_legs_by_hand(call, leg, expected):
-    assert palindromes.leg_for(call, leg) == expected
+    assert palindromes.legs_for({"A": call}, leg) == {"A": expected}
 
 
-@given(call=st.floats(1e-7, 10), leg=st.floats(1e-4, 1))
-def test_a_leg_is_about_as_long_as_asked(call, leg):
-    found = palindromes.leg_for(call, leg)
-    assert 1 <= found.rounds <= palindromes.ROUNDS_PER_LEG
-    assert found.calls >= 1
-    assert found.warm_up >= 0
-    timed = found.rounds * found.calls * call
-    assert timed <= max(call, 1.75 * leg)
-    assert timed >= min(call, 0.5 * leg)
+def test_all_legs_of_a_case_have_as_many_rounds_as_the_slowest():
+    legs = palindromes.legs_for({"fast": 1e-4, "slow": 4e-3, "slowest": 5e-2}, 6e-3)
+    assert {name: (leg.rounds, leg.calls) for name, leg in legs.items()} == {
+        "fast": (1, 60),
+        "slow": (1, 2),
+        "slowest": (1, 1),
+    }
+    assert palindromes.legs_for({}, 6e-3) == {}
+
+
+@given(calls=st.lists(st.floats(1e-7, 10), min_size=1, max_size=4), leg=st.floats(1e-4, 1))
+def test_a_leg_is_about_as_long_as_asked(calls, leg):
+    seconds = {str(index): call for index, call in enumerate(calls)}
+    for name, found in palindromes.legs_for(seconds, leg).items():
+        assert 1 <= found.rounds <= palindromes.ROUNDS_PER_LEG
+        assert found.calls >= 1
+        assert 0 <= found.warm_up <= found.settle
+        assert found.settle >= 1
+        timed = found.rounds * found.calls * seconds[name]
+        assert timed <= max(seconds[name], 1.75 * leg)
+        assert timed >= min(seconds[name], 0.5 * leg)
 
 
 def legs_of(spread, pairs, rng):

@@ -16,7 +16,7 @@ from fuseproof.worker_process import WorkerProcess
 
 CASE = "layer_norm[7x13-float32-forward]"
 
-WRONG = '''
+WRONG = """
 import os, signal, time
 import torch
 import torch.nn.functional as F
@@ -77,15 +77,16 @@ def exits(x, weight, bias):
 def hangs(x, weight, bias):
     while True:
         time.sleep(0.1)
-'''
+"""
 
 ROWS = """
 from pathlib import Path
 from fuseproof import Implementation
 
+WRONG = Path(__file__).with_name("wrong.py")
 NAMES = {names!r}
 IMPLEMENTATIONS = [
-    Implementation("layer_norm", name, framework="torch", target=f"{{Path(__file__).with_name('wrong.py')}}:{{name}}")
+    Implementation("layer_norm", name, framework="torch", target=f"{{WRONG}}:{{name}}")
     for name in NAMES
 ]
 """
@@ -115,15 +116,11 @@ class Quiet:
     def __init__(self):
         self.pieces = []
 
-    def begin(self, *, checks, cells):
-        self.begun = (checks, cells)
+    def begin(self, left):
+        self.begun = {kind: pieces.count for kind, pieces in left.items()}
 
-    def check(self, what):
-        self.pieces.append("check")
-        return contextlib.nullcontext()
-
-    def cell(self, what):
-        self.pieces.append("cell")
+    def piece(self, kind, what):
+        self.pieces.append(kind)
         return contextlib.nullcontext()
 
     def show(self, run):
@@ -161,8 +158,8 @@ def test_wrong_implementations_have_an_error_and_no_speedup(tmp_path, impatient)
     directory = RunDirectory.create(planned(tmp_path, names, names), tmp_path / "run")
     progress = Quiet()
     runner.run(directory, progress)
-    assert progress.begun == (1, 2)
-    assert progress.pieces == ["check", "cell", "show", "cell", "show"]
+    assert progress.begun == {"torch": 1, "block": 2}
+    assert progress.pieces == ["torch", "block", "show", "block", "show"]
 
     run = load(tmp_path / "run")
     assert run.complete
@@ -195,8 +192,7 @@ def test_a_device_that_is_absent_skips_every_row_for_the_same_reason(tmp_path):
     assert run.complete
     assert run.benchmarks == ()
     assert {(f.implementation, f.kind, f.message) for f in run.failures} == {
-        (name, "skipped", "PyTorch sees no CUDA GPU here")
-        for name in ("torch.eager", "torch.eager-composed")
+        (name, "skipped", "PyTorch sees no CUDA GPU here") for name in ("torch.eager", "torch.eager-composed")
     }
 
 

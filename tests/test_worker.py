@@ -230,7 +230,8 @@ def test_cold_rotates_through_more_than_the_cache(worker, prepare, framework):
     used = [id(inputs["x"]) for inputs in framework.called]
     assert len(set(used)) == 5, "at least twice the cache, and the set that is read now"
     assert used[:5] == used[5:]
-    worker.prepare(implementation=row_to_json(Implementation("layer_norm", "other", framework="torch", target="m:f")))
+    other = Implementation("layer_norm", "other", framework="torch", target="m:f")
+    worker.prepare(implementation=row_to_json(other))
     framework.called.clear()
     worker.leg(name="other", rounds=1, calls=1, warm_up=0)
     assert id(framework.called[0]["x"]) == used[0], "goes on after the set the last one used"

@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # mallopt's parameters, from glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_PERTURB = -6
+
+# Where glibc's own adjustment of the two thresholds ends in a process that frees large tensors.
+_USUAL_MMAP_THRESHOLD = 32 * 2**20
+_USUAL_TRIM_THRESHOLD = 2 * _USUAL_MMAP_THRESHOLD
 
 # glibc fills fresh memory with the complement of this byte: 0x7f7f… is 3.4e38 in float32 and in bfloat16,
 # far outside any correct output.
@@ -45,18 +50,23 @@ def peak_growth(call: Callable[[], object], repeats: int = 3) -> int | None:
     if libc is None or not status.exists():
         return None
     libc.mallopt(_M_MMAP_THRESHOLD, 64 * 1024)
-    growths = []
-    for _ in range(repeats):
-        gc.collect()
-        libc.malloc_trim(0)
-        try:
-            marker.write_text("5")  # sets the high-water mark back to what is resident now
-        except OSError:  # not every container lets a process do that
-            return None
-        before = _status_bytes(status, "VmRSS")
-        call()
-        growths.append(_status_bytes(status, "VmHWM") - before)
-    return max(0, min(growths))
+    try:
+        growths = []
+        for _ in range(repeats):
+            gc.collect()
+            libc.malloc_trim(0)
+            try:
+                marker.write_text("5")  # sets the high-water mark back to what is resident now
+            except OSError:  # not every container lets a process do that
+                return None
+            before = _status_bytes(status, "VmRSS")
+            call()
+            growths.append(_status_bytes(status, "VmHWM") - before)
+        return max(0, min(growths))
+    finally:
+        # Left as it was, every later call would fault its pages in anew: seen to make one ten times slower.
+        libc.mallopt(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
+        libc.mallopt(_M_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
 
 
 def _status_bytes(status: Path, field: str) -> int:

@@ -1,6 +1,6 @@
 """Every implementation that is fused or not computes its operator, by the project's own check.
 
-One worker process for each framework: the check is the one a run makes, and no two frameworks share a process.
+One worker process for each framework: the check is the one a run makes, and frameworks share no process.
 """
 
 import math

@@ -1,0 +1,97 @@
+"""The plugin in a user's project: their pytest, pytest-benchmark's own options, our measured rounds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fuseproof import run_file
+from fuseproof.pytest_plugin import ReplayTimer
+from fuseproof.reports import gate
+
+ARGUMENTS = [
+    "--fuseproof-suite=smoke",
+    "--fuseproof-only=torch.compile,triton",
+    "--fuseproof-blocks=2",
+    "-rs",
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    pytest.importorskip("torch", reason="the suite is measured in PyTorch")
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "test_mine.py").write_text("def test_suite(fuseproof_benchmark):\n    fuseproof_benchmark()\n")
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ARGUMENTS, *arguments]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+    done = run("-k", "layer_norm", "--benchmark-save=base", "--benchmark-json=out.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, run, done.stdout
+
+
+def test_measured_rounds_reach_the_json(project):
+    folder, _, output = project
+    run = run_file.load(folder / "out.json")
+    found = {benchmark.implementation: benchmark for benchmark in run.benchmarks}
+    assert set(found) == {"torch.eager", "torch.compile"}
+    for benchmark in found.values():
+        assert set(benchmark.block.tolist()) == {0, 1}
+        assert benchmark.operator == "layer_norm"
+    (measured,) = (run_file.load(path) for path in (folder / ".fuseproof" / "runs").iterdir())
+    ours = {benchmark.implementation: benchmark.seconds.tolist() for benchmark in measured.benchmarks}
+    assert {name: benchmark.seconds.tolist() for name, benchmark in found.items()} == ours
+    assert "needs cuda" in output, "what cannot run here is skipped with its reason"
+
+
+def test_the_gate_reads_it(project):
+    folder, _, _ = project
+    run = run_file.load(folder / "out.json")
+    result = gate.compare(run, run)
+    assert {row.verdict for row in result.rows} <= {"pass", "inconclusive"}
+    assert len(result.rows) == 2
+
+
+def test_a_regression_against_a_saved_run_fails_the_session(project):
+    folder, run, _ = project
+    (saved,) = folder.glob(".benchmarks/**/*_base.json")
+    document = json.loads(saved.read_text())
+    for benchmark in document["benchmarks"]:
+        benchmark["stats"]["median"] /= 1000
+    saved.write_text(json.dumps(document))
+    done = run("-k", "layer_norm", "--benchmark-compare", "--benchmark-compare-fail=median:5%")
+    assert done.returncode != 0
+    assert "Performance has regressed" in done.stdout + done.stderr
+
+
+def test_an_unknown_suite_is_a_usage_error(project):
+    _, run, _ = project
+    done = run("--fuseproof-suite=nosuchsuite")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "nosuchsuite" in done.stderr
+
+
+def test_disabled_benchmarks_measure_nothing(project):
+    folder, run, _ = project
+    before = list((folder / ".fuseproof" / "runs").iterdir())
+    done = run("--benchmark-disable", "-k", "matmul")
+    assert done.returncode == 0
+    assert "benchmarks are disabled" in done.stdout
+    assert list((folder / ".fuseproof" / "runs").iterdir()) == before
+
+
+def test_the_timer_replays_every_bit():
+    timer, rounds = ReplayTimer(), [0.1, 3e-7, 123.456]
+    timer.load(rounds)
+    replayed = []
+    for _ in rounds:
+        timer.rewind()
+        started = timer()
+        timer.tick()
+        replayed.append(timer() - started)
+    assert replayed == rounds
