@@ -40,23 +40,20 @@ class Leg:
     settle: int
 
 
-def legs_for(call_seconds: Mapping[str, float], leg_seconds: float) -> dict[str, Leg]:
-    """Legs of about `leg_seconds` for implementations that need so much a call; one call at the least.
+def leg_for(slowest: float, leg_seconds: float) -> Leg:
+    """The leg of every implementation of a framework in a case, about `leg_seconds` for the slowest of them.
 
-    All have the same number of rounds, as many as the slowest has room for: a leg's time is a low quantile of
-    its rounds, which is lower the more there are, so other numbers would favour one side.
+    slowest: its seconds per call; one call at the least. All take as many calls, timed and untimed: the first
+    calls of a leg are slower than the later ones, so other numbers would favour one side. (Identical
+    code with legs of other lengths, by noise in this very figure, came out different in 8 of 35 comparisons,
+    with equal legs in 1 of 25.)
     """
-    slowest = max(call_seconds.values(), default=leg_seconds)
-    rounds = min(ROUNDS_PER_LEG, max(1, round(leg_seconds / slowest)))
-    return {name: _leg(seconds, leg_seconds, rounds) for name, seconds in call_seconds.items()}
-
-
-def _leg(call_seconds: float, leg_seconds: float, rounds: int) -> Leg:
-    calls = max(1, round(leg_seconds / rounds / call_seconds))
+    calls = max(1, round(leg_seconds / ROUNDS_PER_LEG / slowest))
+    rounds = min(ROUNDS_PER_LEG, max(1, round(leg_seconds / (calls * slowest))))
     warm_up = 0
-    if call_seconds < leg_seconds:
-        warm_up = max(1, round(_WARM_UP_SHARE * leg_seconds / call_seconds))
-    settle = max(warm_up, math.ceil(_SETTLE_SECONDS / call_seconds))
+    if slowest < leg_seconds:
+        warm_up = max(1, round(_WARM_UP_SHARE * leg_seconds / slowest))
+    settle = max(warm_up, math.ceil(_SETTLE_SECONDS / slowest))
     return Leg(rounds=rounds, calls=calls, warm_up=warm_up, settle=settle)
 
 

@@ -127,8 +127,10 @@ def _measure_case(directory: RunDirectory, crew: Crew, case: Case, block: int) -
     settings, found = directory.plan.settings, directory.checked(case)
     rows = directory.measurable(case)
     # The length of a leg comes from the check, so it is the same in every block.
-    call_seconds = {row.name: found[row.name]["call_seconds"] for row in rows}
-    legs = palindromes.legs_for(call_seconds, settings.leg_seconds)
+    slowest: dict[str, float] = {}
+    for row in rows:
+        slowest[row.framework] = max(slowest.get(row.framework, 0.0), found[row.name]["call_seconds"])
+    legs = {row.name: palindromes.leg_for(slowest[row.framework], settings.leg_seconds) for row in rows}
     return Cell(crew, case, rows, block=block).measure(legs, settings)
 
 

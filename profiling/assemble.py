@@ -60,7 +60,8 @@ def assemble(
     if left_out:
         warnings.append(f"{left_out} memory events with impossible times are left out")
     firsts = [int(start.min())] if len(start) else []
-    firsts += [int(series.time_ns[0]) for series in (*memory, *counters) if len(series.time_ns)]
+    series = [each.time_ns for each in memory] + [each.time_ns for each in counters]
+    firsts += [int(times[0]) for times in series if len(times)]
     origin = min(firsts, default=0)
 
     used = np.unique(lane)

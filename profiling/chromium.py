@@ -58,6 +58,7 @@ def open_page(url: str, *, width: int = 1280, height: int = 900, dark: bool = Fa
                 browser,
                 *_FLAGS,
                 f"--user-data-dir={profile}",
+                "about:blank",  # else the browser's own start page loads, and its requests are in the log
             ],
             pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL,

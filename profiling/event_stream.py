@@ -36,7 +36,7 @@ class EventStream:
         self.quote_times = False  # give `ts` and `dur` as strings, where a float would lose nanoseconds
         self._blocks = iter(blocks)
         self._buffer = b""
-        self._ended = False
+        self._ended: bool = False
         self._lenient = False
         self._offset = 0
         self._array = False

@@ -162,7 +162,11 @@ class _Reader:
             put("occupancy", index, occupancy)
         for key in ("grid", "block"):
             value = arguments.get(key)
-            if type(value) is list and len(value) == 3 and all(type(n) is int and 0 <= n < 1 << 53 for n in value):
+            if (
+                type(value) is list
+                and len(value) == 3
+                and all(type(n) is int and 0 <= n < 1 << 53 for n in value)
+            ):
                 indices, values = self._column(key)
                 indices.append(index)
                 values.extend(value)
@@ -261,7 +265,9 @@ class _Reader:
         collective = np.fromiter((bool(_COLLECTIVE.search(text)) for text in names), np.bool_, len(names))
         kind[(kind == KIND["kernel"]) & collective[name_ids]] = KIND["collective"]
         if not slices and not memory and not self.counters:
-            raise UserError(f"{self.stream.name} holds no events that make a timeline; record the trace again")
+            raise UserError(
+                f"{self.stream.name} holds no events that make a timeline; record the trace again"
+            )
         warnings = self._warnings(cut_short or self.stream.cut_short)
         # Events without a time are counted above, not again as impossible.
         timed = np.flatnonzero(duration != -1) if self.without_time else np.arange(slices)
@@ -367,6 +373,16 @@ _NUMBERS = (
     ("External id", "external_id"),
 )
 _FLOATS = ("occupancy",)
+_NOTES = (
+    "cuda_runtime_version",
+    "cuda_driver_version",
+    "cupti_version",
+    "hip_runtime_version",
+    "hip_driver_version",
+    "roctracer_version",
+    "traceName",
+    "trace_id",
+)
 
 
 def _classify(category: Any, process: Any) -> tuple[str, str]:
@@ -427,9 +443,7 @@ def _is_unix(base: int, start: NDArray[np.int64]) -> bool:
 
 
 def _notes(top: Mapping[str, Any]) -> dict[str, str]:
-    wanted = ("cuda_runtime_version", "cuda_driver_version", "cupti_version", "roctracer_version")
-    wanted += ("hip_runtime_version", "hip_driver_version", "traceName", "trace_id")
-    notes = {key: str(top[key])[:200] for key in wanted if isinstance(top.get(key), str | int | float)}
+    notes = {key: str(top[key])[:200] for key in _NOTES if isinstance(top.get(key), str | int | float)}
     rank = top["distributedInfo"].get("rank") if isinstance(top.get("distributedInfo"), dict) else None
     return notes | ({"rank": str(rank)} if isinstance(rank, int) else {})
 

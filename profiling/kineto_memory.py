@@ -72,7 +72,9 @@ class MemoryLog:
                         device="CPU" if kind == _CPU else device_name(number),
                         semantics="allocator-at-event",
                         time_ns=time[known],
-                        action=np.where(size < 0, MEMORY_ACTION["free"], MEMORY_ACTION["alloc"]).astype(np.uint8),
+                        action=np.where(size < 0, MEMORY_ACTION["free"], MEMORY_ACTION["alloc"]).astype(
+                            np.uint8
+                        ),
                         address=np.frombuffer(events.address, np.uint64)[known],
                         size=size,
                         allocated=np.frombuffer(events.allocated, np.float64)[known],

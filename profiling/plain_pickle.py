@@ -144,7 +144,9 @@ def _run(data: bytes, name: str) -> tuple[Any, int]:
         elif code == 0x2E:  # STOP
             return stack[-1], operations
         else:
-            raise UserError(f"{name} is a pickle of more than plain data (opcode {_opcode(code)}): not loaded")
+            raise UserError(
+                f"{name} is a pickle of more than plain data (opcode {_opcode(code)}): not loaded"
+            )
 
 
 def _slice(data: bytes, at: int, size: int) -> bytes:
@@ -168,5 +170,4 @@ def _list(value: Any) -> list[Any]:
 def _opcode(code: int) -> str:
     import pickletools
 
-    found = pickletools.code2op.get(chr(code))
-    return found.name if found else f"0x{code:02x}"
+    return next((each.name for each in pickletools.opcodes if each.code == chr(code)), f"0x{code:02x}")

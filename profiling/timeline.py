@@ -144,7 +144,7 @@ class Memory:
     reserved: NDArray[np.float64]
     label: NDArray[np.int32]  # index into Timeline.names (what allocated it, its category); -1 unknown
     initial_bytes: float = float("nan")  # allocated before the first event, where known
-    stated_peak_bytes: int | None = None  # the allocator's own high-water mark, where it tells one
+    stated_peak_bytes: int | None = None  # the allocator's high-water mark; it may be older than the record
     clock: str = "trace"
 
     def __len__(self) -> int:
@@ -168,12 +168,10 @@ class Memory:
 
     @property
     def peak_bytes(self) -> int | None:
+        """The highest total within the record; where no total is known, the allocator's own mark."""
         running = self.running_bytes()
         known = running[np.isfinite(running)]
-        seen = int(known.max()) if len(known) else None
-        if self.stated_peak_bytes is None:
-            return seen
-        return max(self.stated_peak_bytes, seen or 0)
+        return int(known.max()) if len(known) else self.stated_peak_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

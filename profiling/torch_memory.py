@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,9 +58,9 @@ def load_memory_timeline(file: TraceFile, name: str) -> Timeline:
     parts: list[NDArray[np.int64]] = []
     unusable = 0
     for events in stream:
-        rows = [row for row in events if _is_raw(row)]
-        unusable += len(events) - len(rows)
-        parts.append(np.array(rows, np.int64).reshape(-1, 4))
+        usable = [row for row in events if _is_raw(row)]
+        unusable += len(events) - len(usable)
+        parts.append(np.array(usable, np.int64).reshape(-1, 4))
     rows = np.concatenate(parts) if parts else np.empty((0, 4), np.int64)
     time = rows[:, 0].copy()
     begun = time > 0
@@ -129,7 +129,9 @@ def load_snapshot(file: TraceFile, name: str) -> Timeline:
         end = max((int(memory.time_ns[-1]) for memory in found), default=0)
         found += [segments.as_memory(end) for segments in silent if len(segments.sizes)]
     if not found:
-        raise UserError(f"{file.path} holds no allocations; call torch.cuda.memory._record_memory_history() first")
+        raise UserError(
+            f"{file.path} holds no allocations; call torch.cuda.memory._record_memory_history() first"
+        )
     return _timeline(found, name, list(names), warnings)
 
 
@@ -187,11 +189,11 @@ def _segments(snapshot: Mapping[str, Any], budget: _Budget, names: dict[str, int
         device = device if _is_count(device) and device < 4096 else 0
         mine = held.setdefault(device, _Segments(device))
         mine.reserved += _count(segment.get("total_size"))
-        address = _count(segment.get("address"))
+        address = _address(segment.get("address"))
         for block in budget.dicts(segment.get("blocks")):
             size = _count(block.get("size"))
             if str(block.get("state", "")).startswith("active_alloc"):
-                mine.addresses.append(_count(block.get("address")) or address)
+                mine.addresses.append(_address(block.get("address")) or address)
                 mine.sizes.append(size)
                 mine.labels.append(_label(block.get("frames"), names))
             address += size
@@ -210,7 +212,9 @@ def _history(
     action, label = array("B"), array("i")
     # An allocation ends where its free is requested; torch then notes when the block is free again.
     actions = dict(_ACTIONS)
-    kinds = {entry.get("action") for entry in entries if type(entry) is dict and type(entry.get("action")) is str}
+    kinds = {
+        entry.get("action") for entry in entries if type(entry) is dict and type(entry.get("action")) is str
+    }
     if "free_requested" not in kinds:
         actions["free_completed"] = ("free", -1)
     untimed = 0
@@ -224,7 +228,7 @@ def _history(
         time.append(moment * 1000)
         action.append(MEMORY_ACTION[code])
         size.append(sign * _count(entry.get("size")))
-        address.append(_count(entry.get("addr")))
+        address.append(_address(entry.get("addr")))
         label.append(_label(entry.get("frames"), names))
     if not time:
         return None
@@ -275,8 +279,12 @@ def _label(frames: Any, names: dict[str, int]) -> int:
     return names.setdefault(text, len(names))
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and value >= 0
+
+
+def _address(value: Any) -> int:
+    return value if type(value) is int and 0 <= value < 1 << 63 else 0
 
 
 def _count(value: Any) -> int:

@@ -79,7 +79,9 @@ class TraceFile:
                     if out:
                         yield out
         except zlib.error as error:
-            raise UserError(f"{self.path} is a damaged gzip file ({error}); copy or record it again") from None
+            raise UserError(
+                f"{self.path} is a damaged gzip file ({error}); copy or record it again"
+            ) from None
         if not decoder.eof:
             self.cut_short = True
             tail = decoder.flush()

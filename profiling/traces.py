@@ -9,7 +9,18 @@ from fuseproof.profiling.timeline import Timeline
 from fuseproof.profiling.trace_file import TraceFile
 
 # Endings that profilers give their files; in a directory others are not looked at.
-_TRACE_ENDINGS = (".pt.trace.json", ".trace.json", ".xplane.pb", ".kineto.json", ".pickle", ".pkl", ".raw.json", ".json", ".pb", ".raw")
+_TRACE_ENDINGS = (
+    ".pt.trace.json",
+    ".trace.json",
+    ".xplane.pb",
+    ".kineto.json",
+    ".pickle",
+    ".pkl",
+    ".raw.json",
+    ".json",
+    ".pb",
+    ".raw",
+)
 _MAX_FILES = 256
 
 
@@ -76,7 +87,9 @@ def find(directory: Path) -> list[Path]:
     if not chosen:
         raise UserError(f"{directory} holds no trace (*.json, *.xplane.pb, *.pickle, or these with .gz)")
     if len(chosen) > _MAX_FILES:
-        raise UserError(f"{directory} holds {len(chosen)} traces, more than {_MAX_FILES}; name a directory below it")
+        raise UserError(
+            f"{directory} holds {len(chosen)} traces, more than {_MAX_FILES}; name a directory below it"
+        )
     return chosen
 
 

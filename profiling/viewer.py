@@ -46,8 +46,8 @@ _KIND_LABELS: Final[Mapping[str, str]] = {
 }
 
 _MEANING: Final[Mapping[str, str]] = {
-    "allocator-at-event": "the allocator's own count, when it allocated and freed",
-    "allocator-at-dispatch": "the allocator's count when the host dispatched work; the device uses it later",
+    "allocator-at-event": "allocator's count, when it allocated",
+    "allocator-at-dispatch": "allocator's count at dispatch on the host; the device uses it later",
     "reserved": "held by the allocator, in use or not",
     "driver-used": "in use on the device as the driver tells, by every process",
     "static-plan": "planned by the compiler, not measured",
@@ -68,7 +68,7 @@ Integers = NDArray[np.int64]
 def to_html(
     timelines: Sequence[Timeline],
     *,
-    title: str = "Timeline",
+    title: str | None = None,
     notes: Sequence[str] = (),
     call: str | None = None,
 ) -> str:
@@ -77,6 +77,7 @@ def to_html(
     `notes` are sentences shown under the title (such as profiler-on over profiler-off time). `call` is the name of a user
     range that marks a call: where every timeline has it, they are aligned at its first start.
     """
+    title = title or " and ".join(one.name for one in timelines[:3]) + (" and more" if len(timelines) > 3 else "")
     environment = Environment(
         loader=FunctionLoader(_read),
         autoescape=True,
@@ -90,7 +91,7 @@ def to_html(
     text = environment.get_template("viewer.html").render(
         title=title,
         notes=list(notes),
-        trust=[{"name": one.name, "lines": list(_trust(one))} for one in timelines],
+        trust=[{"name": one.name, "lines": list(_trust(one)), "notes": dict(one.notes)} for one in timelines],
         style=Markup(style),
         script=Markup(f'"use strict";\n(() => {{\n{script}}})();'),
         settings=_embed({"call": call}),
@@ -389,7 +390,8 @@ def _finite(value: Any) -> Any:
 
 def _charts(timeline: Timeline, origin: int, columns: _Columns) -> Iterator[dict[str, Any]]:
     many = len({one.device for one in (*timeline.memory, *timeline.counters)}) > 1
-    for memory in timeline.memory:
+    place = {name: i for i, name in enumerate(dict.fromkeys(one.device for one in timeline.lanes))}
+    for memory in sorted(timeline.memory, key=lambda one: place.get(one.device, len(place))):
         yield _chart(
             f"{memory.allocator}{f', {memory.device}' if many else ''}",
             "bytes",
@@ -398,9 +400,9 @@ def _charts(timeline: Timeline, origin: int, columns: _Columns) -> Iterator[dict
             [("allocated", memory.running_bytes()), ("reserved", memory.reserved)],
             columns,
             step=True,
-            markers=_peak(memory),
+            note=_peak(memory),
         )
-    for counter in timeline.counters:
+    for counter in sorted(timeline.counters, key=lambda one: place.get(one.device, len(place))):
         yield _chart(
             f"{counter.name}{f', {counter.device}' if many else ''}",
             counter.unit,
@@ -409,12 +411,13 @@ def _charts(timeline: Timeline, origin: int, columns: _Columns) -> Iterator[dict
             [(counter.name, counter.value)],
             columns,
             step=counter.semantics != "sampled",
-            markers="",
+            note="",
         )
 
 
 def _peak(memory: Memory) -> str:
-    return "" if memory.stated_peak_bytes is None else f"the allocator's own peak: {memory.stated_peak_bytes:,} bytes"
+    peak = memory.stated_peak_bytes
+    return "" if peak is None else f"the allocator's own peak: {peak:,} bytes"
 
 
 def _chart(
@@ -426,17 +429,18 @@ def _chart(
     columns: _Columns,
     *,
     step: bool,
-    markers: str,
+    note: str,
 ) -> dict[str, Any]:
     known = [(label, value) for label, value in series if np.isfinite(value).any()]
     finite = [value[np.isfinite(value)] for _, value in known]
     if len(known) > 1:
-        meaning += "; behind it: reserved, in use or not"
+        meaning += "; the pale line: reserved"
     where = columns.integers(time_ns, delta=True)
     return {
         "name": name,
         "unit": unit,
-        "meaning": "; ".join(part for part in (meaning, markers) if part),
+        "meaning": meaning,
+        "note": note,
         "lowest": min([0.0, *(float(value.min()) for value in finite)]),
         "highest": max([0.0, *(float(value.max()) for value in finite)]),
         "series": [
@@ -483,8 +487,6 @@ def _trust(timeline: Timeline) -> Iterator[tuple[str, str, bool]]:
     unseen = list(_unseen(timeline))
     if unseen:
         yield "Not recorded", "; ".join(unseen), False
-    for label, text in timeline.notes.items():
-        yield label, text, False
 
 
 def _unseen(timeline: Timeline) -> Iterator[str]:

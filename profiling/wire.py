@@ -121,10 +121,10 @@ def fields(data: Bytes, messages: Ranges) -> Iterator[Fields]:
                 value[mine], here[mine] = _varints(data, here[mine], end[mine])
                 start[mine] = here[mine]
             elif kind == LENGTH:
-                size, begin = _varints(data, here[mine], end[mine])
-                if (size > (end[mine] - begin).astype(np.uint64)).any():
+                sizes, begin = _varints(data, here[mine], end[mine])
+                if (sizes > (end[mine] - begin).astype(np.uint64)).any():
                     raise WireError("a length beyond the end")
-                start[mine], here[mine] = begin, begin + size.astype(np.int64)
+                start[mine], here[mine] = begin, begin + sizes.astype(np.int64)
             elif kind in (FIXED64, FIXED32):
                 size = 8 if kind == FIXED64 else 4
                 if (here[mine] + size > end[mine]).any():

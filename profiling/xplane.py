@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from fuseproof.errors import UserError
 from fuseproof.profiling import xplane_memory, xspace
 from fuseproof.profiling.assemble import Found, assemble
-from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Column, Lane, LaneKind, Memory, Timeline
+from fuseproof.profiling.timeline import KIND, Column, Lane, LaneKind, Memory, Timeline, kind_codes
 from fuseproof.profiling.trace_file import TraceFile
+from fuseproof.profiling.wire import WireError
 from fuseproof.profiling.xplane_stats import COLUMNS, Collected, collect
 from fuseproof.profiling.xspace import Plane, Space
 
@@ -36,11 +37,13 @@ _COLLECTIVE = re.compile(
     r"nccl|rccl|(?:all|cross)[-_]?(?:replica|reduce|gather|to[-_]?all)|reduce[-_]?scatter|collective|\bsend\b|\brecv\b",
     re.I,
 )
-_COPY = re.compile(r"memcpy|^%?(?:async[-_])?copy(?:[-_.]|$)|copy[-_](?:start|done)|^hip_?copy|slice-start|slice-done", re.I)
+_COPY = re.compile(
+    r"memcpy|^%?(?:async[-_])?copy(?:[-_.]|$)|copy[-_](?:start|done)|^hip_?copy|slice-start|slice-done", re.I
+)
 _SET = re.compile(r"memset", re.I)
 _API = re.compile(r"^(?:cu|cuda|hip|cudnn|cublas|ze|nccl|rccl)[A-Z_]")
 _COMPILE = re.compile(r"compil|HloPass|hlo_pass|[Cc]ode_?[Gg]en|LLVM")
-_FRAMEWORK_OP = re.compile(r"^[\w./-]+:[A-Za-z]\w*$")
+_FRAMEWORK_OP = re.compile(r"^[\w./-]+:[A-Za-z_]\w*$")
 _DROPPED = re.compile(r"(\d+)[\w\s]{0,40}\bevents?\b[\w\s]{0,20}\bdropped|dropped\s+(\d+)", re.I)
 
 
@@ -74,7 +77,7 @@ def load(file: TraceFile, name: str) -> Timeline:
     for plane in planes:
         try:
             _add_plane(plane, space, seen, gathered, on_device=on_device)
-        except xspace.WireError as error:
+        except WireError as error:
             raise UserError(
                 f"{file.path}: plane {plane.name[:80]!r} is damaged ({error}); record it again"
             ) from None
@@ -90,7 +93,7 @@ def load(file: TraceFile, name: str) -> Timeline:
         list(gathered.names),
         source="xplane",
         name=name,
-        memory=gathered.memory,
+        memory=sorted(gathered.memory, key=lambda each: (each.device, each.allocator)),
         base_ns=profile_start if since_start and 0 < profile_start < 1 << 61 else 0,
         origin_is_unix=not since_start or profile_start > 0,
         dropped_events=gathered.dropped,
@@ -102,7 +105,9 @@ def load(file: TraceFile, name: str) -> Timeline:
 def _warnings(space: Space, gathered: _Gathered, file: TraceFile) -> list[str]:
     warnings = []
     if space.cut_short or file.cut_short:
-        warnings.append("the file is cut short: what came after the cut is missing, names and devices among it")
+        warnings.append(
+            "the file is cut short: what came after the cut is missing, names and devices among it"
+        )
     for text in (*space.errors, *space.warnings):
         for number in _DROPPED.findall(text):
             gathered.dropped = (gathered.dropped or 0) + int((number[0] or number[1])[:15])
@@ -111,7 +116,7 @@ def _warnings(space: Space, gathered: _Gathered, file: TraceFile) -> list[str]:
 
 
 def _is_device(plane: Plane) -> bool:
-    return "/device:" in plane.name or "device:" in plane.name.lower().split(" ")[-1]
+    return "/device:" in plane.name
 
 
 def _works(plane: Plane) -> bool:
@@ -140,9 +145,7 @@ def _roles(plane: Plane) -> list[str]:
     return [("other" if known else "work") if role == "unknown" else role for role in roles]
 
 
-def _add_plane(
-    plane: Plane, space: Space, seen: Tally[str], gathered: _Gathered, *, on_device: bool
-) -> None:
+def _add_plane(plane: Plane, space: Space, seen: Tally[str], gathered: _Gathered, *, on_device: bool) -> None:
     is_device = _is_device(plane)
     host = _host(plane.name, space, seen)
     several = f" ({host})" if seen[plane.name] > 1 else ""
@@ -162,20 +165,24 @@ def _add_plane(
         )
     if is_device:
         gathered.notes |= {
-            f"{plane.name}{several} {key}": str(value) for key, value in plane.stats[:50] if key and len(key) < 100
+            f"{plane.name}{several} {key}": str(value)
+            for key, value in plane.stats[:50]
+            if key and len(key) < 100
         }
     metadata = plane.event_metadata()
     row = np.searchsorted(metadata.id, plane.metadata)
     row = np.minimum(row, max(len(metadata.id) - 1, 0))
     known = metadata.id[row] == plane.metadata if len(metadata.id) else np.zeros(len(row), np.bool_)
     row = np.where(known, row, -1)
-    titles = metadata.name
+    titles, long_names = metadata.name, metadata.long_name
     missing = np.unique(plane.metadata[~known])
     if len(missing):  # lost with the end of the file
         titles = titles + [f"event {number}" for number in missing.tolist()]
+        long_names = long_names + [""] * len(missing)
         row = np.where(known, row, len(metadata.id) + np.searchsorted(missing, plane.metadata))
     collected = collect(plane, metadata, np.where(known, row, -1), gathered.names)
-    codes = _kinds(plane, roles, titles, row, collected, count_host_kernels=not on_device)
+    _add_long_names(titles, long_names, row, collected, gathered.names)
+    codes = _kinds(plane, roles, titles, long_names, row, collected, count_host_kernels=not on_device)
     number = np.array([gathered.names.setdefault(title, len(gathered.names)) for title in titles], np.int32)
     timestamps = np.array([_clamped(line.timestamp_ns) for line in plane.lines], np.int64)
     # Beyond these a picosecond count is nonsense; assembling drops it.
@@ -223,6 +230,7 @@ def _kinds(
     plane: Plane,
     roles: Sequence[str],
     titles: Sequence[str],
+    long_names: Sequence[str],
     row: NDArray[np.int64],
     collected: Collected,
     *,
@@ -230,14 +238,17 @@ def _kinds(
 ) -> NDArray[np.uint8]:
     """The kind of every event."""
     if not _is_device(plane):
-        codes = _by_title(titles, _host_kind)[row]
-        codes[collected.framework & (codes == KIND["other"])] = KIND["framework_op"]
+        by_name = [_host_kind(long or short) for long, short in zip(long_names, titles, strict=True)]
+        codes = kind_codes(by_name)[row]
+        memory = np.array([title in xplane_memory.EVENTS for title in titles], np.bool_)[row]
+        codes[collected.framework & (codes == KIND["other"]) & ~memory] = KIND["framework_op"]
         codes[(collected.correlation >= 0) & (codes == KIND["other"])] = KIND["host_call"]
+        codes[collected.marked] = KIND["user_range"]
         # XLA on the CPU: its thunks carry the HLO op they run. On a host that launches to a device, so do launches.
         if count_host_kernels:
             codes[collected.hlo & (collected.correlation < 0)] = KIND["kernel"]
         return codes
-    codes = _by_title(titles, _device_kind)[row]
+    codes = kind_codes(map(_device_kind, titles))[row]
     codes[collected.copies] = KIND["memcpy"]
     codes[collected.sets] = KIND["memset"]
     codes[collected.idle] = KIND["other"]
@@ -245,10 +256,6 @@ def _kinds(
     codes[role == "derived"] = KIND["user_range"]
     codes[(role == "module") | (role == "other")] = KIND["other"]
     return codes
-
-
-def _by_title(titles: Sequence[str], classify: Callable[[str], str]) -> NDArray[np.uint8]:
-    return np.array([KIND[classify(title)] for title in titles], np.uint8)
 
 
 def _device_kind(title: str) -> str:
@@ -270,6 +277,26 @@ def _host_kind(title: str) -> str:
     if _FRAMEWORK_OP.search(title):
         return "framework_op"
     return "other"
+
+
+def _add_long_names(
+    titles: Sequence[str],
+    long_names: Sequence[str],
+    row: NDArray[np.int64],
+    collected: Collected,
+    names: dict[str, int],
+) -> None:
+    """A column for the events whose short name leaves something out."""
+    number = np.array(
+        [
+            names.setdefault(long, len(names)) if long and long != short else -1
+            for short, long in zip(titles, long_names, strict=True)
+        ],
+        np.int64,
+    )[row]
+    index = np.flatnonzero(number >= 0)
+    if len(index):
+        collected.columns["long_name"] = Column(index=index, value=number[index])
 
 
 def _to_nanoseconds(picoseconds: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -307,6 +334,3 @@ def _joined(parts: Sequence[Found]) -> Found:
             for name, pieces in columns.items()
         },
     )
-
-
-__all__ = ["DEVICE_WORK", "load"]

@@ -16,7 +16,7 @@ from fuseproof.profiling.timeline import MEMORY_ACTION, Memory
 from fuseproof.profiling.xplane_stats import numbers, spelled
 from fuseproof.profiling.xspace import Plane, Stats
 
-_EVENTS = {"MemoryAllocation": "alloc", "MemoryDeallocation": "free"}
+EVENTS = {"MemoryAllocation": "alloc", "MemoryDeallocation": "free"}
 _NUMBERS = ("bytes_allocated", "peak_bytes_in_use", "allocation_bytes", "requested_bytes", "addr", "address")
 _NUMBERED = re.compile(r"([A-Za-z]+)_(\d+)_")
 
@@ -29,7 +29,7 @@ def read(
     devices: Sequence[str],
 ) -> list[Memory]:
     """The memory events of a host plane, by allocator; `devices` are the names of device planes so far."""
-    actions = np.array([MEMORY_ACTION.get(_EVENTS.get(title, ""), 255) for title in titles], np.uint8)[row]
+    actions = np.array([MEMORY_ACTION.get(EVENTS.get(title, ""), 255) for title in titles], np.uint8)[row]
     events = np.flatnonzero(actions != 255)
     if len(events) == 0:
         return []
@@ -38,20 +38,24 @@ def read(
     values = {name: np.full(len(events), np.nan) for name in _NUMBERS}
     address = np.zeros(len(events), np.uint64)
     allocator = np.full(len(events), "", object)
-    wanted = {number: name for number, name in plane.stat_names.items() if name in (*_NUMBERS, "allocator_name")}
+    wanted = {
+        number: name for number, name in plane.stat_names.items() if name in (*_NUMBERS, "allocator_name")
+    }
     for stats in plane.event_stats():
         for number, name in wanted.items():
-            mine = _of(stats, number, place)
+            these = _of(stats, number, place)
             if name == "allocator_name":
-                for owner, text in spelled(plane, mine).items():
+                for owner, text in spelled(plane, these).items():
                     allocator[place[owner]] = text[:200]
             elif name in ("addr", "address"):
-                plain = mine.kind != 2
-                address[place[mine.owner[plain]]] = mine.value[plain]
+                plain = these.kind != 2
+                address[place[these.owner[plain]]] = these.value[plain]
             else:
-                owner, value = numbers(mine)
-                values[name][place[owner]] = value
-    size = np.where(np.isnan(values["allocation_bytes"]), values["requested_bytes"], values["allocation_bytes"])
+                owners, value = numbers(these)
+                values[name][place[owners]] = value
+    size = np.where(
+        np.isnan(values["allocation_bytes"]), values["requested_bytes"], values["allocation_bytes"]
+    )
     found = []
     for name in dict.fromkeys(allocator.tolist()):
         mine = np.flatnonzero(allocator == name)

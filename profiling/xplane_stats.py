@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Spec(NamedTuple):
 _MODEL: Final = "compile-time estimate"
 COLUMNS: Final = {
     "flops": Spec(("model_flops", "flops"), "int", _MODEL),
-    "bytes": Spec(("bytes_accessed", "bytes accessed"), "int", _MODEL),
+    "bytes_accessed": Spec(("bytes_accessed", "bytes accessed"), "int", _MODEL),
     "program": Spec(("program_id",), "int"),
     "run": Spec(("run_id",), "int"),
     "occupancy": Spec(("occupancy_pct", "theoretical_occupancy_pct"), "float"),
@@ -40,12 +40,13 @@ COLUMNS: Final = {
     "hlo_category": Spec(("hlo_category",), "name"),
     "framework_op": Spec(("tf_op", "name_scope"), "name"),
     "source": Spec(("source",), "name"),
+    "long_name": Spec((), "name"),
     # The driver's description of a launch or copy, one string.
     "grid": Spec((), "details"),
     "block": Spec((), "details"),
     "registers": Spec((), "details"),
     "shared_memory": Spec((), "details"),
-    "copied_bytes": Spec((), "details"),
+    "bytes": Spec((), "details"),
 }
 _DETAIL: Final = re.compile(r"([A-Za-z_]+):\s*([\d,]+)")
 _DETAILS: Final = ("kernel_details", "memcpy_details", "memset_details")
@@ -63,6 +64,7 @@ class Collected:
     copies: NDArray[np.bool_]
     sets: NDArray[np.bool_]
     idle: NDArray[np.bool_]
+    marked: NDArray[np.bool_]  # a step, or another range that the user named
     columns: dict[str, Column] = field(default_factory=dict)
 
 
@@ -71,9 +73,9 @@ class _Values:
 
     def __init__(self) -> None:
         self.index: list[NDArray[np.int64]] = []
-        self.value: list[NDArray[np.int64] | NDArray[np.float64]] = []
+        self.value: list[NDArray[Any]] = []
 
-    def put(self, index: NDArray[np.int64], value: NDArray[np.int64] | NDArray[np.float64]) -> None:
+    def put(self, index: NDArray[np.int64], value: NDArray[Any]) -> None:
         if len(index):
             self.index.append(index)
             self.value.append(value)
@@ -86,13 +88,18 @@ class _Values:
         return Column(index=index[last], value=value[order][last])
 
 
-def collect(
-    plane: Plane, metadata: Metadata, row: NDArray[np.int64], names: dict[str, int]
-) -> Collected:
+def collect(plane: Plane, metadata: Metadata, row: NDArray[np.int64], names: dict[str, int]) -> Collected:
     """`row` is each event's row in the metadata, -1 unknown; `names` grows by the names found."""
     count = len(row)
+    none = np.zeros(count, np.bool_)
     found = Collected(
-        np.full(count, -1, np.int64), *(np.zeros(count, np.bool_) for _ in range(5))
+        correlation=np.full(count, -1, np.int64),
+        hlo=none,
+        framework=none.copy(),
+        copies=none.copy(),
+        sets=none.copy(),
+        idle=none.copy(),
+        marked=none.copy(),
     )
     ids: dict[str, list[int]] = {}
     for number, name in plane.stat_names.items():
@@ -135,6 +142,7 @@ def _take(
             if source not in ids:
                 continue
             mine = stats.only(ids[source])
+            value: NDArray[Any]
             if spec.kind == "name":
                 index, value = texts.numbers(mine)
             else:
@@ -150,6 +158,7 @@ def _take(
     found.correlation[index] = np.where(value >= 0, value, -1).astype(np.int64)
     for source in _IDLE:
         found.idle[stats.only(ids.get(source, [])).owner] = True
+    found.marked[stats.only(ids.get("step_num", [])).owner] = True
     for source in _DETAILS:
         mine = stats.only(ids.get(source, []))
         if len(mine.owner):
@@ -159,7 +168,7 @@ def _take(
             texts.details(mine, values, is_kernel=source == "kernel_details")
 
 
-def numbers(stats: Stats) -> tuple[NDArray[np.int64], NDArray[np.float64] | NDArray[np.int64]]:
+def numbers(stats: Stats) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Owners and values of the stats that are numbers; int64 unless any is a double."""
     numeric = np.isin(stats.kind, (2, 3, 4))
     kind, raw, owner = stats.kind[numeric], stats.value[numeric], stats.owner[numeric]
@@ -168,6 +177,14 @@ def numbers(stats: Stats) -> tuple[NDArray[np.int64], NDArray[np.float64] | NDAr
         finite = np.isfinite(value) & (np.abs(value) < float(1 << 62))
         return owner[finite], value[finite]
     return owner, raw.view(np.int64)
+
+
+def spelled(plane: Plane, stats: Stats) -> dict[int, str]:
+    """The text of each owner's stat."""
+    names: dict[str, int] = {}
+    owner, value = _Texts(plane, names).numbers(stats)
+    text = list(names)
+    return {int(a): text[int(b)] for a, b in zip(owner, value, strict=True)}
 
 
 class _Texts:
@@ -199,36 +216,31 @@ class _Texts:
         value = np.concatenate([referred[place] if len(given) else referred, np.array(spelled, np.int64)])
         return owner[value >= 0], value[value >= 0]
 
-    def strings(self, stats: Stats) -> dict[int, str]:
-        """The text of each owner's stat."""
-        owner, value = self.numbers(stats)
-        known = list(self._names)
-        return {int(a): known[b] for a, b in zip(owner, value, strict=True)}
-
     def _number(self, text: str) -> int:
         return self._names.setdefault(text, len(self._names)) if text else -1
 
     def details(self, stats: Stats, values: dict[str, _Values], *, is_kernel: bool) -> None:
         """Columns from `regs:32 static_shared:0 dynamic_shared:0 grid:4,1,1 block:128,1,1 occ_pct:50`."""
         raw = self._plane.data.data
+        names = self._plane.stat_names
         pieces: dict[str, tuple[list[int], list[list[int]]]] = {}
-        strings = np.flatnonzero(stats.kind == 5)
-        places = zip(
-            stats.owner[strings].tolist(), stats.start[strings].tolist(), stats.end[strings].tolist(), strict=True
-        )
-        for owner, a, b in places:
-            text = bytes(raw[a : min(b, a + 500)])
+        columns = (stats.owner, stats.kind, stats.value, stats.start, stats.end)
+        for owner, kind, value, a, b in zip(*(column.tolist() for column in columns), strict=True):
+            if kind == 7:
+                text = names.get(value, "")[:500].encode()
+            else:
+                text = bytes(raw[a : min(b, a + 500)])
             parsed = self._parsed.get(text)
             if parsed is None:
                 parsed = self._parsed[text] = _parse_details(text, is_kernel=is_kernel)
-            for name, value in parsed.items():
+            for name, found in parsed.items():
                 index, column = pieces.setdefault(name, ([], []))
                 index.append(owner)
-                column.append(value)
+                column.append(found)
         for name, (index, column) in pieces.items():
-            value = np.array(column, np.float64 if name == "occupancy" else np.int64)
+            table = np.array(column, np.dtype(np.float64 if name == "occupancy" else np.int64))
             values.setdefault(name, _Values()).put(
-                np.array(index, np.int64), value if name in ("grid", "block") else value[:, 0]
+                np.array(index, np.int64), table if name in ("grid", "block") else table[:, 0]
             )
 
 
@@ -241,7 +253,7 @@ def _parse_details(text: bytes, *, is_kernel: bool) -> dict[str, list[int]]:
     if not is_kernel:
         # 0 stands for unknown here: ROCm writes it for every copy.
         size = found.get("size") or found.get("num_bytes") or [0]
-        return {"copied_bytes": size[:1]} if size[0] > 0 else {}
+        return {"bytes": size[:1]} if size[0] > 0 else {}
     out = {name: found[name] for name in ("grid", "block") if len(found.get(name, ())) == 3}
     if "regs" in found:
         out["registers"] = found["regs"][:1]

@@ -36,7 +36,9 @@ class Stats:
 
     owner: Index
     id: Index
-    kind: Index  # field of XStat: 2 double, 3 uint64, 4 int64, 5 string, 6 bytes, 7 reference to a stat's name
+    kind: (
+        Index  # field of XStat: 2 double, 3 uint64, 4 int64, 5 string, 6 bytes, 7 reference to a stat's name
+    )
     value: NDArray[np.uint64]
     start: Index
     end: Index
@@ -58,7 +60,8 @@ class Metadata:
     """What all events of one kind share, sorted by id."""
 
     id: Index
-    name: list[str]
+    name: list[str]  # the short one where there are two
+    long_name: list[str]  # of TPU operations the HLO text
     stats: Stats
 
 
@@ -95,12 +98,14 @@ class Plane:
             if len(part.row):
                 places.append(part)
         title = [short or name for short, name in zip(titles, names, strict=True)]
-        return Metadata(id_[used], title, _stats(self.data, places))
+        return Metadata(id_[used], title, names, _stats(self.data, places))
 
     def event_stats(self) -> Iterator[Stats]:
         """Stats of all events, a batch at a time: for a million events they do not fit memory at once."""
         for first in range(0, len(self._events), _BATCH):
-            batch = Ranges(self._events.start[first : first + _BATCH], self._events.end[first : first + _BATCH])
+            batch = Ranges(
+                self._events.start[first : first + _BATCH], self._events.end[first : first + _BATCH]
+            )
             places = [found.only(4, LENGTH) for found in wire.fields(self.data, batch)]
             stats = _stats(self.data, [part for part in places if len(part.row)])
             stats.owner[:] += first
@@ -108,9 +113,7 @@ class Plane:
 
     def texts(self, start: Index, end: Index) -> list[str]:
         raw = self.data.data
-        return [
-            str(raw[a:b], "utf-8", "replace") for a, b in zip(start.tolist(), end.tolist(), strict=True)
-        ]
+        return [str(raw[a:b], "utf-8", "replace") for a, b in zip(start.tolist(), end.tolist(), strict=True)]
 
 
 @dataclass(slots=True)
@@ -129,7 +132,9 @@ def read(file: TraceFile) -> Space:
     try:
         _read_space(data, space)
     except WireError as error:
-        raise UserError(f"{file.path} is no XPlane trace, or a damaged one ({error}); record it again") from None
+        raise UserError(
+            f"{file.path} is no XPlane trace, or a damaged one ({error}); record it again"
+        ) from None
     if not any(plane.name for plane in space.planes):
         raise UserError(f"{file.path} is no XPlane trace: it names no plane")
     return space

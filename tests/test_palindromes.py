@@ -61,30 +61,19 @@ def test_a_linear_drift_cancels(groups, seed, drift):
     ],
 )
 def test_legs_by_hand(call, leg, expected):
-    assert palindromes.legs_for({"A": call}, leg) == {"A": expected}
+    assert palindromes.leg_for(call, leg) == expected
 
 
-def test_all_legs_of_a_case_have_as_many_rounds_as_the_slowest():
-    legs = palindromes.legs_for({"fast": 1e-4, "slow": 4e-3, "slowest": 5e-2}, 6e-3)
-    assert {name: (leg.rounds, leg.calls) for name, leg in legs.items()} == {
-        "fast": (1, 60),
-        "slow": (1, 2),
-        "slowest": (1, 1),
-    }
-    assert palindromes.legs_for({}, 6e-3) == {}
-
-
-@given(calls=st.lists(st.floats(1e-7, 10), min_size=1, max_size=4), leg=st.floats(1e-4, 1))
-def test_a_leg_is_about_as_long_as_asked(calls, leg):
-    seconds = {str(index): call for index, call in enumerate(calls)}
-    for name, found in palindromes.legs_for(seconds, leg).items():
-        assert 1 <= found.rounds <= palindromes.ROUNDS_PER_LEG
-        assert found.calls >= 1
-        assert 0 <= found.warm_up <= found.settle
-        assert found.settle >= 1
-        timed = found.rounds * found.calls * seconds[name]
-        assert timed <= max(seconds[name], 1.75 * leg)
-        assert timed >= min(seconds[name], 0.5 * leg)
+@given(call=st.floats(1e-7, 10), leg=st.floats(1e-4, 1))
+def test_a_leg_is_about_as_long_as_asked(call, leg):
+    found = palindromes.leg_for(call, leg)
+    assert 1 <= found.rounds <= palindromes.ROUNDS_PER_LEG
+    assert found.calls >= 1
+    assert 0 <= found.warm_up <= found.settle
+    assert found.settle >= 1
+    timed = found.rounds * found.calls * call
+    assert timed <= max(call, 1.75 * leg)
+    assert timed >= min(call, 0.5 * leg)
 
 
 def legs_of(spread, pairs, rng):

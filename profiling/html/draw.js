@@ -1,7 +1,7 @@
 /* Drawing. Slices are written straight into pixels: one line of pixels for each row, repeated over the row's
    height. The cost is that of the pixels shown and does not depend on how many slices share them. */
 
-const LABEL = '11px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
+const LABEL = '11px -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
 
 /* One row of slices into `line`. Returns the slices wide enough for a label, as [slice, left, right]. */
 function paintRow(timeline, row, line, t0, scale, colours, search, labels, minimum) {
@@ -100,18 +100,16 @@ function drawAxis(context, stage, colours) {
   context.fillRect(0, 0, width, height);
   const strip = OVERVIEW * ratio;
   drawOverview(context, stage, colours, strip);
-  if (overview) {
-    const at = (t) => ((t - overview.from) / (overview.to - overview.from)) * width;
-    const [a, b] = [Math.max(0, at(stage.start)), Math.min(width, at(stage.end))];
-    context.globalAlpha = 0.62;
-    context.fillStyle = colours.paper;
-    context.fillRect(0, 0, a, strip);
-    context.fillRect(b, 0, width - b, strip);
-    context.globalAlpha = 1;
-    context.strokeStyle = colours.ink;
-    context.lineWidth = ratio;
-    context.strokeRect(a + ratio / 2, ratio / 2, Math.max(b - a - ratio, ratio), strip - ratio);
-  }
+  const inStrip = (t) => ((t - overview.from) / (overview.to - overview.from)) * width;
+  const [a, b] = [Math.max(0, inStrip(stage.start)), Math.min(width, inStrip(stage.end))];
+  context.globalAlpha = 0.62;
+  context.fillStyle = colours.paper;
+  context.fillRect(0, 0, a, strip);
+  context.fillRect(b, 0, width - b, strip);
+  context.globalAlpha = 1;
+  context.strokeStyle = colours.ink;
+  context.lineWidth = ratio;
+  context.strokeRect(a + ratio / 2, ratio / 2, Math.max(b - a - ratio, ratio), strip - ratio);
   const window = stage.end - stage.start;
   const { step, at } = ticks(stage.start - stage.zero, stage.end - stage.zero, width / ratio / 105);
   const [size, unit] = TIME_UNITS.find(([size]) => Math.max(...at.map(Math.abs), 1) >= size) || TIME_UNITS[3];
@@ -123,8 +121,7 @@ function drawAxis(context, stage, colours) {
     const x = Math.round(((t + stage.zero - stage.start) / window) * width);
     context.fillRect(x, height - 5 * ratio, Math.max(1, Math.round(ratio)), 5 * ratio);
     context.textAlign = x < 24 * ratio ? "left" : x > width - 34 * ratio ? "right" : "center";
-    const text = `${(t / size).toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places })} ${unit}`;
-    context.fillText(t === 0 ? "0" : text, x, height - 8 * ratio);
+    context.fillText(t === 0 ? "0" : `${fixed(t / size, places)} ${unit}`, x, height - 8 * ratio);
   }
   context.fillStyle = colours.ink;
   context.fillRect(0, height - Math.max(1, Math.round(ratio)), width, Math.max(1, Math.round(ratio)));
@@ -139,6 +136,14 @@ function drawOverview(context, stage, colours, height) {
   context.fillRect(0, height - ratio, width, ratio);
   context.fillStyle = colours.soft;
   const unions = timeline.work.map((one) => one.union);
+  // Where nothing ran, what is known of memory shows the shape of the trace.
+  const series = !unions.length && timeline.charts.length ? timeline.charts[0].series[0] : null;
+  for (let x = 0; series && x < width; x++) {
+    const i = lowerBound(series.time, overview.from + (x + 1) * per, 0, series.time.length) - 1;
+    if (i < 0 || !(series.value[i] > 0)) continue;
+    const bar = (series.value[i] / timeline.charts[0].highest) * (height - 4 * ratio);
+    context.fillRect(x, height - bar, 1, bar);
+  }
   for (let x = 0; x < width && unions.length; x++) {
     const t = overview.from + x * per;
     let busy = 0;

@@ -2,11 +2,15 @@
 
 const TIME_UNITS = [[1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]];
 
+function fixed(value, places) {
+  const text = value.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places });
+  return text.replace("-", "−");
+}
+
 function significant(value, digits = 3) {
   if (value === 0) return "0";
   const size = Math.floor(Math.log10(Math.abs(Number(value.toPrecision(digits)))));
-  const places = Math.min(Math.max(digits - 1 - size, 0), 12);
-  return value.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places });
+  return fixed(value, Math.min(Math.max(digits - 1 - size, 0), 12));
 }
 
 function time(ns, digits = 3) {
@@ -19,7 +23,7 @@ function moment(ns, window) {
   const [size, unit] = TIME_UNITS.find(([size]) => Math.max(Math.abs(ns), 1) >= size) || TIME_UNITS[3];
   const step = Math.max(window / 2000, 1) / size;
   const places = Math.min(Math.max(Math.ceil(-Math.log10(step)), 0), 9);
-  return `${(ns / size).toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places })} ${unit}`;
+  return `${fixed(ns / size, places)} ${unit}`;
 }
 
 function memory(bytes) {

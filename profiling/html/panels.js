@@ -134,7 +134,7 @@ class Kernels {
       { label: "Name" },
       { label: "Count", number: true },
       { label: "Total", number: true, title: "Sum of durations" },
-      { label: "Union", number: true, title: "Time in which at least one of this name ran" },
+      { label: "Union", number: true, title: "Time in which at least one of this name ran, summed over devices" },
       { label: "Share of busy", number: true, title: "Union over the time in which the devices were busy" },
       { label: "Mean", number: true },
     ], 2);
@@ -152,7 +152,7 @@ class Kernels {
     const [from, to] = scopeOf(stage, this.scope.value);
     const { busy, rows } = byName(timeline, from, to);
     document.getElementById("kernel-summary").textContent = rows.length
-      ? `${count(rows.reduce((sum, row) => sum + row.count, 0), timeline.standsIn ? "operator" : "kernel")} of ${count(rows.length, "name")}; busy ${time(busy, 4)} of ${time(to - from > timeline.span ? timeline.span : to - from, 4)}.${timeline.standsIn ? " Nothing ran on a device: these are host operators, which nest, so totals count inner time more than once." : ""}`
+      ? `${count(rows.reduce((sum, row) => sum + row.count, 0), timeline.standsIn ? "operator" : "kernel")} of ${count(rows.length, "name")}; busy ${time(busy, 4)}${timeline.work.length > 1 ? ` over ${timeline.work.length} devices` : ""} in ${time(Math.min(to - from, timeline.span), 4)}.${timeline.standsIn ? " Nothing ran on a device: these are host operators, which nest, so totals count inner time more than once." : ""}`
       : "Nothing here.";
     this.table.set(rows.map((row) => {
       const name = timeline.names[row.name];

@@ -15,7 +15,6 @@ class Stage {
     this.pointer = null;
     this.search = null;
     this.closed = closedAtFirst(timeline);
-    this.overview = { from: -timeline.span * 0.005, to: timeline.span * 1.005 || 1 };
     timeline.longest = longestOfBlocks(timeline);
     timeline.work = workOf(timeline);
     this.build();
@@ -23,6 +22,12 @@ class Stage {
 
   get start() { return this.view.from + this.zero; }
   get end() { return this.view.to + this.zero; }
+  /* What the strip above the ticks covers; the same for all that move together. */
+  get overview() {
+    const [from, to] = this.app.bounds(this);
+    const margin = (to - from) * 0.005;
+    return { from: from + this.zero - margin, to: to + this.zero + margin };
+  }
   get scroll() { return this.scroller.scrollTop; }
   get interval() {
     const { measure } = this.app;
@@ -46,7 +51,7 @@ class Stage {
     }, this.sizer);
     this.chartGutter = element("div", { className: "gutter" });
     this.charts = element("div", { className: "charts", hidden: !this.timeline.charts.length }, this.chartGutter, this.chart);
-    this.facts = element("p", { className: "soft" }, [...this.timeline.facts, ...this.timeline.work.map((one) => this.fact(one))].join(" · "));
+    this.facts = element("p", { className: "soft" }, [...this.timeline.facts, ...this.devices()].join(" · "));
     this.element = element("section", { className: "stage" },
       element("h2", {}, this.timeline.title), this.facts,
       element("div", { className: "instrument" }, this.axis, this.scroller, this.charts));
@@ -60,12 +65,19 @@ class Stage {
     this.listen();
   }
 
-  /* One device in one line. */
-  fact({ name, order, union }) {
-    const last = union.to.length - 1;
-    const [busy, span] = [union.before[last + 1], union.to[last] - union.from[0]];
-    const what = count(order.length, this.timeline.standsIn ? "operator" : "kernel");
-    return `${name}: ${what}, busy ${time(busy)} of ${time(span)} (${percent(busy / (span || 1))})`;
+  /* What each device did; of many devices the least and the most busy. */
+  devices() {
+    const { work, standsIn } = this.timeline;
+    const kernels = (number) => count(number, standsIn ? "operator" : "kernel");
+    const told = work.map(({ name, order, union }) => {
+      const last = union.to.length - 1;
+      const [busy, span] = [union.before[last + 1], union.to[last] - union.from[0]];
+      return { busy, text: `${name}: ${kernels(order.length)}, busy ${time(busy)} of ${time(span)} (${percent(busy / (span || 1))})` };
+    });
+    if (told.length <= 2) return told.map((one) => one.text);
+    told.sort((a, b) => a.busy - b.busy);
+    const all = work.reduce((sum, { order }) => sum + order.length, 0);
+    return [`${count(work.length, "device")}, ${kernels(all)}`, `least busy ${told[0].text}`, `most busy ${told[told.length - 1].text}`];
   }
 
   /* Sizes and labels, after anything but the view has changed. */
@@ -76,6 +88,7 @@ class Stage {
     this.layout = layOut(this.timeline, this.closed, narrow);
     this.chartBands = layOutCharts(this.timeline, narrow);
     this.bandIndex = new Map(this.layout.bands.map((band) => [band.row, band]));
+    this.scroller.classList.toggle("empty", !this.layout.height);
     this.sizer.style.height = `${this.layout.height}px`;
     // Whoever pulled the corner has chosen a height of their own.
     if (!this.set || this.scroller.style.height === this.set) {
@@ -84,7 +97,7 @@ class Stage {
     }
     const gutter = narrow ? 0 : this.gutter.offsetWidth;
     const width = Math.max(this.scroller.clientWidth - gutter, 50);
-    const height = Math.max(this.scroller.clientHeight, 20);
+    const height = Math.max(this.scroller.clientHeight, 1);
     this.width = width;
     const size = (canvas, w, h) => {
       const [pw, ph] = [Math.round(w * this.ratio), Math.round(h * this.ratio)];
@@ -131,7 +144,7 @@ class Stage {
       return made;
     }));
     this.chartGutter.replaceChildren(...this.chartBands.map(({ chart, y, height, label }) => {
-      const made = element("div", { className: "chart", title: `${chart.name}: ${chart.meaning}` },
+      const made = element("div", { className: "chart", title: [chart.name, chart.meaning, chart.note].filter(Boolean).join("\n") },
         element("span", {}, chart.name), element("small", {}, chart.meaning));
       made.style.top = `${y}px`;
       made.style.height = `${label || height}px`;
@@ -219,7 +232,10 @@ class Stage {
   reveal(i) {
     const { start, duration } = this.timeline;
     this.closed.groups.delete(this.rowOf(i).lane.group);
-    if (!this.bandOf(i)) { this.arrange(); }
+    if (!((this.bandOf(i) || {}).height >= 8)) {
+      this.closed.lanes.delete(this.rowOf(i).lane.index);
+      this.arrange();
+    }
     const from = start[i] - this.zero;
     const window = this.view.to - this.view.from;
     const shown = (duration[i] / window) * this.width;
@@ -290,7 +306,7 @@ class Stage {
     };
     plot.addEventListener("wheel", wheel, { passive: false });
     this.axis.addEventListener("wheel", wheel, { passive: false });
-    this.charts.addEventListener("wheel", wheel, { passive: false });
+    this.chart.addEventListener("wheel", wheel, { passive: false });
 
     const down = new Map(); // pointers on the plot
     let origin = null; // of a drag
@@ -408,7 +424,7 @@ class Stage {
     const t = this.pointer;
     return {
       title: band.chart.name,
-      soft: band.chart.meaning,
+      soft: [band.chart.meaning, band.chart.note].filter(Boolean).join("; "),
       facts: [
         ["At", moment(t - this.zero, this.end - this.start)],
         ...band.chart.series.map(({ name, time, value, step }) => {
@@ -452,7 +468,7 @@ function describe(stage, i) {
 function detailText(name, value) {
   if (value === null) return "unknown";
   if (Array.isArray(value)) return value.map((one) => one.toLocaleString("en-US")).join(" × ");
-  if (typeof value !== "number") return String(value);
+  if (typeof value !== "number" || /\bid\b/.test(name)) return String(value);
   if (name.startsWith("shared memory") || name.startsWith("bytes")) return memory(value);
   return Number.isInteger(value) ? value.toLocaleString("en-US") : significant(value, 4);
 }

@@ -35,6 +35,7 @@ class App {
         entry.total += timeline.duration[i];
       }
     }
+    document.getElementById("kernels").hidden = !this.stages.some(({ timeline }) => timeline.work.length);
     this.kernels = new Kernels(this);
     this.difference = new Difference(this);
     this.legend();
