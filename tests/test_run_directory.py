@@ -244,8 +244,7 @@ def test_another_machine_does_not_go_on(directory):
 
 
 def test_one_process_at_a_time(directory):
-    with directory.locked():
-        with pytest.raises(UserError, match="by another process"), directory.locked():
-            pytest.fail("two have the lock")
+    with directory.locked(), pytest.raises(UserError, match="by another process"), directory.locked():
+        pytest.fail("two have the lock")
     with directory.locked():
         pass

@@ -197,7 +197,7 @@ def test_a_device_that_is_absent_skips_every_row_for_the_same_reason(tmp_path):
 
 
 class FakeDirectory:
-    """As much of a run directory as stopping on precision looks at; a block's effect is what the script says."""
+    """As much of a run directory as stopping on precision looks at; block effects are scripted."""
 
     def __init__(self, write_run, tmp_path, spread, *, blocks, max_blocks, cases=1):
         self.write_run, self.path, self.spread = write_run, tmp_path, spread
