@@ -80,7 +80,7 @@ CONFIGS = (
 
 def shared_memory(config: Config, itemsize: int, head_dim: int) -> int:
     """Bytes of shared memory needed: the queries once, keys and values per stage."""
-    padded = triton.next_power_of_2(head_dim)
+    padded: int = triton.next_power_of_2(head_dim)
     return itemsize * padded * (config.BLOCK_M + 2 * config.BLOCK_N * config.stages)
 
 

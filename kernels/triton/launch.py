@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -84,7 +85,7 @@ def is_interpreted(kernel: triton.runtime.KernelInterface) -> bool:
     return not isinstance(kernel, triton.runtime.JITFunction)
 
 
-def check_tensors(operator: str, required: Mapping[str, object], optional: Mapping[str, object]) -> None:
+def check_tensors(operator: str, required: Mapping[str, Any], optional: Mapping[str, Any]) -> None:
     """Raise TypeError or ValueError unless all are tensors of a supported floating type on one device.
 
     Dtypes may still differ between tensors: how they must agree is the operator's own rule.

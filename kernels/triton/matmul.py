@@ -106,7 +106,7 @@ def is_aligned(operand: torch.Tensor) -> bool:
         if operand.stride(inner) == 1:
             # The size matters too: rows past the edge wrap around, and the wrap must not split a vector.
             even = operand.stride(outer) % 16 == 0 and operand.shape[inner] % 16 == 0
-            return even and operand.storage_offset() * operand.element_size() % 16 == 0
+            return even and bool(operand.storage_offset() * operand.element_size() % 16 == 0)
     return False
 
 
