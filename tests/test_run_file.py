@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuseproof import run_file
@@ -237,3 +237,48 @@ def test_a_stock_benchmark_has_no_baseline(tmp_path):
     (tmp_path / "stock.json").write_text(json.dumps(document))
     run = run_file.load(tmp_path / "stock.json")
     assert [run.baseline_of(benchmark) for benchmark in run.benchmarks] == [None, None]
+
+
+def places(document, path=()):
+    """The path of every value inside a JSON document."""
+    for key, value in document.items() if isinstance(document, dict) else enumerate(document):
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+WHOLE = run_file.run_to_json(a_run(a_benchmark(), a_benchmark("another")))
+
+
+@settings(max_examples=500)
+@given(path=st.sampled_from(list(places(WHOLE))), value=ANY_JSON, delete=st.booleans())
+def test_a_file_with_one_wrong_value_is_read_or_refused(tmp_path_factory, path, value, delete):
+    document = json.loads(json.dumps(WHOLE))
+    *above, last = path
+    place = document
+    for key in above:
+        place = place[key]
+    if delete:
+        del place[last]
+    else:
+        place[last] = value
+    file = tmp_path_factory.getbasetemp() / "mutated.json"
+    file.write_text(json.dumps(document))
+    try:
+        run_file.load(file)
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+@given(st.binary(max_size=200))
+def test_bytes_are_read_or_refused(tmp_path_factory, content):
+    file = tmp_path_factory.getbasetemp() / "bytes.json"
+    file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        run_file.load(file)
+    assert "\n" not in str(caught.value)
