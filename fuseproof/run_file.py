@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -324,20 +325,21 @@ def _run_from_json(document: Any, *, source: str) -> Run:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice} appears twice")
-    machine_info = document.get("machine_info") or {}
+    machine_info = _typed(document, "machine_info", dict) or {}
     return Run(
         source=source,
-        suite=ours.get("suite"),
-        fingerprint=ours.get("fingerprint"),
-        fingerprint_fields=ours.get("fingerprint_fields") or _stock_fingerprint_fields(machine_info),
-        environment=ours.get("environment") or {},
+        suite=_typed(ours, "suite", str),
+        fingerprint=_typed(ours, "fingerprint", str),
+        fingerprint_fields=_typed(ours, "fingerprint_fields", dict)
+        or _stock_fingerprint_fields(machine_info),
+        environment=_typed(ours, "environment", dict) or {},
         machine_info=machine_info,
-        commit_info=document.get("commit_info") or {},
-        datetime=document.get("datetime"),
+        commit_info=_typed(document, "commit_info", dict) or {},
+        datetime=_typed(document, "datetime", str),
         complete=bool(ours.get("complete", True)),
         benchmarks=benchmarks,
-        failures=tuple(Failure(**failure) for failure in ours.get("failures", ())),
-        settings=ours.get("settings") or {},
+        failures=tuple(_failure_from_json(entry) for entry in ours.get("failures", ())),
+        settings=_typed(ours, "settings", dict) or {},
     )
 
 
@@ -348,8 +350,9 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
     without blocks count as one block of one leg. Raises KeyError, TypeError or ValueError if malformed.
     """
     stats, info = entry["stats"], entry.get("extra_info") or {}
-    # Through pytest, `params` are those of the test function; ours are among the extra information then.
-    params = info.get("params") or entry.get("params") or {}
+    # Through pytest, `params` are those of the test function; ours are among the extra information then. A
+    # stock file's may have our names and mean something else.
+    params = info.get("params") or (entry.get("params") if "block" in info else None) or {}
     seconds = np.asarray(stats.get("data") or [stats["median"]], dtype=np.float64)
     if seconds.ndim != 1 or not np.all(np.isfinite(seconds)) or not np.all(seconds > 0):
         raise ValueError(f"{entry.get('fullname')}: samples must be positive seconds")
@@ -357,6 +360,8 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
     leg = np.asarray(info.get("leg", np.zeros(len(seconds))), dtype=np.int64)
     if block.shape != seconds.shape or leg.shape != seconds.shape:
         raise ValueError(f"{entry.get('fullname')}: block and leg need one entry per sample")
+    if np.any(block < 0) or np.any(leg < 0):
+        raise ValueError(f"{entry.get('fullname')}: blocks and legs are counted from 0")
     error = info.get("error") or {}
     return Benchmark(
         name=str(entry.get("fullname") or entry["name"]),
@@ -364,23 +369,40 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
         seconds=seconds,
         block=block,
         leg=leg,
-        operator=params.get("operator"),
-        shape=params.get("shape"),
-        dtype=params.get("dtype"),
-        pass_=params.get("pass"),
-        implementation=params.get("implementation"),
-        metric=params.get("metric") or "wall",
-        cache=params.get("cache") or "warm",
-        framework=info.get("framework"),
-        device=info.get("device"),
-        baseline=info.get("baseline"),
-        compile_seconds=info.get("compile_seconds"),
-        peak_memory_bytes=info.get("peak_memory_bytes"),
-        flops=info.get("flops"),
-        bytes=info.get("bytes"),
-        error_relative_rms=error.get("relative_rms"),
-        error_limit=error.get("limit"),
+        operator=_typed(params, "operator", str),
+        shape=_typed(params, "shape", str),
+        dtype=_typed(params, "dtype", str),
+        pass_=_typed(params, "pass", str),
+        implementation=_typed(params, "implementation", str),
+        metric=_typed(params, "metric", str) or "wall",
+        cache=_typed(params, "cache", str) or "warm",
+        framework=_typed(info, "framework", str),
+        device=_typed(info, "device", str),
+        baseline=_typed(info, "baseline", str),
+        compile_seconds=_typed(info, "compile_seconds", float),
+        peak_memory_bytes=_typed(info, "peak_memory_bytes", float),
+        flops=_typed(info, "flops", float),
+        bytes=_typed(info, "bytes", float),
+        error_relative_rms=_typed(error, "relative_rms", float),
+        error_limit=_typed(error, "limit", float),
     )
+
+
+def _failure_from_json(entry: Mapping[str, Any]) -> Failure:
+    return Failure(**{key: _typed(entry, key, str) or "" for key in entry})
+
+
+def _typed(fields: Mapping[str, Any], key: str, kind: type) -> Any:
+    """`fields[key]`, None if absent. Raises ValueError unless it is of `kind`; float takes integers too."""
+    value = fields.get(key)
+    if value is None:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        float(value)  # beyond its range: OverflowError
+        return value
+    if not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{key} is {value!r}")
+    return value
 
 
 def _stock_fingerprint_fields(machine_info: Mapping[str, Any]) -> dict[str, Any]:
