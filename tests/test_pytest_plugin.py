@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from fuseproof import run_file
+from fuseproof import pytest_plugin, run_file
+from fuseproof.plan import Settings
 from fuseproof.pytest_plugin import ReplayTimer
 from fuseproof.reports import gate
 
 ARGUMENTS = [
     "--fuseproof-suite=smoke",
-    "--fuseproof-only=torch.compile,triton",
+    "--fuseproof-only=torch.eager-composed,triton",  # nothing that takes a compiler seconds
     "--fuseproof-blocks=2",
     "-rs",
 ]
@@ -39,7 +41,7 @@ def test_measured_rounds_reach_the_json(project):
     folder, _, output = project
     run = run_file.load(folder / "out.json")
     found = {benchmark.implementation: benchmark for benchmark in run.benchmarks}
-    assert set(found) == {"torch.eager", "torch.compile"}
+    assert set(found) == {"torch.eager", "torch.eager-composed"}
     for benchmark in found.values():
         assert set(benchmark.block.tolist()) == {0, 1}
         assert benchmark.operator == "layer_norm"
@@ -55,6 +57,36 @@ def test_the_gate_reads_it(project):
     result = gate.compare(run, run)
     assert {row.verdict for row in result.rows} <= {"pass", "inconclusive"}
     assert len(result.rows) == 2
+
+
+def test_pytest_benchmark_compares_what_we_wrote(project):
+    folder, _, _ = project
+    (measured,) = (folder / ".fuseproof" / "runs").iterdir()
+    for file in (measured / "run.json", folder / "out.json"):
+        table = folder / "compared.csv"
+        command = [sys.executable, "-m", "pytest_benchmark", "compare", file, f"--csv={table}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(table.read_text().splitlines()) == 1 + 2, "a heading and two implementations"
+        table.unlink()
+
+
+@pytest.mark.parametrize("chosen", [None, "file://./elsewhere"], ids=["by default", "where the user says"])
+def test_saved_runs_are_kept_apart_by_fingerprint(monkeypatch, chosen):
+    default = "file://./.benchmarks"
+    option = SimpleNamespace(benchmark_storage=chosen or default)
+    config = SimpleNamespace(option=option, getoption=lambda name: getattr(option, name))
+    settings = SimpleNamespace(**vars(Settings(threads=1)))
+    monkeypatch.setattr(pytest_plugin, "_plan", lambda config: SimpleNamespace(settings=settings))
+    pytest_plugin.separate_storage(config)
+    if chosen is not None:
+        assert option.benchmark_storage == chosen
+        return
+    first = option.benchmark_storage
+    assert first.startswith(f"{default}/")
+    option.benchmark_storage, settings.threads = default, 2
+    pytest_plugin.separate_storage(config)
+    assert option.benchmark_storage not in (default, first)
 
 
 def test_a_regression_against_a_saved_run_fails_the_session(project):

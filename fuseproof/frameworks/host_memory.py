@@ -42,8 +42,9 @@ def peak_growth(call: Callable[[], object], repeats: int = 3) -> int | None:
     """Bytes by which resident memory grows at most during one call, the least of `repeats` calls.
 
     Every tensor of 64 KiB or more is given back to the kernel when it is freed (so the call has to ask for
-    it again), and the kernel's own high-water mark is read, so no sampling can miss the peak. Resolution is
-    a page; smaller tensors may not show. None without glibc or /proc.
+    it again), and the kernel's own high-water mark is read, so no sampling can miss the peak. The kernel
+    counts resident pages in batches, so expect a few hundred KiB of error (seen: 200 KiB of 1 MiB missing);
+    smaller tensors may not show. None without glibc or /proc.
     """
     libc = _glibc()
     marker, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
