@@ -107,6 +107,23 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
     gate.add_argument("--summary", type=Path, metavar="FILE", help="also append Markdown, for a CI summary")
 
+    timeline = commands.add_parser(
+        "timeline", help="show traces of any profiler side by side", description=_timeline.__doc__
+    )
+    timeline.set_defaults(command=_timeline)
+    timeline.add_argument(
+        "traces",
+        nargs="+",
+        type=Path,
+        metavar="TRACE",
+        help="Kineto JSON, XPlane, torch memory snapshot, plain or gzip; or a directory with such files",
+    )
+    timeline.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.html", help="write one offline HTML page"
+    )
+    timeline.add_argument("--json", action="store_true", help="print what devices and allocators did")
+    timeline.add_argument("--perfetto", type=Path, metavar="FILE", help="also write Perfetto TrackEvents")
+
     listing = commands.add_parser("list", help="suites, shapes, implementations", description=_list.__doc__)
     listing.set_defaults(command=_list)
     listing.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -268,6 +285,30 @@ def _gate(options: argparse.Namespace) -> int:
     if options.summary is not None:
         _write(options.summary, gate.render_markdown(result), append=True)
     return result.exit_code
+
+
+def _timeline(options: argparse.Namespace) -> int:
+    """Read traces of torch, JAX or TensorFlow: a summary, one HTML page for all, or Perfetto's format."""
+    from fuseproof.profiling import summary, traces
+
+    timelines = [timeline for path in options.traces for timeline in traces.load_all(path)]
+    if options.perfetto is not None:
+        from fuseproof.profiling import perfetto
+
+        perfetto.write(timelines, options.perfetto)
+    if options.output is not None:
+        from fuseproof.profiling import viewer
+
+        _write(options.output, viewer.to_html(timelines))
+    if options.json:
+        documents = [summary.document(timeline) for timeline in timelines]
+        print(json.dumps(documents[0] if len(documents) == 1 else documents, indent=1, allow_nan=False))
+        return 0
+    for timeline in timelines:
+        sys.stdout.write(summary.render_text(timeline))
+    if options.output is not None:
+        print(f"timeline: {options.output.resolve()}")
+    return 0
 
 
 def _list(options: argparse.Namespace) -> int:

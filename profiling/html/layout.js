@@ -1,0 +1,47 @@
+/* Where lanes lie: groups (a device, a process) of lanes, each lane a stack of rows. Heights in CSS pixels. */
+
+const OVERVIEW = 26; // height of the strip of the whole trace above the ticks
+const AXIS = OVERVIEW + 24;
+const GROUP = 24;
+const LANE_GAP = 3;
+const CHART = 58;
+const LABEL_LINE = 17; // on a narrow screen, labels have a line of their own
+
+function layOut(timeline, closed, narrow) {
+  const bands = []; // what is drawn
+  const labels = []; // what stands beside it
+  const rules = [];
+  let y = 0;
+  timeline.groups.forEach((group, index) => {
+    const lanes = timeline.lanes.filter((lane) => lane.group === index);
+    const open = !closed.groups.has(index);
+    if (y) rules.push(y);
+    labels.push({ group, index, y, height: GROUP, open, lanes: lanes.length });
+    y += GROUP;
+    if (!open) return;
+    for (const lane of lanes) {
+      const expanded = !closed.lanes.has(lane.index);
+      const row = expanded ? (group.device ? 18 : 16) : lane.rows.length > 20 ? 2 : lane.rows.length > 4 ? 3 : 7;
+      const label = narrow ? LABEL_LINE : 0;
+      const height = Math.max(row * lane.rows.length, narrow ? 0 : 16);
+      labels.push({ lane, y, height: label || height, open: expanded });
+      lane.rows.forEach((slices, depth) => {
+        bands.push({ y: y + label + depth * row, height: row, row: slices });
+      });
+      y += label + height + LANE_GAP;
+    }
+    y += 4;
+  });
+  return { bands, labels, rules, height: y };
+}
+
+/* A deep host thread at full height would push everything else off the screen; it starts as a silhouette. */
+function closedAtFirst(timeline) {
+  const lanes = timeline.lanes.filter((lane) => !timeline.groups[lane.group].device && lane.rows.length > 24);
+  return { groups: new Set(), lanes: new Set(lanes.map((lane) => lane.index)) };
+}
+
+function layOutCharts(timeline, narrow) {
+  const label = narrow ? LABEL_LINE * 2 : 0;
+  return timeline.charts.map((chart, i) => ({ chart, y: i * (CHART + label), height: CHART + label, label }));
+}

@@ -1,0 +1,140 @@
+"""Timelines as one HTML file that works from disk, drawn by our own script on canvases.
+
+Each timeline travels in its own script block as base64 of what `packing` makes of it. Names and all other
+text of a trace are inside that stream, or escaped: nothing that a trace says is ever parsed as HTML.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Final
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from fuseproof.profiling.packing import SOURCES, pack
+from fuseproof.profiling.timeline import DEVICE_WORK, Timeline
+
+_SCRIPTS: Final = (
+    "format",
+    "data",
+    "slices",
+    "colours",
+    "layout",
+    "draw",
+    "search",
+    "stage",
+    "panels",
+    "viewer",
+)
+
+
+def to_html(
+    timelines: Sequence[Timeline],
+    *,
+    title: str | None = None,
+    notes: Sequence[str] = (),
+    call: str | None = None,
+) -> str:
+    """One page with all `timelines`, one above the other, their zeros aligned.
+
+    `notes` are sentences shown under the title (such as profiler-on over profiler-off time). `call` is the
+    name of a user range that marks a call: where every timeline has it, they are aligned at its first start.
+    Raises UserError for a timeline longer than a browser's numbers can tell apart.
+    """
+    if title is None:
+        more = " and more" if len(timelines) > 3 else ""
+        title = " and ".join(one.name for one in timelines[:3]) + more
+    environment = Environment(
+        loader=FunctionLoader(_read),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # The look is that of the reports: their style sheet first, then what only a timeline needs.
+    style = _report_style() + _read("viewer.css")
+    script = "\n".join(_read(f"{name}.js") for name in _SCRIPTS)
+    text = environment.get_template("viewer.html").render(
+        title=title,
+        notes=list(notes),
+        trust=[{"name": one.name, "lines": list(_trust(one)), "notes": dict(one.notes)} for one in timelines],
+        style=Markup(style),
+        script=Markup(f'"use strict";\n(() => {{\n{script}}})();'),
+        settings=_embed({"call": call}),
+        blocks=[Markup(base64.b64encode(pack(one)).decode("ascii")) for one in timelines],
+    )
+    return text.strip() + "\n"
+
+
+def _trust(timeline: Timeline) -> Iterator[tuple[str, str, bool]]:
+    """(label, sentence, whether it is a reason to doubt) of what a reader should know before believing."""
+    yield "Source", SOURCES[timeline.source], False
+    if timeline.source == "tpu-static":
+        yield "Estimate", "Nothing here was measured: this is what the compiler planned.", True
+    if timeline.origin_is_unix:
+        yield "Recorded", _date(timeline.origin_ns // 10**9), False
+    dropped = timeline.dropped_events
+    if dropped is None:
+        yield "Dropped events", "The trace does not tell whether any were dropped.", False
+    else:
+        yield "Dropped events", f"{dropped:,}" if dropped else "none", dropped > 0
+    overlaps = timeline.overlaps
+    if overlaps:
+        began = f"{overlaps:,} slice{'s' if overlaps > 1 else ''} began before an earlier one"
+        text = f"{began} of the same stream had ended; drawn in sub-lanes, and busy time is a union."
+        yield "Overlaps", text, False
+    else:
+        yield "Overlaps", "none between slices of one stream", False
+    for warning in timeline.warnings:
+        yield "Warning", warning, True
+    derived = [one.name for one in timeline.lanes if one.derived]
+    if derived:
+        shown = ", ".join(derived[:12]) + (f" and {len(derived) - 12} more" if len(derived) > 12 else "")
+        yield "Derived lanes", f"{shown}: made by a tool from other lanes; drawn, never counted.", False
+    clocks = list(dict.fromkeys(one.clock for one in timeline.lanes))
+    if len(clocks) > 1:
+        yield "Clocks", f"{', '.join(clocks)}: times of different clocks must not be compared.", True
+    unseen = list(_unseen(timeline))
+    if unseen:
+        yield "Not recorded", "; ".join(unseen), False
+
+
+def _date(seconds: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:,} s after 1970, by the trace"
+
+
+def _unseen(timeline: Timeline) -> Iterator[str]:
+    columns = timeline.slices.columns
+    work = timeline.select(timeline.lane_mask(derived=False), DEVICE_WORK)
+    if not work.any():
+        yield "no kernel of any device; the table of kernels falls back on framework operators"
+    elif any(one.kind == "device" for one in timeline.lanes):
+        missing = [name for name in ("grid", "block", "registers", "shared_memory") if name not in columns]
+        if missing and timeline.source in ("kineto", "xplane"):
+            yield f"{', '.join(missing).replace('_', ' ')} of kernels"
+    if not timeline.memory and not any(one.unit == "bytes" for one in timeline.counters):
+        yield "memory"
+
+
+def _embed(value: object) -> Markup:
+    """`value` as JSON that no browser can mistake for the end of its script block."""
+    document = json.dumps(value, ensure_ascii=True, allow_nan=False)
+    for character in "<>&":
+        document = document.replace(character, f"\\u{ord(character):04x}")
+    return Markup(document)
+
+
+def _read(name: str) -> str:
+    return (files("fuseproof.profiling.html") / name).read_text(encoding="utf-8")
+
+
+def _report_style() -> str:
+    return (files("fuseproof.reports.html") / "report.css").read_text(encoding="utf-8")
