@@ -107,6 +107,26 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
     gate.add_argument("--summary", type=Path, metavar="FILE", help="also append Markdown, for a CI summary")
 
+    compilation = commands.add_parser(
+        "compile", help="ahead of time, for hardware that is not here", description=_compile.__doc__
+    )
+    compilation.set_defaults(command=_compile)
+    compilation.add_argument(
+        "--target", type=_names, required=True, metavar="NAME,...", help="tpu-v5e, tpu-v5p, tpu-v6e"
+    )
+    compilation.add_argument("--case", action="append", default=[], metavar="CASE")
+    compilation.add_argument("--operator", type=_names, default=(), metavar="NAME")
+    compilation.add_argument("--only", type=_names, default=(), metavar="IMPL", help="implementations")
+    compilation.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
+    compilation.add_argument(
+        "--topology", default="1x1", metavar="1x1|2x2|4x4", help="chips to shard over (TPU)"
+    )
+    compilation.add_argument("--schedule", action="store_true", help="also what runs when")
+    compilation.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="keep the compiler's files here"
+    )
+    compilation.add_argument("--json", action="store_true")
+
     timeline = commands.add_parser(
         "timeline", help="show traces of any profiler side by side", description=_timeline.__doc__
     )
@@ -285,6 +305,29 @@ def _gate(options: argparse.Namespace) -> int:
     if options.summary is not None:
         _write(options.summary, gate.render_markdown(result), append=True)
     return result.exit_code
+
+
+def _compile(options: argparse.Namespace) -> int:
+    """Compile for hardware that need not be here; every figure is an estimate of the compiler."""
+    from rich.console import Console
+
+    from fuseproof import compile_command
+
+    with Console(stderr=True).status("compiling") as status:
+        text, code = compile_command.run(
+            options.target,
+            groups=options.case,
+            operators=options.operator,
+            only=options.only,
+            extra=options.implementations,
+            topology=options.topology,
+            output=options.output,
+            schedule=options.schedule,
+            as_json=options.json,
+            progress=lambda what: status.update(f"compiling {what}"),
+        )
+    sys.stdout.write(text)
+    return code
 
 
 def _timeline(options: argparse.Namespace) -> int:

@@ -34,6 +34,7 @@ class Implementation:
                unless given.
     passes:    passes the target can compute.
     devices:   devices it can be timed on.
+    interpreted: devices where it runs in an interpreter: right, but of no use to time.
     layout:    order of the axes of 4-dimensional tensors the target takes and returns, `bhsd` (batch, heads,
                length, head dim) or `bshd`; conversion is never timed.
     """
@@ -47,6 +48,7 @@ class Implementation:
     baseline: str = ""
     passes: tuple[str, ...] = ("forward", "forward_backward")
     devices: tuple[str, ...] = ("cpu", "cuda")
+    interpreted: tuple[str, ...] = ()
     layout: str = "bhsd"
 
     def __post_init__(self) -> None:
@@ -59,8 +61,16 @@ class Implementation:
             raise UserError(f"{self.operator} {self.name}: target {self.target!r} is not module:function")
         if not self.baseline:
             object.__setattr__(self, "baseline", FRAMEWORKS[self.framework])
-        for field in ("passes", "devices"):  # a JSON list becomes the tuple it was
+        for field in ("passes", "devices", "interpreted"):  # a JSON list becomes the tuple it was
             object.__setattr__(self, field, tuple(getattr(self, field)))
+
+    def reason_not_on(self, device: str) -> str | None:
+        """Why it cannot be timed on `device`; None if it can."""
+        if device in self.devices:
+            return None
+        if device in self.interpreted:
+            return f"interpreted on the {device.upper()}: correctness only, never timed"
+        return f"needs {' or '.join(self.devices)}; this run is on {device}"
 
 
 def _rows() -> Iterable[Implementation]:
@@ -86,6 +96,15 @@ def _rows() -> Iterable[Implementation]:
         yield Implementation(operator, "jax.eager", framework="jax", target=jax_target, layout=layout)
         yield Implementation(
             operator, "jax.jit", framework="jax", target=jax_target, compiled="jit", layout=layout
+        )
+        yield Implementation(
+            operator,
+            "pallas",
+            framework="jax",
+            target=f"fuseproof.kernels.pallas.{operator}:{operator}",
+            compiled="jit",
+            devices=("tpu",),
+            interpreted=("cpu",),
         )
         yield Implementation(operator, "tf.eager", framework="tensorflow", target=tf_target)
         yield Implementation(

@@ -149,8 +149,8 @@ def reason_to_skip(row: Implementation, case: Case, device: str) -> str | None:
     """Why `row` cannot run `case` here, with the remedy; None if it can, as far as can be told by looking."""
     if importlib.util.find_spec(row.framework) is None:
         return f"{row.framework} is not installed; pip install 'fuseproof[{row.framework}]'"
-    if device not in row.devices:
-        return f"needs {' or '.join(row.devices)}; this run is on {device}"
+    if (reason := row.reason_not_on(device)) is not None:
+        return reason
     if case.pass_ not in row.passes:
         return f"has no {case.pass_} pass yet"
     return None

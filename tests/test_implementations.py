@@ -35,7 +35,7 @@ def test_every_operator_has_every_implementation():
         rows = {row.name: row for row in IMPLEMENTATIONS if row.operator == operator}
         assert set(rows) == {
             "torch.eager", "torch.compile", "torch.eager-composed", "torch.compile-composed",
-            "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla", "triton",
+            "jax.eager", "jax.jit", "pallas", "tf.eager", "tf.function", "tf.xla", "triton",
         }  # fmt: skip
         for row in rows.values():
             assert row.baseline in rows

@@ -1,0 +1,254 @@
+"""Compiling for TPUs that are not here, with the real compiler: XLA, Pallas, TensorFlow and a user's own."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from fuseproof import compile_command, implementations
+from fuseproof.cases import Case
+from fuseproof.cli import main
+from fuseproof.errors import UserError
+from fuseproof.fusion import hlo
+from fuseproof.profiling import tpu_static
+
+for package in ("jax", "libtpu"):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed; pip install 'fuseproof[tpu]'", allow_module_level=True)
+
+CASES = tuple(
+    Case.from_group(f"{case}-bfloat16-{pass_}]")
+    for case in (
+        "attention[b1_h2_kv1_s300_d64_causal",
+        "matmul[200x300x400_bias_gelu_tanh",
+        "layer_norm[200x300_residual",
+    )
+    for pass_ in ("forward", "forward_backward")
+)
+KERNELS = {
+    ("attention", "forward"): 1,
+    ("attention", "forward_backward"): 3,
+    ("matmul", "forward"): 1,
+    ("matmul", "forward_backward"): 3,
+    ("layer_norm", "forward"): 1,
+    ("layer_norm", "forward_backward"): 2,
+}
+
+USER_FILE = """
+import os
+from fuseproof import Implementation
+
+def layer_norm(x, weight, bias, *, residual=None):
+    import jax.numpy as jnp
+    s = x.astype(jnp.float32) - x.astype(jnp.float32).mean(-1, keepdims=True)
+    return (s / jnp.sqrt((s * s).mean(-1, keepdims=True) + 1e-5) * weight + bias).astype(x.dtype)
+
+def loop(x, weight, bias, *, residual=None):
+    import jax
+    return jax.lax.fori_loop(0, 5, lambda _, y: layer_norm(y, weight, bias), x)
+
+def raises(x, weight, bias, *, residual=None):
+    raise ValueError("of several\\nlines")
+
+def crashes(x, weight, bias, *, residual=None):
+    os.abort()
+
+def not_on_tpu(x, weight, bias, *, residual=None):
+    raise NotImplementedError("only for other shapes")
+
+def in_tensorflow(x, weight, bias, *, residual=None):
+    import tensorflow as tf
+    s = tf.cast(x, tf.float32)
+    mean, variance = tf.nn.moments(s, axes=[-1], keepdims=True)
+    return tf.cast((s - mean) / tf.sqrt(variance + 1e-5), x.dtype) * weight + bias
+
+IMPLEMENTATIONS = tuple(
+    Implementation("layer_norm", f"mine.{name}", framework=framework, target=f"{__file__}:{name}")
+    for name, framework in (
+        ("layer_norm", "jax"), ("loop", "jax"), ("raises", "jax"), ("crashes", "jax"), ("not_on_tpu", "jax"),
+        ("in_tensorflow", "tensorflow"),
+    )
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """All operators and passes, plain XLA and Pallas, on v5e; one case of each operator on the others."""
+    rows = [row for row in implementations.table() if row.name in ("jax.eager", "jax.jit", "pallas")]
+    folder = tmp_path_factory.mktemp("tpu")
+    found = tpu_static.compile_all(["tpu-v5e"], CASES, rows, output=folder)
+    found += tpu_static.compile_all(["tpu-v5p", "tpu-v6e"], CASES[::2], rows)
+    return {(r["target"], r["case"], r["implementation"]): r for r in found}, folder
+
+
+@pytest.fixture(scope="module")
+def user_results(tmp_path_factory):
+    file = tmp_path_factory.mktemp("user") / "mine.py"
+    file.write_text(USER_FILE)
+    rows = [row for row in implementations.table([f"{file}:IMPLEMENTATIONS"]) if row.name.startswith("mine.")]
+    found = tpu_static.compile_all(
+        ["tpu-v5e"], [Case.from_group("layer_norm[64x256-bfloat16-forward]")], rows
+    )
+    return {r["implementation"]: r for r in found}
+
+
+def test_everything_compiles_and_is_labelled(results):
+    found, _ = results
+    assert len(found) == 2 * (6 + 3 + 3)  # an eager row is the same program as its jitted twin
+    for result in found.values():
+        assert (result["status"], result["estimate"]) == ("ok", True), result
+        assert result["label"] == "estimated by the compiler, not measured"
+        assert set(result["versions"]) == {"jax", "jaxlib", "libtpu"}
+        assert result["chips"] == 1
+        json.dumps(result, allow_nan=False)
+
+
+def test_the_memory_plan_s_peak_is_the_compiler_s(results):
+    for result in results[0].values():
+        plan = result["memory_plan"]
+        assert plan["peak_bytes"] == result["peak_bytes"]
+        assert result.get("warning") is None
+        highest = max(step["hbm_live_bytes"] for step in result["schedule"])
+        assert highest == plan["resident_bytes"] + plan["hbm_temporary_peak_bytes"] <= result["peak_bytes"]
+
+
+def test_arguments_and_results_are_those_of_the_operator(results):
+    for (_, group, _), result in results[0].items():
+        case = Case.from_group(group)
+        least = case.operator.minimum_bytes("forward", case.dtype)
+        # Tiles pad them: 300 columns take 384.
+        assert result["argument_bytes"] + result["output_bytes"] >= least
+        assert result["memory_plan"]["resident_bytes"] >= result["argument_bytes"]
+
+
+def test_kernels_are_counted_and_cost_what_they_state(results):
+    for (_, group, name), result in results[0].items():
+        case = Case.from_group(group)
+        assert result["kernels"] == (KERNELS[case.operator.name, case.pass_] if name == "pallas" else 0)
+        assert (result["estimated_cycles"] is None) == (name == "pallas")
+        if case.operator.name == "layer_norm":
+            continue
+        stated = case.operator.flops(case.pass_)
+        if name == "pallas" and case.operator.name == "attention" and case.pass_ == "forward_backward":
+            stated = stated * 9 // 7  # both backward kernels compute q kᵀ and do vᵀ: 9 products, not 7
+        if name == "pallas":
+            assert stated <= result["flops"] <= 1.05 * stated
+
+
+def test_the_schedule_is_the_module_s(results):
+    found, folder = results
+    for (target, group, name), result in found.items():
+        if target != "tpu-v5e":
+            continue
+        text = (folder / "tpu-v5e-1x1" / group / name / "optimized.hlo.txt").read_text()
+        module = hlo.parse(text)
+        assert module.is_scheduled
+        scheduled = [step["instruction"] for step in result["schedule"]]
+        assert scheduled == [i.name for i in module.entry.instructions]
+        assert result["fusions"] == sum(step["opcode"] == "fusion" for step in result["schedule"])
+        cycles = [step["estimated_cycles"] or 0 for step in result["schedule"]]
+        assert result["estimated_cycles"] in (None, sum(cycles))
+
+
+def test_flash_attention_needs_no_memory_for_scores(results):
+    found, _ = results
+    group = CASES[0].group
+    for target in tpu_static.TARGETS:
+        plain, flash = (found[target, group, name] for name in ("jax.jit", "pallas"))
+        scores = 2 * 300 * 300 * 4
+        temporaries = [
+            max(s["hbm_live_bytes"] + s["vmem_live_bytes"] for s in r["schedule"])
+            - r["memory_plan"]["resident_bytes"]
+            for r in (plain, flash)
+        ]
+        assert temporaries[0] >= scores
+        assert temporaries[1] < scores
+
+
+def test_a_user_s_functions_compile(user_results):
+    assert user_results["mine.layer_norm"]["status"] == "ok"
+    assert user_results["mine.layer_norm"]["fusions"] >= 1
+
+
+def test_a_loop_whose_buffers_the_compiler_counts_twice_is_told(user_results):
+    """A loop writes its state in place: what is read and what is written lie at one address."""
+    loop = user_results["mine.loop"]
+    assert loop["status"] == "ok"
+    assert loop["memory_plan"]["peak_bytes"] < loop["peak_bytes"]
+    assert "counts bytes that values share more than once" in loop["warning"]
+    assert loop["schedule"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="pip install 'fuseproof[tensorflow]'"
+)
+def test_a_user_s_tensorflow_function_compiles(user_results):
+    result = user_results["mine.in_tensorflow"]
+    assert result["status"] == "ok", result
+    assert result["fusions"] >= 1
+    assert result["memory_plan"]["peak_bytes"] == result["peak_bytes"]
+
+
+def test_what_does_not_compile_says_why_in_one_line(user_results):
+    assert user_results["mine.raises"]["status"] == "failed"
+    assert user_results["mine.raises"]["reason"] == "ValueError: of several lines"
+    assert user_results["mine.crashes"]["status"] == "failed"
+    assert user_results["mine.crashes"]["reason"] == "the compiling process was ended by SIGABRT"
+    assert user_results["mine.not_on_tpu"]["status"] == "skipped"
+    assert user_results["mine.not_on_tpu"]["reason"] == "only for other shapes"
+
+
+def test_sharded_over_four_chips():
+    cases = [
+        Case.from_group(group)
+        for group in (
+            "matmul[1024x768x3072-bfloat16-forward]",
+            "attention[b1_h4_s256_d64-bfloat16-forward]",
+            "layer_norm[255x256-bfloat16-forward]",
+        )
+    ]
+    rows = [row for row in implementations.table() if row.name in ("jax.jit", "pallas", "torch.eager")]
+    found = tpu_static.compile_all(["tpu-v5e"], cases, rows, topology="2x2")
+    by_name = {(r["case"].split("[")[0], r["implementation"]): r for r in found}
+    assert by_name["matmul", "jax.jit"]["collectives"] == {"reduce-scatter": 1}
+    assert by_name["matmul", "jax.jit"]["chips"] == 4
+    assert by_name["attention", "jax.jit"]["collectives"] == {"all-gather": 2}
+    assert by_name["layer_norm", "jax.jit"]["reason"] == "x: 255 cannot be split over 2 chips"
+    assert "shard_map" in by_name["matmul", "pallas"]["reason"]
+    assert "torch_xla" in by_name["matmul", "torch.eager"]["reason"]
+
+
+def test_the_command(capsys, tmp_path):
+    case = "layer_norm[64x256-bfloat16-forward]"
+    arguments = ["compile", "--target", "tpu-v5e", "--case", case, "--only", "jax.jit,pallas,triton"]
+    assert main([*arguments, "--schedule", "-o", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "estimated by the compiler, not measured" in printed
+    assert "torch_xla" in printed
+    assert any(Path(tmp_path).rglob("*buffer-assignment.txt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--target", "tpu-v9"], "unknown target 'tpu-v9'; there are tpu-v5e, tpu-v5p, tpu-v6e"),
+        (["--target", "tpu-v5e", "--topology", "3x3"], "unknown topology '3x3'; there are 1x1, 2x2, 4x4"),
+        (["--target", "tpu-v5e", "--only", "none"], "unknown implementation 'none'"),
+        (["--target", "tpu-v5e", "--case", "matmul"], "'matmul' is not a case"),
+        (["--target", "tpu-v5e", "--operator", "softmax"], "unknown operator 'softmax'"),
+        (["--target", "tpu-v5e", "--only", "jax.jit", "--implementations", "no.py:X"], "no such file"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, says, capsys):
+    assert main(["compile", *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert says in printed
+    assert printed.count("\n") == 1
+
+
+def test_without_the_compiler_the_remedy_is_named(monkeypatch):
+    monkeypatch.setattr(tpu_static.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'fuseproof\[tpu\]'"):
+        compile_command.run(["tpu-v5e"])
