@@ -203,17 +203,14 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
     threads = options.threads or usable
     if threads > usable:
         raise UserError(f"--threads {threads} is more than the {usable} usable cores")
-    blocks = options.blocks or suite.blocks
-    palindromes = options.palindromes or suite.palindromes
-    settings = plan.Settings(
+    settings = plan.settings_for(
+        suite,
         device=options.device,
         threads=threads,
         seed=options.seed,
-        blocks=blocks,
-        max_blocks=options.max_blocks or max(blocks, suite.max_blocks),
-        palindromes=palindromes,
-        max_palindromes=max(palindromes, suite.max_palindromes),
-        leg_seconds=suite.leg_seconds,
+        blocks=options.blocks,
+        max_blocks=options.max_blocks,
+        palindromes=options.palindromes,
         **({} if options.precision is None else {"precision": options.precision}),
     )
     if settings.max_blocks < settings.blocks:

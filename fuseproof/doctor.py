@@ -86,7 +86,7 @@ def _processor() -> Iterator[Finding]:
             found="on: two threads may share a core",
             remedy="pin with taskset to one thread of each core, or --threads to the number of cores",
         )
-    if environment.capture(device="cpu", threads=1)["hypervisor"]:
+    if environment.is_virtual_machine():
         yield Finding(
             name="virtual machine",
             status="note",

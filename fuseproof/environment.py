@@ -45,8 +45,13 @@ def capture(*, device: str, threads: int) -> dict[str, Any]:
         "packages": package_versions(),
         "variables": {key: os.environ[key] for key in sorted(os.environ) if _changes_speed(key)},
         "load_average": list(os.getloadavg()),
-        "hypervisor": "hypervisor" in _cpuinfo("flags").split(),
+        "hypervisor": is_virtual_machine(),
     }
+
+
+def is_virtual_machine() -> bool:
+    """Whether the CPU says that a hypervisor runs it."""
+    return "hypervisor" in _cpuinfo("flags").split()
 
 
 def cpu() -> dict[str, Any]:

@@ -36,6 +36,31 @@ class Settings:
     precision: float = 0.02
 
 
+def settings_for(
+    suite: Suite,
+    *,
+    device: str,
+    threads: int,
+    blocks: int | None = None,
+    max_blocks: int | None = None,
+    palindromes: int | None = None,
+    **more: Any,
+) -> Settings:
+    """The suite's settings with what the user asked for instead; more of anything raises its maximum too."""
+    blocks = blocks or suite.blocks
+    palindromes = palindromes or suite.palindromes
+    return Settings(
+        device=device,
+        threads=threads,
+        blocks=blocks,
+        max_blocks=max_blocks or max(blocks, suite.max_blocks),
+        palindromes=palindromes,
+        max_palindromes=max(palindromes, suite.max_palindromes),
+        leg_seconds=suite.leg_seconds,
+        **more,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which rows of a suite and of the table; an empty tuple means all."""
@@ -189,8 +214,16 @@ def _select_rows(
     _known("implementation", selection.only, dict.fromkeys(row.name for row in rows))
     if not selection.only:
         return tuple(rows)
-    # A speedup and an error limit need the baseline, and the baseline's limit its own.
-    wanted = {(row.operator, row.name) for row in rows if row.name in selection.only}
+    return with_baselines(rows, {(row.operator, row.name) for row in rows if row.name in selection.only})
+
+
+def with_baselines(
+    rows: Sequence[Implementation], wanted: set[tuple[str, str]]
+) -> tuple[Implementation, ...]:
+    """The rows whose (operator, name) is wanted, and the baselines they need.
+
+    A speedup and an error limit need the baseline, and the baseline's limit its own.
+    """
     while True:
         needed = wanted | {(row.operator, row.baseline) for row in rows if (row.operator, row.name) in wanted}
         if needed == wanted:

@@ -121,20 +121,18 @@ def _plan(config: pytest.Config) -> Plan:
         try:
             suite = suites.get(config.getoption("--fuseproof-suite"))
             blocks = config.getoption("--fuseproof-blocks") or suite.blocks
-            palindromes = config.getoption("--fuseproof-palindromes") or suite.palindromes
             only = tuple(name for name in config.getoption("--fuseproof-only").split(",") if name)
             config.stash[_PLAN] = plan.make(
                 suite,
                 implementations.table(config.getoption("--fuseproof-implementations")),
                 plan.Selection(only=only),
-                plan.Settings(
+                plan.settings_for(
+                    suite,
                     device=config.getoption("--fuseproof-device"),
                     threads=len(environment.usable_cpus()),
                     blocks=blocks,
                     max_blocks=blocks,
-                    palindromes=palindromes,
-                    max_palindromes=max(palindromes, suite.max_palindromes),
-                    leg_seconds=suite.leg_seconds,
+                    palindromes=config.getoption("--fuseproof-palindromes"),
                 ),
                 command=["pytest", *map(str, config.invocation_params.args)],
             )
@@ -178,6 +176,8 @@ def _selected(request: pytest.FixtureRequest) -> Plan:
     """The plan without the cases and implementations that -k, -m or node ids left out."""
     import dataclasses
 
+    from fuseproof.plan import with_baselines
+
     wanted: set[str] = {
         str(item.callspec.params[_FIXTURE])
         for item in request.session.items
@@ -185,16 +185,15 @@ def _selected(request: pytest.FixtureRequest) -> Plan:
     }
     whole = _plan(request.config)
     chosen = {
-        (case.operator.name, name)
+        (row.operator, row.name)
         for case in whole.cases
         for row in whole.rows
         if row.operator == case.operator.name and f"{case.group}-{row.name}" in wanted
-        for name in (row.name, row.baseline)
     }
     return dataclasses.replace(
         whole,
         cases=tuple(case for case in whole.cases if any(pair.startswith(case.group) for pair in wanted)),
-        rows=tuple(row for row in whole.rows if (row.operator, row.name) in chosen),
+        rows=with_baselines(whole.rows, chosen),
     )
 
 

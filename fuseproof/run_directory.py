@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -154,35 +154,21 @@ class RunDirectory:
 
     def failures_of_check(self, case: Case) -> list[Failure]:
         """Skips and errors of the checks of a case, wrong results among them."""
-        found = self.checked(case)
-        failures = []
-        for row in self.plan.rows_of(case):
-            record = found.get(row.name)
-            if record is None:
-                continue
-            kind, message = record["status"], record.get("message", "")
-            if kind == "ran":
-                verdict = _verdict(found, row, case)
-                if verdict.passed:
-                    continue
-                kind, message = "error", verdict.message
-            failures.append(
-                Failure(group=case.group, implementation=row.name, kind=kind, stage="check", message=message)
-            )
-        return failures
+        return _failures(self.plan, case, self.checked(case))
 
     def measurable(self, case: Case) -> tuple[Implementation, ...]:
         """The implementations of a case that passed their check: only these are timed."""
-        failed = {failure.implementation for failure in self.failures_of_check(case)}
         found = self.checked(case)
-        return tuple(row for row in self.plan.rows_of(case) if row.name in found and row.name not in failed)
+        return _passed(self.plan, case, found, _failures(self.plan, case, found))
 
     def assemble(self, *, complete: bool) -> Run:
         """The run so far, from the pieces on disk."""
         benchmarks: list[Benchmark] = []
         failures = list(self.plan.skipped)
         for case in self.plan.cases:
-            failures += self.failures_of_check(case)
+            found = self.checked(case)
+            failed = _failures(self.plan, case, found)
+            failures += failed
             cells = {
                 block: cell
                 for block in range(self.plan.settings.max_blocks)
@@ -195,8 +181,7 @@ class RunDirectory:
                 Failure(group=case.group, implementation=name, kind="error", stage="measure", message=message)
                 for name, message in messages.items()
             ]
-            found = self.checked(case)
-            for row in self.measurable(case):
+            for row in _passed(self.plan, case, found, failed):
                 benchmarks += self._benchmarks(case, row, cells, found)
         frameworks = {
             framework: record["description"]
@@ -271,6 +256,31 @@ class RunDirectory:
             )
             for metric, (seconds, blocks, legs) in by_metric.items()
         ]
+
+
+def _failures(plan: Plan, case: Case, found: Mapping[str, Mapping[str, Any]]) -> list[Failure]:
+    failures = []
+    for row in plan.rows_of(case):
+        record = found.get(row.name)
+        if record is None:
+            continue
+        kind, message = record["status"], record.get("message", "")
+        if kind == "ran":
+            verdict = _verdict(found, row, case)
+            if verdict.passed:
+                continue
+            kind, message = "error", verdict.message
+        failures.append(
+            Failure(group=case.group, implementation=row.name, kind=kind, stage="check", message=message)
+        )
+    return failures
+
+
+def _passed(
+    plan: Plan, case: Case, found: Mapping[str, Mapping[str, Any]], failures: Sequence[Failure]
+) -> tuple[Implementation, ...]:
+    failed = {failure.implementation for failure in failures}
+    return tuple(row for row in plan.rows_of(case) if row.name in found and row.name not in failed)
 
 
 def _verdict(found: Mapping[str, Mapping[str, Any]], row: Implementation, case: Case) -> checks.Verdict:

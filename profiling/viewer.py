@@ -7,18 +7,17 @@ text of a trace are inside that stream, or escaped: nothing that a trace says is
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Final
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from fuseproof import offline_page
 from fuseproof.profiling.packing import SOURCES, pack
 from fuseproof.profiling.timeline import DEVICE_WORK, Timeline
 
+_FOLDER: Final = "fuseproof.profiling.html"
 _SCRIPTS: Final = (
     "format",
     "data",
@@ -49,23 +48,18 @@ def to_html(
     if title is None:
         more = " and more" if len(timelines) > 3 else ""
         title = " and ".join(one.name for one in timelines[:3]) + more
-    environment = Environment(
-        loader=FunctionLoader(_read),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = offline_page.templates(_FOLDER)
     # The look is that of the reports: their style sheet first, then what only a timeline needs.
-    style = _report_style() + _read("viewer.css")
-    script = "\n".join(_read(f"{name}.js") for name in _SCRIPTS)
+    sheets = (("fuseproof.reports.html", "report.css"), (_FOLDER, "viewer.css"))
+    style = "".join(offline_page.read(*sheet) for sheet in sheets)
+    script = "\n".join(offline_page.read(_FOLDER, f"{name}.js") for name in _SCRIPTS)
     text = environment.get_template("viewer.html").render(
         title=title,
         notes=list(notes),
         trust=[{"name": one.name, "lines": list(_trust(one)), "notes": dict(one.notes)} for one in timelines],
         style=Markup(style),
         script=Markup(f'"use strict";\n(() => {{\n{script}}})();'),
-        settings=_embed({"call": call}),
+        settings=offline_page.embed({"call": call}),
         blocks=[Markup(base64.b64encode(pack(one)).decode("ascii")) for one in timelines],
     )
     return text.strip() + "\n"
@@ -122,19 +116,3 @@ def _unseen(timeline: Timeline) -> Iterator[str]:
             yield f"{', '.join(missing).replace('_', ' ')} of kernels"
     if not timeline.memory and not any(one.unit == "bytes" for one in timeline.counters):
         yield "memory"
-
-
-def _embed(value: object) -> Markup:
-    """`value` as JSON that no browser can mistake for the end of its script block."""
-    document = json.dumps(value, ensure_ascii=True, allow_nan=False)
-    for character in "<>&":
-        document = document.replace(character, f"\\u{ord(character):04x}")
-    return Markup(document)
-
-
-def _read(name: str) -> str:
-    return (files("fuseproof.profiling.html") / name).read_text(encoding="utf-8")
-
-
-def _report_style() -> str:
-    return (files("fuseproof.reports.html") / "report.css").read_text(encoding="utf-8")

@@ -200,20 +200,14 @@ def _interval(estimate: Estimate) -> Interval:
 
 def _blocks(baseline: Benchmark, candidate: Benchmark) -> tuple[Block, ...]:
     """Every replicate behind a speedup, so that a reader can see them and not only their interval."""
-    ours, theirs = statistics.log_leg_times(baseline), statistics.log_leg_times(candidate)
-    before = dict(zip(zip(ours.block, ours.leg, strict=True), ours.log_seconds, strict=True))
-    ratios: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for block, leg, seconds in zip(theirs.block, theirs.leg, theirs.log_seconds, strict=True):
-        if (block, leg) in before:
-            ratios[int(block)][int(leg) // 2].append(before[block, leg] - seconds)
     speedups = statistics.block_log_ratios(baseline, candidate)
     return tuple(
         Block(
             block=block,
             speedup=math.exp(speedups[block]),
-            palindromes=tuple(math.exp(sum(legs) / len(legs)) for legs in palindromes.values()),
+            palindromes=tuple(math.exp(ratio) for ratio in ratios),
         )
-        for block, palindromes in sorted(ratios.items())
+        for block, ratios in sorted(statistics.palindrome_log_ratios(baseline, candidate).items())
     )
 
 

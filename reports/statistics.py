@@ -82,7 +82,7 @@ def block_log_ratios(baseline: Benchmark, candidate: Benchmark) -> dict[int, flo
     """
     return {
         block: float(np.median(palindromes))
-        for block, palindromes in _palindromes(baseline, candidate).items()
+        for block, palindromes in palindrome_log_ratios(baseline, candidate).items()
     }
 
 
@@ -91,7 +91,7 @@ def speedup(baseline: Benchmark, candidate: Benchmark) -> Estimate:
 
     Raises ValueError if the two differ in case, metric or cache regime, or share no block.
     """
-    palindromes = list(_palindromes(baseline, candidate).values())
+    palindromes = list(palindrome_log_ratios(baseline, candidate).values())
     if not palindromes:
         raise ValueError(f"{baseline.name} and {candidate.name} have no block in common")
     values = np.array([np.median(block) for block in palindromes])
@@ -188,8 +188,11 @@ def null_coverage(comparisons: Iterable[Comparison]) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1024)  # a report asks for each pair a dozen times: alone, in means, in claims
-def _palindromes(baseline: Benchmark, candidate: Benchmark) -> dict[int, Floats]:
-    """Per block the log ratio of each palindrome both have."""
+def palindrome_log_ratios(baseline: Benchmark, candidate: Benchmark) -> dict[int, Floats]:
+    """Per block the log ratio of each palindrome both have: what every speedup here is made of.
+
+    Raises ValueError if the two differ in case, metric or cache regime.
+    """
     for what in ("group", "metric", "cache"):
         ours, theirs = getattr(baseline, what), getattr(candidate, what)
         if ours != theirs:

@@ -6,19 +6,20 @@ in one escaped JSON block, already formatted, so that no number is computed or r
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from dataclasses import asdict
 from datetime import datetime
-from importlib.resources import files
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from fuseproof import offline_page
 from fuseproof.reports import units, wording
 from fuseproof.reports.html import page, plots
 from fuseproof.reports.summary import Summary
+
+_FOLDER = "fuseproof.reports.html"
 
 
 def to_html(summary: Summary) -> str:
@@ -53,7 +54,7 @@ def to_html(summary: Summary) -> str:
         null_scale=plots.null_scale(summary.null_control),
         failures=wording.grouped(m for m in summary.missing if m.kind == "error"),
         skipped=wording.grouped(m for m in summary.missing if m.kind != "error"),
-        data=embed(
+        data=offline_page.embed(
             {
                 "details": details,
                 "strips": [{"ticks": s.ticks, "lines": [asdict(line) for line in s.lines]} for s in strips],
@@ -63,22 +64,8 @@ def to_html(summary: Summary) -> str:
     return text.strip() + "\n"
 
 
-def embed(value: object) -> Markup:
-    """`value` as JSON that no browser can mistake for the end of its script block or for a comment."""
-    document = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        document = document.replace(character, f"\\u{ord(character):04x}")
-    return Markup(document)
-
-
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(_read),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = offline_page.templates(_FOLDER)
     environment.globals |= {
         "mark": plots.mark,
         "rug_width": plots.RUG_WIDTH,
@@ -97,8 +84,8 @@ def _environment() -> Environment:
         "readings": wording.READINGS,
         "isfinite": math.isfinite,
         "median": statistics.median,
-        "style": lambda: Markup(_read("report.css")),
-        "script": lambda: Markup(_read("report.js")),
+        "style": lambda: Markup(offline_page.read(_FOLDER, "report.css")),
+        "script": lambda: Markup(offline_page.read(_FOLDER, "report.js")),
     }
     environment.filters |= {
         "words": wording.words,
@@ -106,10 +93,6 @@ def _environment() -> Environment:
         "count": wording.count,
     }
     return environment
-
-
-def _read(name: str) -> str:
-    return (files("fuseproof.reports.html") / name).read_text(encoding="utf-8")
 
 
 def _when(timestamp: str) -> str:

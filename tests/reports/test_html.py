@@ -10,8 +10,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from fuseproof import offline_page
 from fuseproof.reports import report
-from fuseproof.reports.html import page, plots, render
+from fuseproof.reports.html import page, plots
 from fuseproof.reports.summary import Interval
 from fuseproof.run_file import Failure
 
@@ -184,7 +185,7 @@ def test_hostile_names_and_messages_are_inert(a_run, a_benchmark, demo_html):
 
 
 def test_embedded_json_cannot_end_its_script():
-    text = render.embed({"name": HOSTILE})
+    text = offline_page.embed({"name": HOSTILE})
     assert json.loads(text) == {"name": HOSTILE}
     assert not set(text) & set("<>&\u2028\u2029")
 
