@@ -190,11 +190,10 @@ def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
     _known("dtype", selection.dtypes, DTYPES)
     _known("pass", selection.passes, PASSES)
     _known("cache regime", selection.caches, CACHES)
-    if selection.cases:
-        return tuple(dict.fromkeys(Case.from_group(group) for group in selection.cases))
+    named = tuple(Case.from_group(group) for group in selection.cases)
     chosen = [
         case
-        for case in suite.cases
+        for case in named or suite.cases
         if (not selection.operators or case.operator.name in selection.operators)
         and (not selection.dtypes or case.dtype in selection.dtypes)
         and (not selection.passes or case.pass_ in selection.passes)
@@ -203,7 +202,8 @@ def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
         chosen = [dataclasses.replace(case, cache=cache) for case in chosen for cache in selection.caches]
     cases = tuple(dict.fromkeys(chosen))
     if not cases:
-        raise UserError(f"no case of the suite {suite.name!r} matches; see `fuseproof list`")
+        whose = "that --case names" if named else f"of the suite {suite.name!r}"
+        raise UserError(f"no case {whose} matches the other choices; see `fuseproof list`")
     return cases
 
 

@@ -12,6 +12,7 @@ from fuseproof.operators import OPERATORS
 from fuseproof.plan import Selection, Settings
 
 SMOKE = suites.get("smoke")
+GROUP = "layer_norm[3x5-float32-forward]"
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +123,8 @@ def test_cases_given_by_name_stand_for_the_suite_and_count_once():
     planned = make(cases=(group, "matmul[2x3x4-bfloat16-forward]", group))
     assert [case.group for case in planned.cases] == [group, "matmul[2x3x4-bfloat16-forward]"]
     assert {row.operator for row in planned.rows} == {"layer_norm", "matmul"}
+    groups = tuple(case.group for case in planned.cases)
+    assert make(cases=groups, operators=("matmul",)).cases == planned.cases[1:], "other choices still count"
 
 
 @pytest.mark.parametrize(
@@ -134,6 +137,7 @@ def test_cases_given_by_name_stand_for_the_suite_and_count_once():
         ({"caches": ("hot",)}, "unknown cache regime 'hot'"),
         ({"cases": ("layer_norm",)}, "is not a case"),
         ({"dtypes": ("float16",)}, "no case of the suite 'smoke' matches"),
+        ({"cases": (GROUP,), "dtypes": ("float16",)}, "no case that --case names matches"),
     ],
     ids=str,
 )

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseproof.operators.base import Arrays, Operator, Sampled, sample
+from fuseproof.operators.base import Arrays, Operator, Sampled, rms, sample
 
 EPSILON = 1e-5
 
@@ -87,9 +87,10 @@ class LayerNorm(Operator):
         dx = rstd * (
             d - d.mean(axis=-1, keepdims=True) - normalised * (d * normalised).mean(axis=-1, keepdims=True)
         )
-        sampled["grad_x"] = Sampled(index=(rows, every), values=dx)
-        if self.residual:
-            sampled["grad_residual"] = Sampled(index=(rows, every), values=dx)
+        # One column is its own mean, whatever its value: d − mean(d) cancels.
+        scale = rms(rstd * d) if self.columns == 1 else None
+        for name in ("x", "residual") if self.residual else ("x",):
+            sampled[f"grad_{name}"] = Sampled(index=(rows, every), values=dx, scale=scale)
 
         dweight, dbias = np.zeros(self.columns), np.zeros(self.columns)
         for start in range(0, self.rows, _ROWS):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fuseproof import operators
+from fuseproof import checks, operators
 from fuseproof.operators import OPERATORS
 
 torch = pytest.importorskip("torch", reason="the independent computation is PyTorch's")
@@ -73,3 +73,26 @@ def test_references_are_those_of_autograd(name, label):
 
 def test_every_operator_has_a_reference_tested():
     assert {name for name, _ in SHAPES} == set(OPERATORS)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "vanishing"),
+    [
+        ("attention", "b2_h4_kv2_s7_k1_d5", {"grad_q", "grad_k"}),
+        ("layer_norm", "9x1_residual", {"grad_x", "grad_residual"}),
+    ],
+)
+def test_gradients_that_cancel_are_measured_against_what_cancels(name, label, vanishing):
+    """They are zero in exact arithmetic: relative to their own size any rounding would be a wrong result."""
+    operator = operators.get(name).from_label(label)
+    sampled = operator.reference(operator.inputs(5, "float32"), operator.cotangent(5, "float32"))
+    assert {key for key, part in sampled.items() if part.scale is not None} == vanishing
+    for key in vanishing:
+        part = sampled[key]
+        assert abs(part.values).max() < 1e-12 * part.scale
+        noise = (part.values + 1e-7 * part.scale).astype("float32")
+        whole = torch.zeros(operator.input_shapes[key.removeprefix("grad_")]).numpy()
+        whole[part.index] = noise
+        assert checks.relative_rms(whole, part) == pytest.approx(1e-7, rel=1e-3)
+        whole[part.index] += part.scale
+        assert checks.relative_rms(whole, part) == pytest.approx(1, rel=1e-3), "a wrong one is still seen"
