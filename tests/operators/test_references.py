@@ -26,6 +26,9 @@ SHAPES = [
     ("layer_norm", "1x129"),
     ("layer_norm", "7x13_residual"),
     ("layer_norm", "131x3_residual"),
+    ("rms_norm", "7x13"),
+    ("rms_norm", "1030x3_residual"),
+    ("rms_norm", "1x1"),
 ]
 
 
@@ -37,6 +40,10 @@ def in_pytorch(operator, tensors):
     if operator.name == "layer_norm":
         s = tensors["x"] + tensors["residual"] if operator.residual else tensors["x"]
         return F.layer_norm(s, (operator.columns,), tensors["weight"], tensors["bias"], eps=1e-5)
+    if operator.name == "rms_norm":
+        s = tensors["x"] + tensors["residual"] if operator.residual else tensors["x"]
+        mean_square = torch.linalg.vector_norm(s, dim=1, keepdim=True) ** 2 / operator.columns
+        return s / (mean_square + 1e-6).sqrt() * tensors["weight"]
     share = operator.query_heads // operator.key_value_heads
     k, v = (tensors[name].repeat_interleave(share, dim=1) for name in ("k", "v"))
     mask = torch.ones(operator.query_length, operator.key_length, dtype=torch.bool)
