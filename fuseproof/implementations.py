@@ -96,7 +96,12 @@ def _rows() -> Iterable[Implementation]:
     tf_ops = "fuseproof.fusion.tensorflow_ops"
     composed = "torch.eager-composed"
     # JAX's own attention wants the length before the heads.
-    for operator, layout in (("attention", "bshd"), ("matmul", "bhsd"), ("layer_norm", "bhsd")):
+    for operator, layout, kernels in (
+        ("attention", "bshd", ("pallas", "triton")),
+        ("matmul", "bhsd", ("pallas", "triton")),
+        ("layer_norm", "bhsd", ("pallas", "triton")),
+        ("rms_norm", "bhsd", ()),
+    ):
         library, primitives = f"{torch_ops}:{operator}", f"{torch_ops}:{operator}_composed"
         yield Implementation(operator, "torch.eager", framework="torch", target=library)
         yield Implementation(operator, "torch.compile", framework="torch", target=library, compiled="default")
@@ -114,29 +119,31 @@ def _rows() -> Iterable[Implementation]:
         yield Implementation(
             operator, "jax.jit", framework="jax", target=jax_target, compiled="jit", layout=layout
         )
-        yield Implementation(
-            operator,
-            "pallas",
-            framework="jax",
-            target=f"fuseproof.kernels.pallas.{operator}:{operator}",
-            compiled="jit",
-            devices=("tpu",),
-            interpreted=("cpu",),
-        )
+        if "pallas" in kernels:
+            yield Implementation(
+                operator,
+                "pallas",
+                framework="jax",
+                target=f"fuseproof.kernels.pallas.{operator}:{operator}",
+                compiled="jit",
+                devices=("tpu",),
+                interpreted=("cpu",),
+            )
         yield Implementation(operator, "tf.eager", framework="tensorflow", target=tf_target)
         yield Implementation(
             operator, "tf.function", framework="tensorflow", target=tf_target, compiled="function"
         )
         yield Implementation(operator, "tf.xla", framework="tensorflow", target=tf_target, compiled="xla")
-        yield Implementation(
-            operator,
-            "triton",
-            framework="torch",
-            target=f"fuseproof.kernels.triton.{operator}:{operator}",
-            compiled="kernel",
-            passes=("forward",),
-            devices=("cuda",),
-        )
+        if "triton" in kernels:
+            yield Implementation(
+                operator,
+                "triton",
+                framework="torch",
+                target=f"fuseproof.kernels.triton.{operator}:{operator}",
+                compiled="kernel",
+                passes=("forward",),
+                devices=("cuda",),
+            )
 
 
 IMPLEMENTATIONS: tuple[Implementation, ...] = tuple(_rows())

@@ -33,9 +33,10 @@ def write(path, name="mine"):
 def test_every_operator_has_every_implementation():
     for operator in OPERATORS:
         rows = {row.name: row for row in IMPLEMENTATIONS if row.operator == operator}
-        assert set(rows) == {
+        kernels = {"pallas", "triton"} if operator != "rms_norm" else set()
+        assert set(rows) == kernels | {
             "torch.eager", "torch.compile", "torch.eager-composed", "torch.compile-composed",
-            "jax.eager", "jax.jit", "pallas", "tf.eager", "tf.function", "tf.xla", "triton",
+            "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla",
         }  # fmt: skip
         for row in rows.values():
             assert row.baseline in rows

@@ -38,7 +38,8 @@ def test_a_plan_is_read_as_it_was_written():
 def test_a_whole_suite_is_all_its_cases_and_rows():
     planned = make()
     assert planned.cases == SMOKE.cases
-    assert planned.rows == IMPLEMENTATIONS
+    operators = {case.operator.name for case in SMOKE.cases}
+    assert planned.rows == tuple(row for row in IMPLEMENTATIONS if row.operator in operators)
     assert planned.frameworks == ("torch", "jax", "tensorflow")
     attention = next(case for case in planned.cases if case.operator.name == "attention")
     assert {row.framework for row in planned.rows_of(attention)} == {"torch", "jax", "tensorflow"}
@@ -100,7 +101,7 @@ def test_only_brings_the_baselines_along(only, expected):
 def test_a_null_twin_differs_in_name_and_baseline_alone():
     planned = make(only=("torch.compile",), null=True)
     rows = {(row.operator, row.name): row for row in planned.rows}
-    assert len(rows) == 2 * 2 * len(OPERATORS)
+    assert len(rows) == 2 * 2 * len({case.operator.name for case in SMOKE.cases})
     for row in [row for row in rows.values() if not row.name.endswith(plan.NULL_SUFFIX)]:
         twin = rows[row.operator, row.name + plan.NULL_SUFFIX]
         assert twin.baseline == row.name
