@@ -98,6 +98,23 @@ def test_only_brings_the_baselines_along(only, expected):
     assert names(make(only=only)) == expected
 
 
+def test_a_suite_may_take_fewer_rows_unless_the_user_says_which():
+    few = dataclasses.replace(SMOKE, only=("torch.compile-composed", "tf.xla"))
+    with_baselines = {"torch.compile-composed", "torch.eager-composed", "torch.eager", "tf.xla", "tf.eager"}
+    assert names(make(few)) == with_baselines
+    assert names(make(few, only=("jax.jit",))) == {"jax.jit", "jax.eager"}
+    assert make(few, only=(plan.ALL,)).rows == IMPLEMENTATIONS
+    mine = Implementation("matmul", "mine", framework="jax", target="m:f")
+    assert names(make(few, table=(*IMPLEMENTATIONS, mine))) == with_baselines | {"mine", "jax.eager"}
+
+
+def test_the_demo_keeps_its_implementations():
+    assert names(make(suites.get("demo"))) == {
+        "torch.eager", "torch.compile", "torch.eager-composed", "torch.compile-composed",
+        "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla", "triton", "pallas",
+    }  # fmt: skip
+
+
 def test_a_null_twin_differs_in_name_and_baseline_alone():
     planned = make(only=("torch.compile",), null=True)
     rows = {(row.operator, row.name): row for row in planned.rows}
@@ -153,6 +170,7 @@ def test_suites_are_planned_whole(name):
     assert suite.name == name
     assert len(set(suite.cases)) == len(suite.cases) or name == "models"
     assert make(suite).cases == tuple(dict.fromkeys(suite.cases))
+    assert set(suite.only) <= {row.name for row in IMPLEMENTATIONS}
     assert 2 <= suite.blocks <= suite.max_blocks
     assert 2 <= suite.palindromes <= suite.max_palindromes
 
