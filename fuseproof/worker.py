@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ COLD_FACTOR = 2
 # More would take minutes to make, and objects and pointers would push out more of the cache than the inputs.
 MAX_INPUT_SETS = 4096
 _CHECK_SEEDS = 2
+
+# Idle time before each profiled call: clocks of host and device may disagree by less, and calls stay apart.
+_PROFILE_GAP = 0.002
 
 _LAYOUT_AXES = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}  # each is its own inverse
 
@@ -142,6 +146,55 @@ class Worker:
                 if device_seconds is not None:
                     device.append(device_seconds / calls)
         return {"wall": wall, **({"device": device} if device else {})}
+
+    def profile(self, *, name: str, folder: str, calls: int, memory: bool, stacks: bool) -> dict[str, Any]:
+        """Trace `calls` single calls into `folder`: their Unix times, and their seconds with and without it.
+
+        Never in a process that times: the profiler leaves its marks.
+        """
+        prepared = self._prepared[name]
+        with self._framework.forbid_recompilation(prepared.step):
+            off = [self._one_call(prepared)[2] for _ in range(calls + 1)][1:]
+            with self._framework.profile(Path(folder), memory=memory, stacks=stacks) as found:
+                self._one_call(prepared)  # what a profiler does once, at the first call, is nobody's
+                on = []
+                for _ in range(calls):
+                    time.sleep(_PROFILE_GAP)
+                    on.append(self._one_call(prepared))
+                time.sleep(_PROFILE_GAP)
+        return {
+            "calls": [[start, end] for start, end, _ in on],
+            "on_seconds": [seconds for _, _, seconds in on],
+            "off_seconds": off,
+            **found,
+        }
+
+    def kernel_names(self, *, names: list[str]) -> dict[str, Any]:
+        return {"names": self._framework.kernel_names(names)}
+
+    def repeat(self, *, name: str, seconds: float) -> dict[str, Any]:
+        """Call for at least `seconds`: Unix times of start and end, and the number of calls."""
+        prepared = self._prepared[name]
+        self._one_call(prepared)
+        calls = 0
+        start = time.time_ns()
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            self._framework.synchronize(prepared.calls[0]())
+            calls += 1
+        return {"start_ns": start, "end_ns": time.time_ns(), "calls": calls}
+
+    def _one_call(self, prepared: Prepared) -> tuple[int, int, float]:
+        """Unix start and end, and seconds, of one call and the wait for its results.
+
+        The results are let go after the end, so that no call frees what another made.
+        """
+        start, started = time.time_ns(), time.perf_counter()
+        result = prepared.calls[0]()
+        self._framework.synchronize(result)
+        seconds, end = time.perf_counter() - started, time.time_ns()
+        del result
+        return start, end, seconds
 
     def _rotating(self, prepared: Prepared) -> Callable[[], Result]:
         def call() -> Result:

@@ -62,6 +62,10 @@ class WorkerProcess:
         self._buffer = b""
         self._ready = False
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait_ready(self) -> dict[str, Any]:
         """The framework's description. Raises WorkerSkip, WorkerError or WorkerDied."""
         description = self._read(START_TIMEOUT)
