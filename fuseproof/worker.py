@@ -282,7 +282,8 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def main() -> None:
+def main(kind: type[Worker] = Worker) -> None:
+    """Serve until standard input ends; `kind` may answer more than a Worker does."""
     _die_with_parent()
     answers = _private_answer_pipe()
     framework_name, settings = sys.argv[1], json.loads(sys.argv[2])
@@ -301,7 +302,7 @@ def main() -> None:
     print(json.dumps(first), file=answers)
     if "ok" not in first:
         return
-    worker = Worker(framework)
+    worker = kind(framework)
     for line in sys.stdin:
         print(json.dumps(_answer(worker, json.loads(line))), file=answers)
 
