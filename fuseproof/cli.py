@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: .fuseproof/runs/<id>")
     what = run.add_argument_group("what to measure (comma-separated; default: all of the suite)")
     what.add_argument(
-        "--only", type=_names, default=(), metavar="IMPL", help="implementations (and baselines)"
+        "--only", type=_names, default=(), metavar="IMPL", help="implementations (and baselines), or all"
     )
     what.add_argument("--operator", type=_names, default=(), metavar="NAME")
     what.add_argument("--dtype", type=_names, default=(), metavar="NAME")

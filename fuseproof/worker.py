@@ -29,6 +29,8 @@ from fuseproof.operators.base import Arrays
 
 # Sets of inputs the cold regime rotates through: together at least twice the last-level cache.
 COLD_FACTOR = 2
+# More would take minutes to make, and objects and pointers would push out more of the cache than the inputs.
+MAX_INPUT_SETS = 4096
 _CHECK_SEEDS = 2
 
 _LAYOUT_AXES = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}  # each is its own inverse
@@ -64,6 +66,10 @@ class Worker:
         operator, dtype = self._case.operator, self._case.dtype
         one_set = operator.minimum_bytes("forward", dtype)
         count = 1 if self._case.cache == "warm" else 1 + -(-COLD_FACTOR * last_level_cache // one_set)
+        if count > MAX_INPUT_SETS:
+            raise NotImplementedError(
+                f"a cold cache would need {count:,} sets of inputs as small as these; choose a larger shape"
+            )
         self._seeds = [seed + index for index in range(count)]
         return {"input_sets": count}
 

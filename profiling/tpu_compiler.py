@@ -39,6 +39,7 @@ _SHARDING: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
         **dict.fromkeys(("x", "residual", "output"), ("x", "y")),
         **dict.fromkeys(("weight", "bias"), ("y",)),
     },
+    "rms_norm": {**dict.fromkeys(("x", "residual", "output"), ("x", "y")), "weight": ("y",)},
 }
 _KERNEL = "tpu_custom_call"  # what a Pallas kernel becomes
 _SWAP = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}
