@@ -12,8 +12,8 @@ Nothing here was measured. A schedule has an order and, for most instructions, t
 
 Memory at each instruction is the plan's: shared bytes once. "planned, as the peak counts" is what the
 compiler states the peak of: arguments and results plus the fuller of HBM's and VMEM's temporaries. Its
-highest point is `peak_memory_in_bytes`, but for programs that carry a warning. HBM's series holds arguments and
-results too, VMEM's also what an instruction's code takes for itself while it runs.
+highest point is `peak_memory_in_bytes`, but for programs that carry a warning. HBM's series holds arguments
+and results too, VMEM's also what an instruction's code takes for itself while it runs.
 """
 
 from __future__ import annotations
