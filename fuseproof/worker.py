@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ MAX_INPUT_SETS = 4096
 # Copies of consumed inputs that wait for one batch of calls.
 _MAX_COPIES_BYTES = 256 * 2**20
 _CHECK_SEEDS = 2
+
+# Idle time before each profiled call: clocks of host and device may disagree by less, and calls stay apart.
+_PROFILE_GAP = 0.002
 
 _LAYOUT_AXES = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}  # each is its own inverse
 
@@ -96,7 +100,7 @@ class Worker:
         sets = self._tensors[row.layout]
         calls = [_bind(step, inputs, cotangent) for inputs, cotangent in sets]
         prepared = Prepared(implementation=row, step=step, sets=sets, calls=calls)
-        call = self._unused(prepared, 3) if row.consumes else calls[0]
+        call = self._first_set(prepared, 3)
         started = time.perf_counter()
         self._framework.synchronize(call())
         first_call = time.perf_counter() - started
@@ -140,11 +144,7 @@ class Worker:
 
     def peak_memory(self, *, name: str) -> dict[str, Any]:
         prepared = self._prepared[name]
-        call = (
-            self._unused(prepared, frameworks.PEAK_MEMORY_CALLS)
-            if prepared.implementation.consumes
-            else prepared.calls[0]
-        )
+        call = self._first_set(prepared, frameworks.PEAK_MEMORY_CALLS)
         return {"bytes": self._framework.peak_memory(call)}
 
     def leg(self, *, name: str, rounds: int, calls: int, warm_up: int) -> dict[str, Any]:
@@ -160,6 +160,56 @@ class Worker:
                 if device_seconds is not None:
                     device.append(device_seconds / calls)
         return {"wall": wall, **({"device": device} if device else {})}
+
+    def profile(self, *, name: str, folder: str, calls: int, memory: bool, stacks: bool) -> dict[str, Any]:
+        """Trace `calls` single calls into `folder`: their Unix times, and their seconds with and without it.
+
+        Never in a process that times: the profiler leaves its marks.
+        """
+        prepared = self._prepared[name]
+        with self._framework.forbid_recompilation(prepared.step):
+            off = [self._one_call(prepared)[2] for _ in range(calls + 1)][1:]
+            with self._framework.profile(Path(folder), memory=memory, stacks=stacks) as found:
+                self._one_call(prepared)  # what a profiler does once, at the first call, is nobody's
+                on = []
+                for _ in range(calls):
+                    time.sleep(_PROFILE_GAP)
+                    on.append(self._one_call(prepared))
+                time.sleep(_PROFILE_GAP)
+        return {
+            "calls": [[start, end] for start, end, _ in on],
+            "on_seconds": [seconds for _, _, seconds in on],
+            "off_seconds": off,
+            **found,
+        }
+
+    def kernel_names(self, *, names: list[str]) -> dict[str, Any]:
+        return {"names": self._framework.kernel_names(names)}
+
+    def repeat(self, *, name: str, seconds: float) -> dict[str, Any]:
+        """Call for at least `seconds`: Unix times of start and end, and the number of calls."""
+        prepared = self._prepared[name]
+        self._one_call(prepared)
+        calls = 0
+        start = time.time_ns()
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            self._framework.synchronize(self._first_set(prepared, 1)())
+            calls += 1
+        return {"start_ns": start, "end_ns": time.time_ns(), "calls": calls}
+
+    def _one_call(self, prepared: Prepared) -> tuple[int, int, float]:
+        """Unix start and end, and seconds, of one call and the wait for its results.
+
+        The results are let go after the end, so that no call frees what another made.
+        """
+        call = self._first_set(prepared, 1)
+        start, started = time.time_ns(), time.perf_counter()
+        result = call()
+        self._framework.synchronize(result)
+        seconds, end = time.perf_counter() - started, time.time_ns()
+        del result
+        return start, end, seconds
 
     def _batch(self, prepared: Prepared, calls: int) -> tuple[float, float | None]:
         """Seconds of `calls` calls on the host and on the device, if it has a clock of its own.
@@ -179,6 +229,10 @@ class Worker:
             if device_seconds is not None:
                 device = (device or 0.0) + device_seconds
         return host, device
+
+    def _first_set(self, prepared: Prepared, count: int) -> Callable[[], Result]:
+        """A call with the first set of inputs, that can be made `count` times."""
+        return self._unused(prepared, count) if prepared.implementation.consumes else prepared.calls[0]
 
     def _caller(self, prepared: Prepared, count: int) -> Callable[[], Result]:
         """What makes each of the next `count` calls."""
@@ -283,7 +337,8 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def main() -> None:
+def main(kind: type[Worker] = Worker) -> None:
+    """Serve until standard input ends; `kind` may answer more than a Worker does."""
     _die_with_parent()
     answers = _private_answer_pipe()
     framework_name, settings = sys.argv[1], json.loads(sys.argv[2])
@@ -302,7 +357,7 @@ def main() -> None:
     print(json.dumps(first), file=answers)
     if "ok" not in first:
         return
-    worker = Worker(framework)
+    worker = kind(framework)
     for line in sys.stdin:
         print(json.dumps(_answer(worker, json.loads(line))), file=answers)
 

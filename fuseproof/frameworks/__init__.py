@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -46,6 +47,10 @@ class Framework(Protocol):
     def poisoned_memory(self, like: NDArray[np.float32]) -> AbstractContextManager[None]: ...
     def peak_memory(self, call: Callable[[], Result]) -> int | None: ...
     def batch(self, call: Callable[[], Result], calls: int) -> tuple[float, float | None]: ...
+    def profile(
+        self, folder: Path, *, memory: bool, stacks: bool
+    ) -> AbstractContextManager[dict[str, list[Any]]]: ...
+    def kernel_names(self, names: Iterable[str]) -> list[str]: ...
 
 
 def load(name: str) -> Framework:

@@ -6,7 +6,8 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseproof.frameworks import host_memory
+from fuseproof.frameworks import host_memory, xla_profile
 
 Inputs = dict[str, Any]
 Result = tuple[Any, dict[str, Any]]
@@ -126,6 +127,7 @@ def _donating(function: Step, consumes: Sequence[str]) -> Step:
                 f"nothing that is computed has the shape of {names}, so its memory cannot be used again"
             ) from None
 
+    donate.lower = lambda inputs, cotangent: compiled.lower(cotangent, **inputs)  # type: ignore[attr-defined]
     return donate
 
 
@@ -178,3 +180,33 @@ def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
         results.append(call())
     jax.block_until_ready(results)
     return time.perf_counter() - started, None
+
+
+@contextlib.contextmanager
+def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, list[Any]]]:
+    """Record what runs within as `jax.xplane.pb`. Live capture on a TPU is not verified on hardware.
+
+    Yields `traces`, `warnings` and `not_seen`, complete at the end. `stacks` records Python frames, which
+    slows every call. XLA's allocator events are part of the trace whether or not `memory` is asked for.
+    """
+    found: dict[str, list[Any]] = {"traces": [], "warnings": [], "not_seen": []}
+    if _device.platform == "cpu":
+        found["not_seen"] += [
+            "allocations: JAX takes host memory from malloc, which records nothing",
+            "what happens inside an XLA kernel: calls into oneDNN and YNNPACK, and their threads",
+        ]
+    if not stacks:
+        found["not_seen"].append("Python between the programs: record with stacks")
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = int(stacks)
+    jax.profiler.start_trace(str(folder), profiler_options=options)
+    try:
+        yield found
+    finally:
+        jax.profiler.stop_trace()
+    found["traces"].append(xla_profile.keep_xplane(folder, "jax.xplane.pb"))
+
+
+def kernel_names(names: Iterable[str]) -> list[str]:
+    """None: all work is XLA's, and its events say so themselves."""
+    return []

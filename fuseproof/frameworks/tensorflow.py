@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fuseproof.frameworks import host_memory
+from fuseproof.frameworks import host_memory, xla_profile
 from fuseproof.operators import DTYPES
 
 Inputs = dict[str, Any]
@@ -171,3 +172,57 @@ def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
         result = call()
     synchronize(result)
     return time.perf_counter() - started, None
+
+
+# Operations that compute no elements: they pass a tensor on, tell its shape, or call a function, whose own
+# operations follow below. Operations of a name with two leading underscores are functions too.
+_NO_WORK = frozenset(
+    (
+        *("Const", "Empty", "NoOp", "Placeholder", "ReadVariableOp", "VarHandleOp", "_Arg", "_Retval"),
+        *("Bitcast", "EnsureShape", "ExpandDims", "Identity", "IdentityN", "PreventGradient", "Reshape"),
+        *("Snapshot", "Squeeze", "StopGradient", "_Send", "_Recv", "_HostSend", "_HostRecv"),
+        *("BroadcastArgs", "BroadcastGradientArgs", "Rank", "Shape", "ShapeN", "Size"),
+        *("Case", "If", "While", "StatelessCase", "StatelessIf", "StatelessWhile"),
+        *("PartitionedCall", "StatefulPartitionedCall"),
+    )
+)
+_EAGER = "EagerLocalExecute: "
+
+
+@contextlib.contextmanager
+def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, list[Any]]]:
+    """Record what runs within as `tensorflow.xplane.pb`.
+
+    Yields `traces`, `warnings` and `not_seen`, complete at the end. `stacks` records Python frames, which
+    slows every call. Allocator events are part of the trace whether or not `memory` is asked for.
+    """
+    found: dict[str, list[Any]] = {"traces": [], "warnings": [], "not_seen": []}
+    if _device == "/CPU:0":
+        found["not_seen"] += [
+            "what happens inside an operation: calls into oneDNN and Eigen, and their threads",
+        ]
+    if not stacks:
+        found["not_seen"].append("Python between the operations: record with stacks")
+    options = tf.profiler.experimental.ProfilerOptions(python_tracer_level=int(stacks))
+    tf.profiler.experimental.start(str(folder), options=options)
+    try:
+        yield found
+    finally:
+        tf.profiler.experimental.stop()
+    found["traces"].append(xla_profile.keep_xplane(folder, "tensorflow.xplane.pb"))
+
+
+def kernel_names(names: Iterable[str]) -> list[str]:
+    """Those of the slices `names` that are an operation's work on the CPU, run eagerly or by the executor.
+
+    Not operations that compute no elements, and not the steps of the runtime around them. What XLA compiled
+    says so itself.
+    """
+    return [name for name in names if _is_work(name.removeprefix(_EAGER))]
+
+
+def _is_work(operation: str) -> bool:
+    if operation in _NO_WORK or operation.startswith("__"):
+        return False
+    # The executor's own rewrites, such as _MklMatMul, are no public operations.
+    return hasattr(tf.raw_ops, operation) or (operation.startswith("_") and operation.isidentifier())
