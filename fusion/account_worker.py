@@ -14,7 +14,7 @@ from typing import Any
 
 from fuseproof import worker
 from fuseproof.errors import UserError
-from fuseproof.fusion.kernel_count import kernels_per_call
+from fuseproof.fusion.kernel_count import CALLS, kernels_per_call
 from fuseproof.fusion.program import Reading
 from fuseproof.implementations import Implementation
 from fuseproof.worker import Worker
@@ -75,7 +75,7 @@ class AccountWorker(Worker):
         }
 
     def _count(self, framework: str, name: str, figure: str, unknown: dict[str, str]) -> int | None:
-        call = self._prepared[name].calls[0]
+        call = self._first_set(self._prepared[name], 1 + CALLS)
         try:
             return kernels_per_call(framework, lambda: self._framework.synchronize(call()))
         except UserError as error:
