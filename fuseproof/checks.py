@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseproof.operators import DTYPES, Sampled
+from fuseproof.operators.base import rms
 
 # Largest error a baseline itself may have, so that a broken library call is not the measure of anything: a
 # few hundred roundings in float32, some dozen in the others. Seen on CPUs: float32 8e-8 to 5e-7; bfloat16
@@ -46,9 +47,9 @@ def relative_rms(result: NDArray[np.float32], reference: Sampled) -> float:
     """RMS of the difference over RMS of the reference on the sampled part; NaN if any value is not finite."""
     if not np.isfinite(result).all():
         return math.nan
-    difference = np.sqrt(np.mean((result[reference.index] - reference.values) ** 2))
-    scale = np.sqrt(np.mean(reference.values**2))
-    return float(difference / scale) if scale > 0 else float(difference)
+    difference = rms(result[reference.index] - reference.values)
+    scale = rms(reference.values) if reference.scale is None else reference.scale
+    return difference / scale if scale > 0 else difference
 
 
 def unit_roundoff(dtype: str) -> float:

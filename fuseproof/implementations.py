@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,14 @@ from fuseproof.errors import UserError
 
 # Framework by the name of its module in fuseproof/frameworks; each worker process imports one of them.
 FRAMEWORKS: Mapping[str, str] = {"torch": "torch.eager", "jax": "jax.eager", "tensorflow": "tf.eager"}
+
+# What a row's fields may hold.
+_KNOWN: Mapping[str, tuple[str, ...]] = {
+    "passes": ("forward", "forward_backward"),  # operators.PASSES, whose import would cost every `--help`
+    "devices": ("cpu", "cuda", "tpu"),
+    "interpreted": ("cpu",),
+    "layout": ("bhsd", "bshd"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,17 @@ class Implementation:
             raise UserError(f"{self.operator} {self.name}: target {self.target!r} is not module:function")
         if not self.baseline:
             object.__setattr__(self, "baseline", FRAMEWORKS[self.framework])
-        for field in ("passes", "devices", "interpreted"):  # a JSON list becomes the tuple it was
-            object.__setattr__(self, field, tuple(getattr(self, field)))
+        for field, known in _KNOWN.items():
+            given = getattr(self, field)
+            values = (given,) if isinstance(given, str) else tuple(given)
+            if field != "layout":  # a JSON list becomes the tuple it was
+                object.__setattr__(self, field, values)
+            for value in values:
+                if value not in known:
+                    raise UserError(
+                        f"{self.operator} {self.name}: unknown {field} {value!r}; "
+                        f"there are {', '.join(known)}"
+                    )
 
     def reason_not_on(self, device: str) -> str | None:
         """Why it cannot be timed on `device`; None if it can."""
@@ -79,7 +96,12 @@ def _rows() -> Iterable[Implementation]:
     tf_ops = "fuseproof.fusion.tensorflow_ops"
     composed = "torch.eager-composed"
     # JAX's own attention wants the length before the heads.
-    for operator, layout in (("attention", "bshd"), ("matmul", "bhsd"), ("layer_norm", "bhsd")):
+    for operator, layout, kernels in (
+        ("attention", "bshd", ("pallas", "triton")),
+        ("matmul", "bhsd", ("pallas", "triton")),
+        ("layer_norm", "bhsd", ("pallas", "triton")),
+        ("rms_norm", "bhsd", ()),
+    ):
         library, primitives = f"{torch_ops}:{operator}", f"{torch_ops}:{operator}_composed"
         yield Implementation(operator, "torch.eager", framework="torch", target=library)
         yield Implementation(operator, "torch.compile", framework="torch", target=library, compiled="default")
@@ -97,29 +119,31 @@ def _rows() -> Iterable[Implementation]:
         yield Implementation(
             operator, "jax.jit", framework="jax", target=jax_target, compiled="jit", layout=layout
         )
-        yield Implementation(
-            operator,
-            "pallas",
-            framework="jax",
-            target=f"fuseproof.kernels.pallas.{operator}:{operator}",
-            compiled="jit",
-            devices=("tpu",),
-            interpreted=("cpu",),
-        )
+        if "pallas" in kernels:
+            yield Implementation(
+                operator,
+                "pallas",
+                framework="jax",
+                target=f"fuseproof.kernels.pallas.{operator}:{operator}",
+                compiled="jit",
+                devices=("tpu",),
+                interpreted=("cpu",),
+            )
         yield Implementation(operator, "tf.eager", framework="tensorflow", target=tf_target)
         yield Implementation(
             operator, "tf.function", framework="tensorflow", target=tf_target, compiled="function"
         )
         yield Implementation(operator, "tf.xla", framework="tensorflow", target=tf_target, compiled="xla")
-        yield Implementation(
-            operator,
-            "triton",
-            framework="torch",
-            target=f"fuseproof.kernels.triton.{operator}:{operator}",
-            compiled="kernel",
-            passes=("forward",),
-            devices=("cuda",),
-        )
+        if "triton" in kernels:
+            yield Implementation(
+                operator,
+                "triton",
+                framework="torch",
+                target=f"fuseproof.kernels.triton.{operator}:{operator}",
+                compiled="kernel",
+                passes=("forward",),
+                devices=("cuda",),
+            )
 
 
 IMPLEMENTATIONS: tuple[Implementation, ...] = tuple(_rows())
@@ -147,7 +171,7 @@ def table(extra: Iterable[str] = ()) -> tuple[Implementation, ...]:
         added = (added,) if isinstance(added, Implementation) else added
         if not isinstance(added, tuple | list) or not all(isinstance(row, Implementation) for row in added):
             raise UserError(f"{reference} is not a tuple of fuseproof.Implementation rows")
-        rows += added
+        rows += [_with_absolute_target(row) for row in added]
     seen: set[tuple[str, str]] = set()
     for row in rows:
         operators.get(row.operator)
@@ -161,6 +185,12 @@ def table(extra: Iterable[str] = ()) -> tuple[Implementation, ...]:
                 "its baseline"
             )
     return tuple(rows)
+
+
+def _with_absolute_target(row: Implementation) -> Implementation:
+    """A run may be resumed, and its workers started, from another folder than this."""
+    place, _, attribute = row.target.rpartition(":")
+    return replace(row, target=f"{Path(place).absolute()}:{attribute}") if place.endswith(".py") else row
 
 
 def resolve(reference: str) -> Any:

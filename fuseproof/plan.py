@@ -10,7 +10,7 @@ from typing import Any
 
 from fuseproof.cases import CACHES, Case
 from fuseproof.errors import UserError
-from fuseproof.implementations import Implementation
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation
 from fuseproof.operators import DTYPES, OPERATORS, PASSES
 from fuseproof.run_file import Failure
 from fuseproof.suites import Suite
@@ -19,6 +19,9 @@ DEVICES = ("cpu", "cuda")
 
 # The twin that `--null` adds to every implementation: the same code, so the true speedup is exactly 1.
 NULL_SUFFIX = "-null"
+
+# `--only all`: every row of the table, also where the suite takes fewer.
+ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,7 @@ def settings_for(
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which rows of a suite and of the table; an empty tuple means all."""
+    """Which rows of a suite and of the table; an empty tuple means all, of `only` those the suite takes."""
 
     only: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
@@ -138,7 +141,7 @@ def make(
 ) -> Plan:
     """Select cases and rows, and find out what cannot run here. Raises UserError if nothing is left."""
     cases = _select_cases(suite, selection)
-    rows = _select_rows(table, selection, {case.operator.name for case in cases})
+    rows = _select_rows(table, suite, selection, {case.operator.name for case in cases})
     if selection.null:
         rows = tuple(twin for row in rows for twin in (row, _null_twin(row)))
     skipped = []
@@ -190,11 +193,10 @@ def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
     _known("dtype", selection.dtypes, DTYPES)
     _known("pass", selection.passes, PASSES)
     _known("cache regime", selection.caches, CACHES)
-    if selection.cases:
-        return tuple(dict.fromkeys(Case.from_group(group) for group in selection.cases))
+    named = tuple(Case.from_group(group) for group in selection.cases)
     chosen = [
         case
-        for case in suite.cases
+        for case in named or suite.cases
         if (not selection.operators or case.operator.name in selection.operators)
         and (not selection.dtypes or case.dtype in selection.dtypes)
         and (not selection.passes or case.pass_ in selection.passes)
@@ -203,18 +205,24 @@ def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
         chosen = [dataclasses.replace(case, cache=cache) for case in chosen for cache in selection.caches]
     cases = tuple(dict.fromkeys(chosen))
     if not cases:
-        raise UserError(f"no case of the suite {suite.name!r} matches; see `fuseproof list`")
+        whose = "that --case names" if named else f"of the suite {suite.name!r}"
+        raise UserError(f"no case {whose} matches the other choices; see `fuseproof list`")
     return cases
 
 
 def _select_rows(
-    table: Sequence[Implementation], selection: Selection, operators: set[str]
+    table: Sequence[Implementation], suite: Suite, selection: Selection, operators: set[str]
 ) -> tuple[Implementation, ...]:
     rows = [row for row in table if row.operator in operators]
-    _known("implementation", selection.only, dict.fromkeys(row.name for row in rows))
-    if not selection.only:
+    _known("implementation", selection.only, [ALL, *dict.fromkeys(row.name for row in rows)])
+    if ALL in selection.only or not (selection.only or suite.only):
         return tuple(rows)
-    return with_baselines(rows, {(row.operator, row.name) for row in rows if row.name in selection.only})
+    names = selection.only or suite.only
+    # A suite cannot name what the user adds to the table, and leaving it out would surprise.
+    added = set() if selection.only else {*rows} - {*IMPLEMENTATIONS}
+    return with_baselines(
+        rows, {(row.operator, row.name) for row in rows if row.name in names or row in added}
+    )
 
 
 def with_baselines(

@@ -125,8 +125,10 @@ def write_json(path: Path, document: object, *, indent: int | None = None) -> No
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(document, file, allow_nan=False, indent=indent)
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {path}: {error.strerror}; make room and go on") from None
         raise
 
 

@@ -30,6 +30,8 @@ from fuseproof.operators.base import Arrays
 
 # Sets of inputs the cold regime rotates through: together at least twice the last-level cache.
 COLD_FACTOR = 2
+# More would take minutes to make, and objects and pointers would push out more of the cache than the inputs.
+MAX_INPUT_SETS = 4096
 _CHECK_SEEDS = 2
 
 # Idle time before each profiled call: clocks of host and device may disagree by less, and calls stay apart.
@@ -68,6 +70,10 @@ class Worker:
         operator, dtype = self._case.operator, self._case.dtype
         one_set = operator.minimum_bytes("forward", dtype)
         count = 1 if self._case.cache == "warm" else 1 + -(-COLD_FACTOR * last_level_cache // one_set)
+        if count > MAX_INPUT_SETS:
+            raise NotImplementedError(
+                f"a cold cache would need {count:,} sets of inputs as small as these; choose a larger shape"
+            )
         self._seeds = [seed + index for index in range(count)]
         return {"input_sets": count}
 
@@ -276,7 +282,8 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def main() -> None:
+def main(kind: type[Worker] = Worker) -> None:
+    """Serve until standard input ends; `kind` may answer more than a Worker does."""
     _die_with_parent()
     answers = _private_answer_pipe()
     framework_name, settings = sys.argv[1], json.loads(sys.argv[2])
@@ -295,7 +302,7 @@ def main() -> None:
     print(json.dumps(first), file=answers)
     if "ok" not in first:
         return
-    worker = Worker(framework)
+    worker = kind(framework)
     for line in sys.stdin:
         print(json.dumps(_answer(worker, json.loads(line))), file=answers)
 

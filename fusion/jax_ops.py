@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fuseproof.operators.layer_norm import EPSILON
+from fuseproof.operators.rms_norm import EPSILON as RMS_EPSILON
 
 
 def attention(q: Array, k: Array, v: Array, *, causal: bool = False) -> Array:
@@ -31,3 +32,10 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, residual: Array | None =
     variance = jnp.square(s - mean).mean(axis=-1, keepdims=True)
     normalised = (s - mean) * jax.lax.rsqrt(variance + EPSILON)
     return (normalised * weight + bias).astype(x.dtype)
+
+
+def rms_norm(x: Array, weight: Array, *, residual: Array | None = None) -> Array:
+    # Statistics in float32, as flax.linen.RMSNorm keeps them.
+    s = (x if residual is None else x + residual).astype(jnp.float32)
+    mean_square = jnp.square(s).mean(axis=-1, keepdims=True)
+    return (s * jax.lax.rsqrt(mean_square + RMS_EPSILON) * weight).astype(x.dtype)

@@ -1,6 +1,6 @@
 """The operators in TensorFlow, as a user writes them: what tf.nn has, else primitives.
 
-Shapes are those of fuseproof.operators. Core TensorFlow has no attention and no layer norm.
+Shapes are those of fuseproof.operators. Core TensorFlow has no attention, layer norm or RMS norm.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from fuseproof.operators.layer_norm import EPSILON
+from fuseproof.operators.rms_norm import EPSILON as RMS_EPSILON
 
 Tensor = Any  # tf.Tensor; the package ships no types
 
@@ -40,4 +41,12 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, residual: Tensor | No
     normalised = tf.nn.batch_normalization(
         s, mean, variance, tf.cast(bias, tf.float32), tf.cast(weight, tf.float32), EPSILON
     )
+    return tf.cast(normalised, x.dtype)
+
+
+def rms_norm(x: Tensor, weight: Tensor, *, residual: Tensor | None = None) -> Tensor:
+    # Statistics in float32, as keras.layers.RMSNormalization keeps them.
+    s = tf.cast(x if residual is None else x + residual, tf.float32)
+    mean_square = tf.reduce_mean(tf.square(s), axis=-1, keepdims=True)
+    normalised = s * tf.math.rsqrt(mean_square + RMS_EPSILON) * tf.cast(weight, tf.float32)
     return tf.cast(normalised, x.dtype)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fuseproof.operators.layer_norm import EPSILON
+from fuseproof.operators.rms_norm import EPSILON as RMS_EPSILON
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
@@ -62,3 +63,14 @@ def layer_norm_composed(x: Tensor, weight: Tensor, bias: Tensor, *, residual: Te
     centred = s - s.mean(dim=-1, keepdim=True)
     variance = (centred * centred).mean(dim=-1, keepdim=True)
     return (centred * torch.rsqrt(variance + EPSILON) * weight.float() + bias.float()).to(dtype)
+
+
+def rms_norm(x: Tensor, weight: Tensor, *, residual: Tensor | None = None) -> Tensor:
+    return F.rms_norm(x if residual is None else x + residual, x.shape[-1:], weight, RMS_EPSILON)
+
+
+def rms_norm_composed(x: Tensor, weight: Tensor, *, residual: Tensor | None = None) -> Tensor:
+    dtype = x.dtype
+    s = (x if residual is None else x + residual).float()
+    mean_square = (s * s).mean(dim=-1, keepdim=True)
+    return (s * torch.rsqrt(mean_square + RMS_EPSILON) * weight.float()).to(dtype)

@@ -12,6 +12,7 @@ from fuseproof.operators import OPERATORS
 from fuseproof.plan import Selection, Settings
 
 SMOKE = suites.get("smoke")
+GROUP = "layer_norm[3x5-float32-forward]"
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,8 @@ def test_a_plan_is_read_as_it_was_written():
 def test_a_whole_suite_is_all_its_cases_and_rows():
     planned = make()
     assert planned.cases == SMOKE.cases
-    assert planned.rows == IMPLEMENTATIONS
+    operators = {case.operator.name for case in SMOKE.cases}
+    assert planned.rows == tuple(row for row in IMPLEMENTATIONS if row.operator in operators)
     assert planned.frameworks == ("torch", "jax", "tensorflow")
     attention = next(case for case in planned.cases if case.operator.name == "attention")
     assert {row.framework for row in planned.rows_of(attention)} == {"torch", "jax", "tensorflow"}
@@ -96,10 +98,27 @@ def test_only_brings_the_baselines_along(only, expected):
     assert names(make(only=only)) == expected
 
 
+def test_a_suite_may_take_fewer_rows_unless_the_user_says_which():
+    few = dataclasses.replace(SMOKE, only=("torch.compile-composed", "tf.xla"))
+    with_baselines = {"torch.compile-composed", "torch.eager-composed", "torch.eager", "tf.xla", "tf.eager"}
+    assert names(make(few)) == with_baselines
+    assert names(make(few, only=("jax.jit",))) == {"jax.jit", "jax.eager"}
+    assert make(few, only=(plan.ALL,)).rows == make(SMOKE).rows
+    mine = Implementation("matmul", "mine", framework="jax", target="m:f")
+    assert names(make(few, table=(*IMPLEMENTATIONS, mine))) == with_baselines | {"mine", "jax.eager"}
+
+
+def test_the_demo_keeps_its_implementations():
+    assert names(make(suites.get("demo"))) == {
+        "torch.eager", "torch.compile", "torch.eager-composed", "torch.compile-composed",
+        "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla", "triton", "pallas",
+    }  # fmt: skip
+
+
 def test_a_null_twin_differs_in_name_and_baseline_alone():
     planned = make(only=("torch.compile",), null=True)
     rows = {(row.operator, row.name): row for row in planned.rows}
-    assert len(rows) == 2 * 2 * len(OPERATORS)
+    assert len(rows) == 2 * 2 * len({case.operator.name for case in SMOKE.cases})
     for row in [row for row in rows.values() if not row.name.endswith(plan.NULL_SUFFIX)]:
         twin = rows[row.operator, row.name + plan.NULL_SUFFIX]
         assert twin.baseline == row.name
@@ -122,6 +141,8 @@ def test_cases_given_by_name_stand_for_the_suite_and_count_once():
     planned = make(cases=(group, "matmul[2x3x4-bfloat16-forward]", group))
     assert [case.group for case in planned.cases] == [group, "matmul[2x3x4-bfloat16-forward]"]
     assert {row.operator for row in planned.rows} == {"layer_norm", "matmul"}
+    groups = tuple(case.group for case in planned.cases)
+    assert make(cases=groups, operators=("matmul",)).cases == planned.cases[1:], "other choices still count"
 
 
 @pytest.mark.parametrize(
@@ -134,6 +155,7 @@ def test_cases_given_by_name_stand_for_the_suite_and_count_once():
         ({"caches": ("hot",)}, "unknown cache regime 'hot'"),
         ({"cases": ("layer_norm",)}, "is not a case"),
         ({"dtypes": ("float16",)}, "no case of the suite 'smoke' matches"),
+        ({"cases": (GROUP,), "dtypes": ("float16",)}, "no case that --case names matches"),
     ],
     ids=str,
 )
@@ -148,6 +170,7 @@ def test_suites_are_planned_whole(name):
     assert suite.name == name
     assert len(set(suite.cases)) == len(suite.cases) or name == "models"
     assert make(suite).cases == tuple(dict.fromkeys(suite.cases))
+    assert set(suite.only) <= {row.name for row in IMPLEMENTATIONS}
     assert 2 <= suite.blocks <= suite.max_blocks
     assert 2 <= suite.palindromes <= suite.max_palindromes
 

@@ -1,3 +1,4 @@
+import errno
 import json
 from dataclasses import replace
 
@@ -106,6 +107,20 @@ def test_writing_leaves_nothing_half_done(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(UserError, match="cannot write"):
         run_file.write_json(path / "below a file" / "run.json", {})
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write(a_run(a_benchmark()), tmp_path / "run.json")
+    before = path.read_bytes()
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.raises(UserError, match=r"cannot write .*No space left on device; make room"):
+        run_file.write_json(path, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def stock(seconds=(1.0, 2.0), **changes):

@@ -116,6 +116,12 @@ def prepare(worker, monkeypatch):
     return prepare
 
 
+def test_inputs_too_small_for_a_cold_cache_are_refused(worker):
+    """Making millions of sets would take all memory there is."""
+    with pytest.raises(NotImplementedError, match=r"cold cache would need .* choose a larger shape"):
+        worker.open_case(group="layer_norm[1x1-float32-forward-cold]", seed=0, last_level_cache=2**25)
+
+
 def test_a_right_result_has_the_error_of_its_rounding(worker, prepare):
     errors = worker.check(name=prepare(right))["errors"]
     assert errors.keys() == {"output"}

@@ -7,11 +7,12 @@ from fuseproof.operators.attention import Attention
 from fuseproof.operators.base import DTYPES, PASSES, Operator, Sampled
 from fuseproof.operators.layer_norm import LayerNorm
 from fuseproof.operators.matmul import Matmul
+from fuseproof.operators.rms_norm import RMSNorm
 
 __all__ = ["DTYPES", "OPERATORS", "PASSES", "Operator", "Sampled", "get"]
 
 OPERATORS: Mapping[str, type[Operator]] = {
-    operator.name: operator for operator in (Attention, Matmul, LayerNorm)
+    operator.name: operator for operator in (Attention, Matmul, LayerNorm, RMSNorm)
 }
 
 

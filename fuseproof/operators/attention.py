@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseproof.errors import UserError
-from fuseproof.operators.base import Arrays, Operator, Sampled, sample
+from fuseproof.operators.base import Arrays, Operator, Sampled, rms, sample
 
 # Query rows whose scores are held at once by the reference: 1024 × 16384 float64 are 128 MiB.
 _ROWS = 1024
@@ -132,7 +132,11 @@ class Attention(Operator):
 
         sampled = {"output": Sampled(index=query_index, values=output)}
         if do is not None:
-            sampled["grad_q"] = Sampled(index=query_index, values=dq)
-            sampled["grad_k"] = Sampled(index=key_index, values=dk)
+            dq_scale = dk_scale = None
+            if self.key_length == 1:  # its softmax is 1 whatever q and k are: d − delta cancels
+                d = scale * rms((do * v[np.arange(len(q)) // share]).sum(axis=-1))
+                dq_scale, dk_scale = d * rms(k), d * rms(q)
+            sampled["grad_q"] = Sampled(index=query_index, values=dq, scale=dq_scale)
+            sampled["grad_k"] = Sampled(index=key_index, values=dk, scale=dk_scale)
             sampled["grad_v"] = Sampled(index=key_index, values=dv)
         return sampled

@@ -31,10 +31,15 @@ SAMPLES = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sampled:
-    """A part of a tensor in float64: `values == exact_tensor[index]`."""
+    """A part of a tensor in float64: `values == exact_tensor[index]`.
+
+    scale: what errors are relative to where it is not the RMS of the values: the RMS of the terms that cancel
+        in a tensor that is zero in exact arithmetic, of which correct code leaves the rounding.
+    """
 
     index: tuple[slice | NDArray[np.int64], ...]
     values: NDArray[np.float64]
+    scale: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +139,11 @@ class Operator(ABC):
 def round_to(array: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
     """`array` rounded to `dtype` and back to float32."""
     return array.astype(DTYPES[dtype]).astype(np.float32)
+
+
+def rms(values: NDArray[np.float64]) -> float:
+    """Root of the mean of the squares."""
+    return float(np.sqrt(np.mean(values**2)))
 
 
 def sample(length: int, count: int = SAMPLES) -> NDArray[np.int64]:

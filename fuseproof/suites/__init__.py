@@ -13,11 +13,16 @@ from fuseproof.operators import OPERATORS
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """blocks are fresh processes; every block holds at least `palindromes` palindromes of each case."""
+    """blocks are fresh processes; every block holds at least `palindromes` palindromes of each case.
+
+    only: of Fuseproof's own table these implementations, unless the user says --only; all if empty. Rows that
+    the user adds to the table are always taken.
+    """
 
     name: str
     summary: str
     cases: tuple[Case, ...]
+    only: tuple[str, ...] = ()
     blocks: int = 5
     max_blocks: int = 10
     palindromes: int = 20

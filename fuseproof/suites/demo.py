@@ -15,6 +15,20 @@ SUITE = Suite(
         dtypes=("float32",),
         passes=("forward", "forward_backward"),
     ),
+    # What users of each framework reach for first, and the hand-written kernels.
+    only=(
+        "torch.eager",
+        "torch.compile",
+        "torch.eager-composed",
+        "torch.compile-composed",
+        "jax.eager",
+        "jax.jit",
+        "tf.eager",
+        "tf.function",
+        "tf.xla",
+        "triton",
+        "pallas",
+    ),
     blocks=5,
     max_blocks=5,
     # Beyond ten or so the spread between blocks is what is left: 20 made intervals hardly narrower.

@@ -65,7 +65,7 @@ def compile_launch(launch: Launch, capability: int) -> CompiledKernel:
     return triton.compile(
         ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes),
         target=GPUTarget("cuda", capability, 32),
-        options={"num_warps": launch.num_warps, "num_stages": launch.num_stages},
+        options={"num_warps": launch.num_warps, "num_stages": launch.num_stages, **launch.options},
     )
 
 

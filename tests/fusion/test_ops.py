@@ -17,6 +17,7 @@ LABELS = {
     "attention": ("b2_h6_kv2_s7_k5_d3", "b1_h2_s5_k9_d8_causal"),
     "matmul": ("7x5x3", "9x17x5_bias_gelu_tanh"),
     "layer_norm": ("7x13", "5x17_residual"),
+    "rms_norm": ("7x13", "5x17_residual"),
 }
 CASES = [
     Case.from_group(f"{operator}[{label}-{dtype}-{pass_}]")
@@ -32,6 +33,7 @@ COMPILED_BY_TORCH = {
     ("attention[b1_h2_s5_k9_d8_causal-float32-forward_backward]", "torch.compile-composed"),
     ("matmul[9x17x5_bias_gelu_tanh-bfloat16-forward]", "torch.compile"),
     ("layer_norm[5x17_residual-float32-forward_backward]", "torch.compile-composed"),
+    ("rms_norm[5x17_residual-bfloat16-forward]", "torch.compile-composed"),
 }
 
 

@@ -31,10 +31,40 @@ class Interpreter:
 
     def __call__(self, target: str, tensors: dict, **options: object) -> list:
         """The outputs of `module:function` of the package; fails if it raises or changes an input."""
+        return self._ask(target, tensors, options)
+
+    def gradients(
+        self,
+        target: str,
+        tensors: dict,
+        cotangent: object,
+        *,
+        requires_grad: tuple[str, ...] | None = None,
+        compiled: bool = False,
+        **options: object,
+    ) -> list:
+        """The outputs and then the gradient of each tensor, given the cotangent of the output (or a list).
+
+        Gradients are None for tensors not among `requires_grad` (all unless given). `compiled` calls through
+        `torch.compile(fullgraph=True, backend="aot_eager")`.
+        """
+        wanted = tuple(tensors) if requires_grad is None else requires_grad
+        extra = {"cotangent": cotangent, "requires_grad": wanted, "compiled": compiled}
+        return self._ask(target, tensors, options, **extra)
+
+    def opcheck(self, module: str, operator: str, *arguments: object) -> None:
+        """`torch.library.opcheck` of the operator `fuseproof::operator` that the module registers."""
+        self._ask(f"{module}:{operator}", {}, {}, opcheck=operator, arguments=arguments)
+
+    def _ask(self, target: str, tensors: dict, options: dict, **extra: object) -> list:
+        request = {
+            "target": f"fuseproof.kernels.triton.{target}",
+            "tensors": tensors,
+            "options": options,
+            **extra,
+        }
         buffer = io.BytesIO()
-        torch.save(
-            {"target": f"fuseproof.kernels.triton.{target}", "tensors": tensors, "options": options}, buffer
-        )
+        torch.save(request, buffer)
         self._process.stdin.write(len(buffer.getvalue()).to_bytes(8, "little") + buffer.getvalue())
         self._process.stdin.flush()
         header = self._process.stdout.read(8)

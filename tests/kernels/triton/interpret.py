@@ -6,6 +6,14 @@ unset.
 Started by the fixture `interpreter` in conftest.py. A message is its length in 8 bytes and a dict written by
 `torch.save`: {"target": "module:function", "tensors": {...}, "options": {...}} in, {"outputs": [...],
 "unchanged": bool} or {"error": "..."} out. Outputs are tensors filled with NaN until the kernel writes them.
+
+Further keys of a request, all optional:
+    cotangent:     a tensor, or one per output (None for an output without): run backward, too, and append the
+                   gradients of the tensors, None where there is none, to the outputs.
+    requires_grad: names of the tensors whose gradients are wanted; all unless given.
+    compiled:      call it through `torch.compile(fullgraph=True, backend="aot_eager")`.
+    opcheck:       name of a registered operator, `layer_norm` of `fuseproof::layer_norm`: run
+                   `torch.library.opcheck` on it with "arguments", once the module of `target` is imported.
 """
 
 import importlib
@@ -51,18 +59,47 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 def answer(request: dict) -> dict:
     module_name, function_name = request["target"].split(":")
     module = importlib.import_module(module_name)
-    options = request["options"]
+    options, tensors = request["options"], request["tensors"]
     if "config" in options:
         options["config"] = module.Config(**options["config"])
-    before = {name: tensor.clone() for name, tensor in request["tensors"].items()}
+    given = [*tensors.values(), *as_list(request.get("cotangent"))]
+    before = [None if tensor is None else tensor.clone() for tensor in given]
     try:
-        outputs = getattr(module, function_name)(**request["tensors"], **options)
+        if "opcheck" in request:
+            operator = getattr(torch.ops.fuseproof, request["opcheck"]).default
+            torch.library.opcheck(operator, tuple(request["arguments"]))
+            outputs = []
+        else:
+            outputs = call(getattr(module, function_name), request)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {
-        "outputs": [outputs] if isinstance(outputs, torch.Tensor) else list(outputs),
-        "unchanged": all(same(before[name], tensor) for name, tensor in request["tensors"].items()),
+        "outputs": outputs,
+        "unchanged": all(
+            tensor is None or same(old, tensor) for old, tensor in zip(before, given, strict=True)
+        ),
     }
+
+
+def call(function, request: dict) -> list:
+    """The outputs of the function and, given a cotangent, the gradients of its tensors."""
+    tensors, options = request["tensors"], request["options"]
+    if request.get("compiled"):
+        torch.compiler.reset()
+        function = torch.compile(function, fullgraph=True, backend="aot_eager")
+    if "cotangent" not in request:
+        return as_list(function(**tensors, **options))
+    wanted = request.get("requires_grad", tuple(tensors))
+    leaves = {name: tensor.detach().requires_grad_(name in wanted) for name, tensor in tensors.items()}
+    outputs = as_list(function(**leaves, **options))
+    pairs = zip(outputs, as_list(request["cotangent"]), strict=True)
+    roots, cotangents = zip(*(pair for pair in pairs if pair[1] is not None), strict=True)
+    torch.autograd.backward(roots, cotangents)
+    return [*(output.detach() for output in outputs), *(leaf.grad for leaf in leaves.values())]
+
+
+def as_list(value) -> list:
+    return [value] if value is None or isinstance(value, torch.Tensor) else list(value)
 
 
 def main() -> None:
