@@ -112,12 +112,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     compilation.set_defaults(command=_compile)
     compilation.add_argument(
-        "--target", type=_names, required=True, metavar="NAME,...", help="tpu-v5e, tpu-v5p, tpu-v6e"
+        "--target",
+        type=_names,
+        required=True,
+        metavar="NAME,...",
+        help="sm_80, sm_90, sm_100; tpu-v5e, tpu-v5p, tpu-v6e",
     )
-    compilation.add_argument("--case", action="append", default=[], metavar="CASE")
-    compilation.add_argument("--operator", type=_names, default=(), metavar="NAME")
-    compilation.add_argument("--only", type=_names, default=(), metavar="IMPL", help="implementations")
+    compilation.add_argument("--operator", type=_names, default=(), metavar="NAME,...")
+    compilation.add_argument("--case", action="append", default=[], metavar="CASE", help="(TPU)")
+    compilation.add_argument("--only", type=_names, default=(), metavar="IMPL", help="implementations (TPU)")
     compilation.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
+    compilation.add_argument("--dtype", type=_names, default=(), metavar="NAME,...", help="(GPU)")
+    compilation.add_argument(
+        "--launch", type=_names, default=(), metavar="TEXT,...", help="launches whose label has it (GPU)"
+    )
+    compilation.add_argument(
+        "--update-budget", action="store_true", help="pin what is found in kernels/triton/budget.toml (GPU)"
+    )
+    compilation.add_argument("--quiet", action="store_true", help="print only what is wrong (GPU)")
     compilation.add_argument(
         "--topology", default="1x1", metavar="1x1|2x2|4x4", help="chips to shard over (TPU)"
     )
@@ -126,6 +138,23 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, metavar="DIR", help="keep the compiler's files here"
     )
     compilation.add_argument("--json", action="store_true")
+
+    fusion = commands.add_parser(
+        "fusion", help="what compilers fused, and what that saved", description=_fusion.__doc__
+    )
+    fusion.set_defaults(command=_fusion)
+    fusion.add_argument("cases", nargs="*", metavar="CASE", help="layer_norm[512x768-float32-forward]")
+    fusion.add_argument(
+        "--run", type=Path, metavar="RUN", help="account for what a run measured; its report shows it"
+    )
+    fusion.add_argument(
+        "--only", type=_names, default=(), metavar="IMPL", help="implementations, compiled ones"
+    )
+    fusion.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
+    fusion.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    fusion.add_argument("--threads", type=_positive, metavar="N")
+    fusion.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: .fuseproof/fusion/<time>")
+    fusion.add_argument("--json", action="store_true")
 
     timeline = commands.add_parser(
         "timeline", help="show traces of any profiler side by side", description=_timeline.__doc__
@@ -311,15 +340,41 @@ def _compile(options: argparse.Namespace) -> int:
     from fuseproof import compile_command
 
     with Console(stderr=True).status("compiling") as status:
-        text, code = compile_command.run(
-            options.target,
-            groups=options.case,
+        request = compile_command.Request(
+            targets=options.target,
             operators=options.operator,
+            cases=tuple(options.case),
+            dtypes=options.dtype,
+            only=options.only,
+            launches=options.launch,
+            extra=tuple(options.implementations),
+            topology=options.topology,
+            schedule=options.schedule,
+            update_budget=options.update_budget,
+            quiet=options.quiet,
+            output=options.output,
+            progress=lambda what: status.update(f"compiling {what}"),
+        )
+        text, code = compile_command.run(request, as_json=options.json)
+    sys.stdout.write(text)
+    return code
+
+
+def _fusion(options: argparse.Namespace) -> int:
+    """What compiling changed: kernels, fusions, bytes and peak memory, eager against compiled."""
+    from rich.console import Console
+
+    from fuseproof import fusion_command
+
+    with Console(stderr=True).status("compiling") as status:
+        text, code = fusion_command.run(
+            options.cases,
+            of_run=options.run,
             only=options.only,
             extra=options.implementations,
-            topology=options.topology,
+            device=options.device,
+            threads=options.threads,
             output=options.output,
-            schedule=options.schedule,
             as_json=options.json,
             progress=lambda what: status.update(f"compiling {what}"),
         )

@@ -28,10 +28,14 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+from fuseproof import implementations
 from fuseproof.cases import Case
+from fuseproof.compile_command import Request, known
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
+from fuseproof.profiling import xla_plan
 from fuseproof.profiling.child_process import Child
+from fuseproof.run_file import write_json
 
 LABEL = "estimated by the compiler, not measured"
 TIMEOUT = 600.0
@@ -64,6 +68,8 @@ DEFAULT_CASES = tuple(
     for pass_ in ("forward", "forward_backward")
 )
 
+TAKES = frozenset({"cases", "only", "extra", "topology", "schedule"})
+
 _ENVIRONMENT = {
     # JAX must not look for a TPU here, nor libtpu for the cloud's metadata server.
     "JAX_PLATFORMS": "cpu",
@@ -77,6 +83,7 @@ _ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "",
 }
 
@@ -88,6 +95,22 @@ def require() -> None:
             raise UserError(
                 f"compiling for a TPU needs {package}, which is not installed; pip install 'fuseproof[tpu]'"
             )
+
+
+def answer(request: Request) -> list[dict[str, Any]]:
+    """As `compile_all`, for the cases, operators and implementations the user asked for. Raises UserError."""
+    table = implementations.table(request.extra)
+    known("implementation", request.only, [row.name for row in table])
+    cases = [Case.from_group(group) for group in request.cases or DEFAULT_CASES]
+    known("operator", request.operators, [case.operator.name for case in cases])
+    return compile_all(
+        request.targets,
+        [case for case in cases if not request.operators or case.operator.name in request.operators],
+        [row for row in table if not request.only or row.name in request.only],
+        topology=request.topology,
+        output=request.output,
+        progress=request.progress,
+    )
 
 
 def compile_all(
@@ -149,18 +172,20 @@ class _Session:
                     if self.stopping.is_set():
                         return results
                     self.progress(f"{row.name} of {case.group} for {target}")
-                    results.append(
-                        {
-                            "target": target,
-                            "topology": self.topology,
-                            "chips": columns * rows,
-                            "case": case.group,
-                            "implementation": row.name,
-                            "estimate": True,
-                            "label": LABEL,
-                            **_outcome(self._ask(compiler, target, case, row)),
-                        }
-                    )
+                    result = {
+                        "target": target,
+                        "topology": self.topology,
+                        "chips": columns * rows,
+                        "case": case.group,
+                        "implementation": row.name,
+                        "estimate": True,
+                        "label": LABEL,
+                        **_outcome(self._ask(compiler, target, case, row)),
+                    }
+                    results.append(result)
+                    if result["status"] == "ok":  # for `fuseproof timeline`, beside the compiler's files
+                        file = self._place(target, case, row) / xla_plan.RESULT_FILE
+                        write_json(file, result, indent=1)
         return results
 
     def _ask(self, compiler: Child, target: str, case: Case, row: Implementation) -> dict[str, Any]:
@@ -172,7 +197,7 @@ class _Session:
             if "ok" not in answer:
                 return answer
             request["stablehlo"] = str(file)
-        place = self.directory / f"{target}-{self.topology}" / case.group / row.name
+        place = self._place(target, case, row)
         place.mkdir(parents=True, exist_ok=True)
         request |= {
             "topology": TARGETS[target].sixteen if self.topology == "4x4" else TARGETS[target].four,
@@ -180,6 +205,9 @@ class _Session:
             "directory": str(place),
         }
         return compiler.ask(request, timeout=TIMEOUT)
+
+    def _place(self, target: str, case: Case, row: Implementation) -> Path:
+        return self.directory / f"{target}-{self.topology}" / case.group / row.name
 
     def _lower(self, request: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         name = f"{request['case']}-{request['implementation']['name']}.stablehlo"
@@ -223,6 +251,11 @@ def _outcome(answer: Mapping[str, Any]) -> dict[str, Any]:
     if "libtpu_lockfile" in reason:
         reason = "another process is using libtpu; wait until it ends, or remove /tmp/libtpu_lockfile"
     return {"status": "failed", "reason": reason}
+
+
+def render(results: Sequence[Mapping[str, Any]], request: Request) -> str:
+    """`render_text`, with the schedule if the user asked for it."""
+    return render_text(results, schedule=request.schedule)
 
 
 def render_text(results: Sequence[Mapping[str, Any]], *, schedule: bool = False) -> str:
