@@ -17,9 +17,13 @@ from fuseproof.errors import UserError
 # Framework by the name of its module in fuseproof/frameworks; each worker process imports one of them.
 FRAMEWORKS: Mapping[str, str] = {"torch": "torch.eager", "jax": "jax.eager", "tensorflow": "tf.eager"}
 
+_IEEE = ("float32", "float16", "bfloat16")
+_DTYPES = (*_IEEE, "tf32")
+
 # What a row's fields may hold.
 _KNOWN: Mapping[str, tuple[str, ...]] = {
     "passes": ("forward", "forward_backward"),  # operators.PASSES, whose import would cost every `--help`
+    "dtypes": (*_DTYPES, "float8_e4m3"),  # operators.DTYPES, likewise
     "devices": ("cpu", "cuda", "tpu"),
     "interpreted": ("cpu",),
     "layout": ("bhsd", "bshd"),
@@ -41,6 +45,7 @@ class Implementation:
     baseline:  the implementation its speedup and its error limit refer to; the framework's library call
                unless given.
     passes:    passes the target can compute.
+    dtypes:    dtypes of cases the target can compute.
     devices:   devices it can be timed on.
     interpreted: devices where it runs in an interpreter: right, but of no use to time.
     layout:    order of the axes of 4-dimensional tensors the target takes and returns, `bhsd` (batch, heads,
@@ -55,6 +60,7 @@ class Implementation:
     compiled: str | None = None
     baseline: str = ""
     passes: tuple[str, ...] = ("forward", "forward_backward")
+    dtypes: tuple[str, ...] = _DTYPES
     devices: tuple[str, ...] = ("cpu", "cuda")
     interpreted: tuple[str, ...] = ()
     layout: str = "bhsd"
@@ -103,7 +109,9 @@ def _rows() -> Iterable[Implementation]:
         ("rms_norm", "bhsd", ()),
     ):
         library, primitives = f"{torch_ops}:{operator}", f"{torch_ops}:{operator}_composed"
-        yield Implementation(operator, "torch.eager", framework="torch", target=library)
+        # A compiler adds nothing to PyTorch's one call for 8-bit products; TensorFlow has no such product.
+        with_float8 = (*_DTYPES, "float8_e4m3") if operator == "matmul" else _DTYPES
+        yield Implementation(operator, "torch.eager", framework="torch", target=library, dtypes=with_float8)
         yield Implementation(operator, "torch.compile", framework="torch", target=library, compiled="default")
         yield Implementation(operator, composed, framework="torch", target=primitives)
         yield Implementation(
@@ -115,10 +123,16 @@ def _rows() -> Iterable[Implementation]:
             baseline=composed,
         )
         jax_target, tf_target = f"{jax_ops}:{operator}", f"{tf_ops}:{operator}"
-        yield Implementation(operator, "jax.eager", framework="jax", target=jax_target, layout=layout)
-        yield Implementation(
-            operator, "jax.jit", framework="jax", target=jax_target, compiled="jit", layout=layout
-        )
+        for name, compiled in (("jax.eager", None), ("jax.jit", "jit")):
+            yield Implementation(
+                operator,
+                name,
+                framework="jax",
+                target=jax_target,
+                compiled=compiled,
+                layout=layout,
+                dtypes=with_float8,
+            )
         if "pallas" in kernels:
             yield Implementation(
                 operator,
@@ -139,9 +153,14 @@ def _rows() -> Iterable[Implementation]:
                 operator,
                 "triton",
                 framework="torch",
-                target=f"fuseproof.kernels.triton.{operator}:{operator}",
+                target=(
+                    "fuseproof.fusion.triton_ops:matmul"
+                    if operator == "matmul"
+                    else f"fuseproof.kernels.triton.{operator}:{operator}"
+                ),
                 compiled="kernel",
                 passes=("forward",),
+                dtypes=with_float8 if operator == "matmul" else _IEEE,
                 devices=("cuda",),
             )
 

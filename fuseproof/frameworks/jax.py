@@ -33,8 +33,13 @@ def configure(*, device: str, threads: int) -> None:
         _device = jax.devices({"cuda": "gpu"}.get(device, device))[0]
     except RuntimeError as error:
         raise NotImplementedError(f"JAX sees no {device} here ({str(error).splitlines()[0]})") from None
-    # float32 means IEEE float32, on a GPU or TPU too.
-    jax.config.update("jax_default_matmul_precision", "highest")
+    use_precision("float32")
+
+
+def use_precision(dtype: str) -> None:
+    """Allow TF32 products for a case in `tf32` and for no other, on a GPU or TPU too."""
+    precision = "tensorfloat32" if dtype == "tf32" else "highest"
+    jax.config.update("jax_default_matmul_precision", precision)
 
 
 def description() -> dict[str, Any]:
