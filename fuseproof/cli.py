@@ -139,6 +139,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     compilation.add_argument("--json", action="store_true")
 
+    fusion = commands.add_parser(
+        "fusion", help="what compilers fused, and what that saved", description=_fusion.__doc__
+    )
+    fusion.set_defaults(command=_fusion)
+    fusion.add_argument("cases", nargs="*", metavar="CASE", help="layer_norm[512x768-float32-forward]")
+    fusion.add_argument(
+        "--run", type=Path, metavar="RUN", help="account for what a run measured; its report shows it"
+    )
+    fusion.add_argument(
+        "--only", type=_names, default=(), metavar="IMPL", help="implementations, compiled ones"
+    )
+    fusion.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
+    fusion.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    fusion.add_argument("--threads", type=_positive, metavar="N")
+    fusion.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: .fuseproof/fusion/<time>")
+    fusion.add_argument("--json", action="store_true")
+
     timeline = commands.add_parser(
         "timeline", help="show traces of any profiler side by side", description=_timeline.__doc__
     )
@@ -339,6 +356,28 @@ def _compile(options: argparse.Namespace) -> int:
             progress=lambda what: status.update(f"compiling {what}"),
         )
         text, code = compile_command.run(request, as_json=options.json)
+    sys.stdout.write(text)
+    return code
+
+
+def _fusion(options: argparse.Namespace) -> int:
+    """What compiling changed: kernels, fusions, bytes and peak memory, eager against compiled."""
+    from rich.console import Console
+
+    from fuseproof import fusion_command
+
+    with Console(stderr=True).status("compiling") as status:
+        text, code = fusion_command.run(
+            options.cases,
+            of_run=options.run,
+            only=options.only,
+            extra=options.implementations,
+            device=options.device,
+            threads=options.threads,
+            output=options.output,
+            as_json=options.json,
+            progress=lambda what: status.update(f"compiling {what}"),
+        )
     sys.stdout.write(text)
     return code
 

@@ -90,6 +90,7 @@ class CaptureRecord:
     calls:        the profiled calls, for aligning traces; the first starts where the page's axis starts.
     kernel_counts: kernels in each of `calls`; empty where the trace cannot tell.
     kernel_rule:  what a kernel is in this framework's trace, in words.
+    kernel_names: operators of the trace that the framework says are kernels; empty where the trace says so.
     profiler_on_seconds, profiler_off_seconds: of single calls, for the overhead only; never timings.
     dropped_events: None where the profiler does not tell.
     not_seen:     what the profiler could not see, in words.
@@ -103,6 +104,7 @@ class CaptureRecord:
     calls: tuple[ProfiledCall, ...]
     kernel_counts: tuple[int, ...]
     kernel_rule: str
+    kernel_names: tuple[str, ...]
     profiler_on_seconds: tuple[float, ...]
     profiler_off_seconds: tuple[float, ...]
     traces: tuple[Trace, ...]
@@ -207,6 +209,9 @@ class _Fields:
             raise _Malformed(f"{key!r} of {self._place} is {str(value)[:60]}")
         return int(value)
 
+    def whole_or_none(self, key: str) -> int | None:
+        return None if self.value(key, int, type(None)) is None else self.whole(key)
+
     def seconds(self, key: str) -> float:
         value = float(self.value(key, int, float))
         if value <= 0:
@@ -243,7 +248,6 @@ def _record(fields: _Fields) -> CaptureRecord:
     if counts and len(counts) != len(calls):
         raise _Malformed(f"{len(counts)} kernel counts of {len(calls)} calls")
     energy = fields.value("energy", dict, type(None))
-    dropped = fields.value("dropped_events", int, type(None))
     return CaptureRecord(
         schema=schema,
         group=group,
@@ -254,12 +258,13 @@ def _record(fields: _Fields) -> CaptureRecord:
         calls=calls,
         kernel_counts=counts,
         kernel_rule=fields.text("kernel_rule"),
+        kernel_names=fields.texts("kernel_names"),
         profiler_on_seconds=fields.each("profiler_on_seconds", lambda item: item.seconds("")),
         profiler_off_seconds=fields.each("profiler_off_seconds", lambda item: item.seconds("")),
         traces=fields.each("traces", _trace),
         samples=fields.each("samples", _series),
         energy=None if energy is None else _energy(_Fields(energy, "'energy'")),
-        dropped_events=None if dropped is None else fields.whole("dropped_events"),
+        dropped_events=fields.whole_or_none("dropped_events"),
         warnings=fields.texts("warnings"),
         not_seen=fields.texts("not_seen"),
     )

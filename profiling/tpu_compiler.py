@@ -27,9 +27,8 @@ from fuseproof.errors import UserError
 from fuseproof.frameworks import jax as framework
 from fuseproof.fusion import hlo
 from fuseproof.implementations import Implementation, resolve_function
-from fuseproof.profiling import xla_dumps
+from fuseproof.profiling import xla_dumps, xla_plan
 from fuseproof.profiling.child_process import serve
-from fuseproof.profiling.xla_dumps import HBM, VMEM
 
 # How each operator's tensors lie on a mesh of chips with axes x and y, by axis of the operator's own layout,
 # as in tensor-parallel models: matmul sums over y, attention gathers keys and values over y.
@@ -151,45 +150,7 @@ def _describe(compiled: Any, module: hlo.Module, directory: Path) -> dict[str, A
         plan = xla_dumps.parse(_dump(directory, "buffer-assignment.txt"), _dump(directory, "live-range.txt"))
     except UserError as error:
         return {**document, **dict.fromkeys(("vmem_bytes", "schedule", "memory_plan")), "warning": str(error)}
-    hbm, vmem = plan.live_bytes(HBM), plan.live_bytes(VMEM)
-    by_name = {i.name: i for c in module.computations.values() for i in c.instructions}
-    schedule: list[dict[str, Any]] = []
-    for step, name in enumerate(plan.steps):
-        instruction = by_name.get(name)
-        schedule.append(
-            {
-                "instruction": name,
-                "opcode": instruction.opcode if instruction else None,
-                "op_name": instruction.op_name if instruction else None,
-                "estimated_cycles": instruction.estimated_cycles if instruction else None,
-                "fused": len(module.members(instruction)) if instruction else 0,
-                "hbm_live_bytes": plan.resident_bytes + hbm[step],
-                "vmem_live_bytes": vmem[step],
-                "vmem_scoped_bytes": instruction.scoped_bytes(VMEM) if instruction else 0,
-            }
-        )
-    document["vmem_bytes"] = max(
-        (step["vmem_live_bytes"] + step["vmem_scoped_bytes"] for step in schedule), default=0
-    )
-    document["schedule"] = schedule
-    document["memory_plan"] = {
-        "peak_bytes": plan.peak_bytes,
-        "resident_bytes": plan.resident_bytes,
-        "hbm_temporary_peak_bytes": plan.peak_of(HBM),
-        "vmem_peak_bytes": plan.peak_of(VMEM),
-        "buffers": [
-            {
-                "instruction": b.instruction,
-                "index": b.index,
-                "space": xla_dumps.SPACES.get(b.space, str(b.space)),
-                "offset": b.offset,
-                "bytes": b.bytes,
-                "first_step": b.first,
-                "last_step": b.last,
-            }
-            for b in plan.buffers
-        ],
-    }
+    document |= xla_plan.describe(module, plan)
     if plan.peak_bytes != memory.peak_memory_in_bytes:
         document["warning"] = _difference(plan, memory.peak_memory_in_bytes)
     return document

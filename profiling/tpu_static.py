@@ -33,8 +33,13 @@ from fuseproof.cases import Case
 from fuseproof.compile_command import Request, known
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
+<<<<<<< HEAD
 from fuseproof.operators import result_dtype
+=======
+from fuseproof.profiling import xla_plan
+>>>>>>> main
 from fuseproof.profiling.child_process import Child
+from fuseproof.run_file import write_json
 
 LABEL = "estimated by the compiler, not measured"
 TIMEOUT = 600.0
@@ -82,6 +87,7 @@ _ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "",
 }
 
@@ -170,18 +176,20 @@ class _Session:
                     if self.stopping.is_set():
                         return results
                     self.progress(f"{row.name} of {case.group} for {target}")
-                    results.append(
-                        {
-                            "target": target,
-                            "topology": self.topology,
-                            "chips": columns * rows,
-                            "case": case.group,
-                            "implementation": row.name,
-                            "estimate": True,
-                            "label": LABEL,
-                            **_outcome(self._ask(compiler, target, case, row)),
-                        }
-                    )
+                    result = {
+                        "target": target,
+                        "topology": self.topology,
+                        "chips": columns * rows,
+                        "case": case.group,
+                        "implementation": row.name,
+                        "estimate": True,
+                        "label": LABEL,
+                        **_outcome(self._ask(compiler, target, case, row)),
+                    }
+                    results.append(result)
+                    if result["status"] == "ok":  # for `fuseproof timeline`, beside the compiler's files
+                        file = self._place(target, case, row) / xla_plan.RESULT_FILE
+                        write_json(file, result, indent=1)
         return results
 
     def _ask(self, compiler: Child, target: str, case: Case, row: Implementation) -> dict[str, Any]:
@@ -193,7 +201,7 @@ class _Session:
             if "ok" not in answer:
                 return answer
             request["stablehlo"] = str(file)
-        place = self.directory / f"{target}-{self.topology}" / case.group / row.name
+        place = self._place(target, case, row)
         place.mkdir(parents=True, exist_ok=True)
         request |= {
             "topology": TARGETS[target].sixteen if self.topology == "4x4" else TARGETS[target].four,
@@ -201,6 +209,9 @@ class _Session:
             "directory": str(place),
         }
         return compiler.ask(request, timeout=TIMEOUT)
+
+    def _place(self, target: str, case: Case, row: Implementation) -> Path:
+        return self.directory / f"{target}-{self.topology}" / case.group / row.name
 
     def _lower(self, request: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         name = f"{request['case']}-{request['implementation']['name']}.stablehlo"

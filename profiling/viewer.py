@@ -14,6 +14,7 @@ from typing import Final
 from markupsafe import Markup
 
 from fuseproof import offline_page
+from fuseproof.errors import UserError
 from fuseproof.profiling.packing import SOURCES, pack
 from fuseproof.profiling.timeline import DEVICE_WORK, Timeline
 
@@ -30,6 +31,10 @@ _SCRIPTS: Final = (
     "panels",
     "viewer",
 )
+_PLANNED: Final = (
+    "Nothing here was measured: this is what the compiler planned. Widths are its estimated cycles, memory "
+    "is its plan; a loop's body stands there once, and waiting for memory is not in it."
+)
 
 
 def to_html(
@@ -43,8 +48,14 @@ def to_html(
 
     `notes` are sentences shown under the title (such as profiler-on over profiler-off time). `call` is the
     name of a user range that marks a call: where every timeline has it, they are aligned at its first start.
-    Raises UserError for a timeline longer than a browser's numbers can tell apart.
+    Raises UserError for a timeline longer than a browser's numbers can tell apart, and for static plans,
+    which have cycles and no times, beside measured traces.
     """
+    units = {one.time_unit for one in timelines}
+    if len(units) > 1:
+        raise UserError(
+            "a static plan counts cycles, a trace nanoseconds: they have no common axis; write two pages"
+        )
     if title is None:
         more = " and more" if len(timelines) > 3 else ""
         title = " and ".join(one.name for one in timelines[:3]) + more
@@ -59,7 +70,7 @@ def to_html(
         trust=[{"name": one.name, "lines": list(_trust(one)), "notes": dict(one.notes)} for one in timelines],
         style=Markup(style),
         script=Markup(f'"use strict";\n(() => {{\n{script}}})();'),
-        settings=offline_page.embed({"call": call}),
+        settings=offline_page.embed({"call": call, "unit": next(iter(units), "ns")}),
         blocks=[Markup(base64.b64encode(pack(one)).decode("ascii")) for one in timelines],
     )
     return text.strip() + "\n"
@@ -69,10 +80,13 @@ def _trust(timeline: Timeline) -> Iterator[tuple[str, str, bool]]:
     """(label, sentence, whether it is a reason to doubt) of what a reader should know before believing."""
     yield "Source", SOURCES[timeline.source], False
     if timeline.source == "tpu-static":
-        yield "Estimate", "Nothing here was measured: this is what the compiler planned.", True
+        yield "Estimate", _PLANNED, True
     if timeline.origin_is_unix:
         yield "Recorded", _date(timeline.origin_ns // 10**9), False
     dropped = timeline.dropped_events
+    if timeline.source == "tpu-static":
+        yield from (("Rule", warning, True) for warning in timeline.warnings)
+        return
     if dropped is None:
         yield "Dropped events", "The trace does not tell whether any were dropped.", False
     else:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 Tensor = Any
 Result = tuple[Tensor, dict[str, Tensor]]
 Step = Callable[[dict[str, Tensor], Tensor | None], Result]
+
+# The most calls that `peak_memory` makes.
+PEAK_MEMORY_CALLS = 4
 
 
 class Framework(Protocol):
@@ -27,9 +31,15 @@ class Framework(Protocol):
     def from_numpy(self, array: NDArray[np.float32], dtype: str) -> Tensor: ...
     def to_numpy(self, tensor: Tensor) -> NDArray[np.float32]: ...
     def dtype_name(self, tensor: Tensor) -> str: ...
+    def copy(self, tensor: Tensor) -> Tensor: ...
     def differentiable(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]: ...
     def step(
-        self, function: Callable[..., Any], options: Mapping[str, object], pass_: str, compiled: str | None
+        self,
+        function: Callable[..., Any],
+        options: Mapping[str, object],
+        pass_: str,
+        compiled: str | None,
+        consumes: Sequence[str] = (),
     ) -> Step: ...
     def synchronize(self, result: Result) -> None: ...
     def warm_up_compiler(self) -> None: ...
@@ -38,6 +48,10 @@ class Framework(Protocol):
     def poisoned_memory(self, like: NDArray[np.float32]) -> AbstractContextManager[None]: ...
     def peak_memory(self, call: Callable[[], Result]) -> int | None: ...
     def batch(self, call: Callable[[], Result], calls: int) -> tuple[float, float | None]: ...
+    def profile(
+        self, folder: Path, *, memory: bool, stacks: bool
+    ) -> AbstractContextManager[dict[str, list[Any]]]: ...
+    def kernel_names(self, names: Iterable[str]) -> list[str]: ...
 
 
 def load(name: str) -> Framework:

@@ -403,6 +403,7 @@ async function open() {
   if (asked === "light" || asked === "dark") root.dataset.theme = asked;
   const blocks = [...document.querySelectorAll("script.timeline")];
   const settings = JSON.parse(document.getElementById("settings").textContent);
+  TIME_UNITS = UNITS[settings.unit];
   const timelines = await Promise.all(blocks.map((block) => decode(block.textContent)));
   for (const block of blocks) block.remove(); // megabytes of text that nobody needs any more
   performance.mark("fuseproof-decoded");

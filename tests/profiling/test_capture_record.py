@@ -23,6 +23,7 @@ def record(**changes):
         "calls": (ProfiledCall(start_ns=10, end_ns=20), ProfiledCall(start_ns=30, end_ns=30)),
         "kernel_counts": (3, 3),
         "kernel_rule": "kernels on a stream",
+        "kernel_names": ("aten::mul",),
         "profiler_on_seconds": (3.0, 1.0, 2.0),
         "profiler_off_seconds": (1.0,),
         "traces": (Trace(file="torch.json.gz", kind="kineto"),),

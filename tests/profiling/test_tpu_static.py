@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fuseproof import compile_command, implementations
@@ -11,7 +12,8 @@ from fuseproof.cases import Case
 from fuseproof.cli import main
 from fuseproof.errors import UserError
 from fuseproof.fusion import hlo
-from fuseproof.profiling import tpu_static
+from fuseproof.profiling import tpu_static, traces, xla_plan
+from fuseproof.profiling.timeline import KIND
 
 for package in ("jax", "libtpu"):
     if importlib.util.find_spec(package) is None:
@@ -112,6 +114,29 @@ def test_the_memory_plan_s_peak_is_the_compiler_s(results):
         assert result.get("warning") is None
         highest = max(step["hbm_live_bytes"] for step in result["schedule"])
         assert highest == plan["resident_bytes"] + plan["hbm_temporary_peak_bytes"] <= result["peak_bytes"]
+
+
+def test_the_drawn_plan_s_peaks_are_the_compiler_s(results):
+    found, folder = results
+    for result in found.values():
+        timeline = xla_plan.to_timeline(result, "plan")
+        total, hbm, vmem = timeline.memory
+        assert total.peak_bytes == total.stated_peak_bytes == result["peak_bytes"]
+        assert hbm.peak_bytes <= total.peak_bytes and vmem.peak_bytes == result["vmem_bytes"]
+        cycles = sum(step["estimated_cycles"] or 0 for step in result["schedule"])
+        assert sum(device.busy_ns for device in timeline.devices()) == cycles
+        kernels = np.count_nonzero(timeline.slices.kind == KIND["unestimated"])
+        assert kernels >= result["kernels"]
+    # The folder of the compiler's files gives the same, by the result left there and without it.
+    timelines = traces.load_all(folder)
+    assert [timeline.memory[0].peak_bytes for timeline in timelines] == [
+        json.loads(file.read_text())["peak_bytes"] for file in sorted(folder.rglob("result.json"))
+    ]
+    dumps = [
+        xla_plan.load_dump(file) for file in sorted(folder.rglob("*optimizations-buffer-assignment.txt"))
+    ]
+    assert [dump.memory[0].peak_bytes for dump in dumps] == [t.memory[0].peak_bytes for t in timelines]
+    assert [dump.span_ns for dump in dumps] == [timeline.span_ns for timeline in timelines]
 
 
 def test_arguments_and_results_are_those_of_the_operator(results):
