@@ -18,15 +18,21 @@ from fuseproof.errors import UserError
 # Framework by the name of its module in fuseproof/frameworks; each worker process imports one of them.
 FRAMEWORKS: Mapping[str, str] = {"torch": "torch.eager", "jax": "jax.eager", "tensorflow": "tf.eager"}
 
+<<<<<<< HEAD
+_IEEE = ("float32", "float16", "bfloat16")
+_DTYPES = (*_IEEE, "tf32")
+=======
 # Modes of torch.compile that use CUDA graphs, and what each of them is without.
 CUDA_GRAPHS: Mapping[str, str] = {
     "reduce-overhead": "default",
     "max-autotune": "max-autotune-no-cudagraphs",
 }
+>>>>>>> main
 
 # What a row's fields may hold.
 _KNOWN: Mapping[str, tuple[str, ...]] = {
     "passes": ("forward", "forward_backward"),  # operators.PASSES, whose import would cost every `--help`
+    "dtypes": (*_DTYPES, "float8_e4m3"),  # operators.DTYPES, likewise
     "devices": ("cpu", "cuda", "tpu"),
     "interpreted": ("cpu",),
     "layout": ("bhsd", "bshd"),
@@ -49,6 +55,7 @@ class Implementation:
     baseline:  the implementation its speedup and its error limit refer to; the framework's library call
                unless given.
     passes:    passes the target can compute.
+    dtypes:    dtypes of cases the target can compute.
     devices:   devices it can be timed on.
     interpreted: devices where it runs in an interpreter: right, but of no use to time.
     consumes:  inputs that a call may use up: written over in place, or donated to XLA where `compiled` is
@@ -65,6 +72,7 @@ class Implementation:
     compiled: str | None = None
     baseline: str = ""
     passes: tuple[str, ...] = ("forward", "forward_backward")
+    dtypes: tuple[str, ...] = _DTYPES
     devices: tuple[str, ...] = ("cpu", "cuda")
     interpreted: tuple[str, ...] = ()
     consumes: tuple[str, ...] = ()
@@ -214,6 +222,63 @@ def _tensorflow_rows(variants: _Variants) -> Iterable[Implementation]:
         ("tf", "-composed", "tensorflow_ops", "bhsd"),
         ("keras", "", "keras_ops", variants.library_layout),
     ):
+<<<<<<< HEAD
+        library, primitives = f"{torch_ops}:{operator}", f"{torch_ops}:{operator}_composed"
+        # A compiler adds nothing to PyTorch's one call for 8-bit products; TensorFlow has no such product.
+        with_float8 = (*_DTYPES, "float8_e4m3") if operator == "matmul" else _DTYPES
+        yield Implementation(operator, "torch.eager", framework="torch", target=library, dtypes=with_float8)
+        yield Implementation(operator, "torch.compile", framework="torch", target=library, compiled="default")
+        yield Implementation(operator, composed, framework="torch", target=primitives)
+        yield Implementation(
+            operator,
+            "torch.compile-composed",
+            framework="torch",
+            target=primitives,
+            compiled="default",
+            baseline=composed,
+        )
+        jax_target, tf_target = f"{jax_ops}:{operator}", f"{tf_ops}:{operator}"
+        for name, compiled in (("jax.eager", None), ("jax.jit", "jit")):
+            yield Implementation(
+                operator,
+                name,
+                framework="jax",
+                target=jax_target,
+                compiled=compiled,
+                layout=layout,
+                dtypes=with_float8,
+            )
+        if "pallas" in kernels:
+            yield Implementation(
+                operator,
+                "pallas",
+                framework="jax",
+                target=f"fuseproof.kernels.pallas.{operator}:{operator}",
+                compiled="jit",
+                devices=("tpu",),
+                interpreted=("cpu",),
+            )
+        yield Implementation(operator, "tf.eager", framework="tensorflow", target=tf_target)
+        yield Implementation(
+            operator, "tf.function", framework="tensorflow", target=tf_target, compiled="function"
+        )
+        yield Implementation(operator, "tf.xla", framework="tensorflow", target=tf_target, compiled="xla")
+        if "triton" in kernels:
+            yield Implementation(
+                operator,
+                "triton",
+                framework="torch",
+                target=(
+                    "fuseproof.fusion.triton_ops:matmul"
+                    if operator == "matmul"
+                    else f"fuseproof.kernels.triton.{operator}:{operator}"
+                ),
+                compiled="kernel",
+                passes=("forward",),
+                dtypes=with_float8 if operator == "matmul" else _IEEE,
+                devices=("cuda",),
+            )
+=======
         if source and not variants.composed_apart:
             continue
         target = f"fuseproof.fusion.{module}:{operator}{source.replace('-', '_')}"
@@ -221,6 +286,7 @@ def _tensorflow_rows(variants: _Variants) -> Iterable[Implementation]:
         yield row(eager, target=target, layout=layout)
         for mode in ("function", "xla"):
             yield row(f"{prefix}.{mode}{source}", target=target, compiled=mode, baseline=eager, layout=layout)
+>>>>>>> main
 
 
 IMPLEMENTATIONS: tuple[Implementation, ...] = tuple(_rows())

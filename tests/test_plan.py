@@ -194,3 +194,24 @@ def test_rows_of_other_operators_are_left_out():
     assert row not in planned.rows
     assert planned.cases == tuple(case for case in SMOKE.cases if case.operator.name == "layer_norm")
     assert isinstance(planned.cases[0], Case)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_dtype_an_implementation_does_not_take_is_skipped(device):
+    tf32, float8 = "matmul[32x64x32-tf32-forward]", "matmul[32x64x32-float8_e4m3-forward]"
+    planned = make(cases=(tf32, float8), settings=Settings(device=device))
+    reasons = {(f.group, f.implementation): f.message for f in planned.skipped}
+    assert reasons[float8, "tf.xla"] == "takes no float8_e4m3; only float32, float16, bfloat16, tf32"
+    assert (float8, "torch.eager") not in reasons
+    assert (float8, "jax.jit") not in reasons
+    assert ((float8, "triton") in reasons) is (device == "cpu")
+    if device == "cpu":
+        assert "on a CPU it would be float32 again" in reasons[tf32, "torch.eager"]
+    else:
+        assert {name for group, name in reasons if group == tf32} == {"pallas"}
+
+
+def test_attention_in_tf32_has_no_kernel_of_ours():
+    case = "attention[b1_h2_s32_d64-tf32-forward]"
+    planned = make(cases=(case,), settings=Settings(device="cuda"))
+    assert {f.implementation for f in planned.skipped} == {"pallas", "triton"}
