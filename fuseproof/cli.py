@@ -116,7 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     compilation.add_argument("--case", action="append", default=[], metavar="CASE")
     compilation.add_argument("--operator", type=_names, default=(), metavar="NAME")
-    compilation.add_argument("--only", type=_names, default=(), metavar="IMPL", help="implementations")
+    compilation.add_argument(
+        "--only", type=_names, default=(), metavar="IMPL", help="implementations, or all; default: the usual"
+    )
     compilation.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
     compilation.add_argument(
         "--topology", default="1x1", metavar="1x1|2x2|4x4", help="chips to shard over (TPU)"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from fuseproof import implementations
+from fuseproof import implementations, plan, suites
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
@@ -58,11 +58,12 @@ def run(
     """The text to print and the exit code: 0, or 1 if anything did not compile. Raises UserError.
 
     groups: cases by name; each family has its own if there are none. operators, only: of those cases and of
-    the implementations, these. extra: further rows, as in `implementations.table`.
+    the implementations, these (the usual ones and the user's own if none is named). extra: further rows, as in `implementations.table`.
     """
     table = implementations.table(extra)
-    _known("implementation", only, [row.name for row in table])
-    rows = [row for row in table if not only or row.name in only]
+    _known("implementation", only, [plan.ALL, *(row.name for row in table)])
+    chosen_rows = plan.wanted(table, only, usual=suites.USUAL)
+    rows = [row for row in table if (row.operator, row.name) in chosen_rows]
     results: list[dict[str, Any]] = []
     texts = []
     for family, names in _by_family(targets).items():

@@ -50,15 +50,26 @@ def compile_request(request: dict[str, Any]) -> dict[str, Any]:
     row, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
     mesh = _mesh(request["topology"], request["mesh"])
     directory = Path(request["directory"])
+    donates = bool(row.consumes) and row.framework == "jax"
     with jax.sharding.set_mesh(mesh):  # tells Pallas which TPU it is lowered for
         function, arguments, out_shardings = _function(row, case, mesh, request.get("stablehlo"))
         started = time.perf_counter()
-        lowered = jax.jit(function, keep_unused=True, out_shardings=out_shardings).lower(*arguments)
+        lowered = jax.jit(
+            function,
+            keep_unused=True,
+            out_shardings=out_shardings,
+            donate_argnums=2 if donates else (),
+        ).lower(*arguments)
         lowered_at = time.perf_counter()
         compiled = lowered.compile(
             compiler_options={"xla_dump_to": str(directory), "xla_dump_hlo_as_text": True}
         )
         done = time.perf_counter()
+    if donates and not compiled.memory_analysis().alias_size_in_bytes:
+        raise NotImplementedError(
+            f"nothing that is computed has the shape of {', '.join(row.consumes)}, so its memory cannot be used "
+            "again"
+        )
     text = compiled.as_text()
     (directory / "optimized.hlo.txt").write_text(text, encoding="utf-8")
     return {
@@ -103,7 +114,15 @@ def _function(
     step = framework.step(function, operator.options, case.pass_, None)
     # A gradient lies where its input lies.
     results = None if single else (output.sharding, {n: i.sharding for n, i in inputs.items() if backward})
-    return step, (inputs, output if backward else None), results
+    cotangent = output if backward else None
+    if not row.consumes:
+        return step, (inputs, cotangent), results
+
+    def donating(kept: dict[str, Any], cotangent: Any, consumed: dict[str, Any]) -> Any:
+        return step(kept | consumed, cotangent)
+
+    kept = {name: spec for name, spec in inputs.items() if name not in row.consumes}
+    return donating, (kept, cotangent, {name: inputs[name] for name in row.consumes}), results
 
 
 def _imported(
@@ -134,6 +153,7 @@ def _describe(compiled: Any, module: hlo.Module, directory: Path) -> dict[str, A
         "optimal_seconds": optimal if optimal > 0 else None,
         "argument_bytes": memory.argument_size_in_bytes,
         "output_bytes": memory.output_size_in_bytes,
+        "donated_bytes": memory.alias_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "peak_bytes": memory.peak_memory_in_bytes,
         "code_bytes": memory.generated_code_size_in_bytes,

@@ -201,10 +201,10 @@ class _Session:
 
 def rows_of(case: Case, rows: Sequence[Implementation]) -> Iterator[Implementation]:
     """The rows of a case, each target once: ahead of time, an eager row is the same as its compiled twin."""
-    chosen: dict[tuple[str, str], Implementation] = {}
+    chosen: dict[tuple[object, ...], Implementation] = {}
     for row in rows:
         if row.operator == case.operator.name:
-            key = (row.target, row.framework)
+            key = (row.target, row.framework, row.consumes)
             if key not in chosen or chosen[key].compiled in (None, "function"):
                 chosen[key] = row
     yield from chosen.values()
