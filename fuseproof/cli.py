@@ -141,6 +141,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     compilation.add_argument("--schedule", action="store_true", help="also what runs when")
     compilation.add_argument(
+        "--without-fusion",
+        action="store_true",
+        help="also compile without the fusion passes, for `claims --estimates` (TPU)",
+    )
+    compilation.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="keep the compiler's files here"
     )
     compilation.add_argument("--json", action="store_true")
@@ -356,6 +361,7 @@ def _compile(options: argparse.Namespace) -> int:
             extra=tuple(options.implementations),
             topology=options.topology,
             schedule=options.schedule,
+            without_fusion=options.without_fusion,
             update_budget=options.update_budget,
             quiet=options.quiet,
             output=options.output,

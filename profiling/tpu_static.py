@@ -68,7 +68,7 @@ DEFAULT_CASES = tuple(
     for pass_ in ("forward", "forward_backward")
 )
 
-TAKES = frozenset({"cases", "only", "extra", "topology", "schedule"})
+TAKES = frozenset({"cases", "only", "extra", "topology", "schedule", "without_fusion"})
 
 _ENVIRONMENT = {
     # JAX must not look for a TPU here, nor libtpu for the cloud's metadata server.
@@ -109,6 +109,7 @@ def answer(request: Request) -> list[dict[str, Any]]:
         [case for case in cases if not request.operators or case.operator.name in request.operators],
         [row for row in table if (row.operator, row.name) in chosen],
         topology=request.topology,
+        without_fusion=request.without_fusion,
         output=request.output,
         progress=request.progress,
     )
@@ -120,12 +121,14 @@ def compile_all(
     rows: Sequence[Implementation],
     *,
     topology: str = "1x1",
+    without_fusion: bool = False,
     output: Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """One plain-data result for each target, case and implementation, in that order.
 
-    `status` is `ok`, `skipped` or `failed`, the last two with a `reason` in one line. The compiler's files
+    `status` is `ok`, `skipped` or `failed`, the last two with a `reason` in one line. `without_fusion` adds the
+    figures of the same program compiled with the compiler's fusion passes off. The compiler's files
     (HLO before and after, buffer assignment, live ranges) are kept under `output` if given. Raises UserError
     for an unknown target or topology, and if libtpu is not installed.
     """
@@ -137,7 +140,14 @@ def compile_all(
     require()
     with contextlib.ExitStack() as stack:
         directory = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuseproof-tpu-")))
-        session = _Session(cases=cases, rows=rows, topology=topology, directory=directory, progress=progress)
+        session = _Session(
+            cases=cases,
+            rows=rows,
+            topology=topology,
+            without_fusion=without_fusion,
+            directory=directory,
+            progress=progress,
+        )
         session.lowering = stack.enter_context(Child("fuseproof.profiling.tensorflow_lowering", _ENVIRONMENT))
         # XLA compiles on one core; the targets share the others.
         workers = min(len(targets), len(os.sched_getaffinity(0)))
@@ -157,6 +167,7 @@ class _Session:
     cases: Sequence[Case]
     rows: Sequence[Implementation]
     topology: str
+    without_fusion: bool
     directory: Path
     progress: Callable[[str], None]
     lowering: Child = field(init=False)
@@ -204,6 +215,7 @@ class _Session:
             "topology": TARGETS[target].sixteen if self.topology == "4x4" else TARGETS[target].four,
             "mesh": list(MESHES[self.topology]),
             "directory": str(place),
+            "without_fusion": self.without_fusion,
         }
         return compiler.ask(request, timeout=TIMEOUT)
 
@@ -287,6 +299,8 @@ def render_text(results: Sequence[Mapping[str, Any]], *, schedule: bool = False)
             f"{result['fusions']:>8} {result['kernels']:>8} "
             f"{_scaled(result['estimated_cycles'], 1e3):>9}"
         )
+        if apart := result.get("without_fusion"):
+            lines.append(f"  {'':22}{_without_fusion(result, apart)}")
         if result["collectives"]:
             counted = ", ".join(f"{count} {kind}" for kind, count in sorted(result["collectives"].items()))
             lines.append(f"  {'':22}collectives: {counted}")
@@ -296,6 +310,16 @@ def render_text(results: Sequence[Mapping[str, Any]], *, schedule: bool = False)
             lines += _schedule_lines(result["schedule"])
     lines += _not_compiled(results)
     return "\n".join(lines) + "\n"
+
+
+def _without_fusion(result: Mapping[str, Any], apart: Mapping[str, Any]) -> str:
+    if "reason" in apart:
+        return f"without fusion: {apart['reason']}"
+    return (
+        f"without fusion: {apart['computing_instructions']} computing instructions instead of "
+        f"{result['computing_instructions']}, {_scaled(apart['bytes_accessed'], 1e6)} MB moved, "
+        f"{_scaled(apart['temporary_bytes'], 1e6)} temp MB, {_scaled(apart['peak_bytes'], 1e6)} peak MB"
+    )
 
 
 def _schedule_lines(schedule: Sequence[Mapping[str, Any]]) -> list[str]:

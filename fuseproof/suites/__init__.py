@@ -10,7 +10,6 @@ from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.operators import OPERATORS
 
-
 # What users of each framework reach for first, and the hand-written kernels.
 USUAL = (
     "torch.eager",

@@ -95,7 +95,7 @@ def user_results(tmp_path_factory):
         if row.name.startswith("mine.") or row.name in ("jax.jit", "jax.jit-donate")
     ]
     found = tpu_static.compile_all(
-        ["tpu-v5e"], [Case.from_group("layer_norm[64x256-bfloat16-forward]")], rows
+        ["tpu-v5e"], [Case.from_group("layer_norm[64x256-bfloat16-forward]")], rows, without_fusion=True
     )
     return {r["implementation"]: r for r in found}
 
@@ -199,6 +199,18 @@ def test_flash_attention_needs_no_memory_for_scores(results):
 def test_a_user_s_functions_compile(user_results):
     assert user_results["mine.layer_norm"]["status"] == "ok"
     assert user_results["mine.layer_norm"]["fusions"] >= 1
+
+
+def test_fusion_is_what_the_fusion_passes_do(user_results):
+    """With them off every instruction is one of its own, and more is live at once."""
+    result = user_results["jax.jit"]
+    apart = result["without_fusion"]
+    # Two means, their broadcasts, the square, the differences, the root, weight and bias; twenty or so.
+    assert apart["computing_instructions"] > 2 * result["computing_instructions"]
+    assert apart["peak_bytes"] > result["peak_bytes"]
+    assert apart["bytes_accessed"] > 2 * result["bytes_accessed"]
+    assert result["fusions"] <= result["computing_instructions"] <= result["launched_instructions"]
+    assert "computing instructions instead of" in tpu_static.render_text([result])
 
 
 def test_a_donated_input_lends_its_memory_to_the_result(user_results):
