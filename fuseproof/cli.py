@@ -120,7 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     compilation.add_argument("--operator", type=_names, default=(), metavar="NAME,...")
     compilation.add_argument("--case", action="append", default=[], metavar="CASE", help="(TPU)")
-    compilation.add_argument("--only", type=_names, default=(), metavar="IMPL", help="implementations (TPU)")
+    compilation.add_argument(
+        "--only",
+        type=_names,
+        default=(),
+        metavar="IMPL",
+        help="implementations, or all; the usual if none (TPU)",
+    )
     compilation.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
     compilation.add_argument("--dtype", type=_names, default=(), metavar="NAME,...", help="(GPU)")
     compilation.add_argument(
@@ -134,6 +140,11 @@ def _parser() -> argparse.ArgumentParser:
         "--topology", default="1x1", metavar="1x1|2x2|4x4", help="chips to shard over (TPU)"
     )
     compilation.add_argument("--schedule", action="store_true", help="also what runs when")
+    compilation.add_argument(
+        "--without-fusion",
+        action="store_true",
+        help="also compile without the fusion passes, for `claims --estimates` (TPU)",
+    )
     compilation.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="keep the compiler's files here"
     )
@@ -350,6 +361,7 @@ def _compile(options: argparse.Namespace) -> int:
             extra=tuple(options.implementations),
             topology=options.topology,
             schedule=options.schedule,
+            without_fusion=options.without_fusion,
             update_budget=options.update_budget,
             quiet=options.quiet,
             output=options.output,

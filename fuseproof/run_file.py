@@ -54,6 +54,7 @@ class Benchmark:
     peak_memory_bytes: int | None = None
     flops: int | None = None
     bytes: int | None = None
+    kernels: int | None = None  # of one call, by the profiler; None if not profiled or not always the same
     error_relative_rms: float | None = None
     error_limit: float | None = None
 
@@ -168,6 +169,7 @@ def benchmark_to_json(benchmark: Benchmark) -> dict[str, Any]:
             "peak_memory_bytes": benchmark.peak_memory_bytes,
             "flops": benchmark.flops,
             "bytes": benchmark.bytes,
+            "kernels": benchmark.kernels,
             "error": {"relative_rms": benchmark.error_relative_rms, "limit": benchmark.error_limit},
         },
         # The keys `pytest-benchmark compare` and its other readers expect of one benchmark.
@@ -385,6 +387,7 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
         peak_memory_bytes=_typed(info, "peak_memory_bytes", float),
         flops=_typed(info, "flops", float),
         bytes=_typed(info, "bytes", float),
+        kernels=_typed(info, "kernels", int),
         error_relative_rms=_typed(error, "relative_rms", float),
         error_limit=_typed(error, "limit", float),
     )
