@@ -194,9 +194,10 @@ def pair(figure: Pair, text: Callable[[int | None], str]) -> Change:
     """`12 → 5`, and by how much that is less or more."""
     share = figure.compiled / figure.eager - 1 if figure.eager and figure.compiled is not None else None
     sign = "" if share is None else "−" if share < 0 else "+"
+    known = figure.eager is not None or figure.compiled is not None
     return Change(
-        text=f"{text(figure.eager)} → {text(figure.compiled)}",
-        change="" if share is None or abs(share) < _UNCHANGED else f"{sign}{units.percent(abs(share))}",
+        text=f"{text(figure.eager)} → {text(figure.compiled)}" if known else units.NONE,
+        change="" if share is None or abs(share) < _UNCHANGED else f"{sign}{100 * abs(share):.0f}\u00a0%",
         share=share,
     )
 
