@@ -112,12 +112,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     compilation.set_defaults(command=_compile)
     compilation.add_argument(
-        "--target", type=_names, required=True, metavar="NAME,...", help="tpu-v5e, tpu-v5p, tpu-v6e"
+        "--target",
+        type=_names,
+        required=True,
+        metavar="NAME,...",
+        help="sm_80, sm_90, sm_100; tpu-v5e, tpu-v5p, tpu-v6e",
     )
-    compilation.add_argument("--case", action="append", default=[], metavar="CASE")
-    compilation.add_argument("--operator", type=_names, default=(), metavar="NAME")
-    compilation.add_argument("--only", type=_names, default=(), metavar="IMPL", help="implementations")
+    compilation.add_argument("--operator", type=_names, default=(), metavar="NAME,...")
+    compilation.add_argument("--case", action="append", default=[], metavar="CASE", help="(TPU)")
+    compilation.add_argument("--only", type=_names, default=(), metavar="IMPL", help="implementations (TPU)")
     compilation.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
+    compilation.add_argument("--dtype", type=_names, default=(), metavar="NAME,...", help="(GPU)")
+    compilation.add_argument(
+        "--launch", type=_names, default=(), metavar="TEXT,...", help="launches whose label has it (GPU)"
+    )
+    compilation.add_argument(
+        "--update-budget", action="store_true", help="pin what is found in kernels/triton/budget.toml (GPU)"
+    )
+    compilation.add_argument("--quiet", action="store_true", help="print only what is wrong (GPU)")
     compilation.add_argument(
         "--topology", default="1x1", metavar="1x1|2x2|4x4", help="chips to shard over (TPU)"
     )
@@ -328,18 +340,22 @@ def _compile(options: argparse.Namespace) -> int:
     from fuseproof import compile_command
 
     with Console(stderr=True).status("compiling") as status:
-        text, code = compile_command.run(
-            options.target,
-            groups=options.case,
+        request = compile_command.Request(
+            targets=options.target,
             operators=options.operator,
+            cases=tuple(options.case),
+            dtypes=options.dtype,
             only=options.only,
-            extra=options.implementations,
+            launches=options.launch,
+            extra=tuple(options.implementations),
             topology=options.topology,
-            output=options.output,
             schedule=options.schedule,
-            as_json=options.json,
+            update_budget=options.update_budget,
+            quiet=options.quiet,
+            output=options.output,
             progress=lambda what: status.update(f"compiling {what}"),
         )
+        text, code = compile_command.run(request, as_json=options.json)
     sys.stdout.write(text)
     return code
 

@@ -175,7 +175,6 @@ def profile_prepared(
             with Sampler(board) as over_loop:
                 loop = ask("repeat", timeout=timeout, name=name, seconds=options.energy_seconds)
             energy = _energy(over_loop.series(), loop)
-    peak = ask("peak_memory", timeout=timeout, name=name)["bytes"]  # last: it unsettles the allocator
     calls = tuple(ProfiledCall(start_ns=start, end_ns=end) for start, end in found["calls"])
     kept = tuple(Trace(**trace) for trace in found["traces"])
     timeline = traces.load(folder / kept[0].file, name=name)
@@ -197,7 +196,6 @@ def profile_prepared(
         traces=kept,
         samples=sampler.series(),
         energy=energy,
-        peak_memory_bytes=peak,
         dropped_events=timeline.dropped_events,
         warnings=(*found["warnings"], *timeline.warnings, *warnings),
         not_seen=tuple(found["not_seen"]),

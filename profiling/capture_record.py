@@ -92,7 +92,6 @@ class CaptureRecord:
     kernel_rule:  what a kernel is in this framework's trace, in words.
     kernel_names: operators of the trace that the framework says are kernels; empty where the trace says so.
     profiler_on_seconds, profiler_off_seconds: of single calls, for the overhead only; never timings.
-    peak_memory_bytes: what one call adds at its peak, without the profiler; as in a run file.
     dropped_events: None where the profiler does not tell.
     not_seen:     what the profiler could not see, in words.
     """
@@ -111,7 +110,6 @@ class CaptureRecord:
     traces: tuple[Trace, ...]
     samples: tuple[Series, ...] = ()
     energy: Energy | None = None
-    peak_memory_bytes: int | None = None
     dropped_events: int | None = None
     warnings: tuple[str, ...] = ()
     not_seen: tuple[str, ...] = ()
@@ -266,7 +264,6 @@ def _record(fields: _Fields) -> CaptureRecord:
         traces=fields.each("traces", _trace),
         samples=fields.each("samples", _series),
         energy=None if energy is None else _energy(_Fields(energy, "'energy'")),
-        peak_memory_bytes=fields.whole_or_none("peak_memory_bytes"),
         dropped_events=fields.whole_or_none("dropped_events"),
         warnings=fields.texts("warnings"),
         not_seen=fields.texts("not_seen"),

@@ -1,9 +1,9 @@
 """What a kernel is in the trace of a capture, and which call each belongs to.
 
-With a device in the trace: the kernels and collectives on its streams; copies and memsets are not counted.
-On the CPU: XLA's thunks, by their HLO op, and the operators that the framework says are work (`kernel_names`),
-the first on the way down: what such an operator calls in turn is part of it. Control flow of HLO is no kernel,
-what it runs is. The traces of captures are marked so here; readers leave a CPU's operators what they are, for a
+With a device in the trace: the kernels and collectives on its streams, no copies and memsets. On the CPU:
+XLA's thunks, by their HLO op, and the operators that the framework says are work (`kernel_names`), the first
+on the way down: what such an operator calls in turn is part of it. Control flow of HLO is no kernel, what it
+runs is. The traces of captures are marked so here; readers leave a CPU's operators what they are, because a
 bare trace does not tell which of them compute.
 """
 
@@ -23,8 +23,8 @@ from fuseproof.profiling.capture_record import ProfiledCall
 from fuseproof.profiling.timeline import KIND, Timeline
 
 RULES: Final = {
-    "torch": "the first operator below composites that computes, by PyTorch's dispatcher, and each C++ kernel "
-    "of Inductor",
+    "torch": "the first operator below composites that computes, by PyTorch's dispatcher, and each C++ "
+    "kernel of Inductor",
     "jax": "each thunk of XLA that has an HLO op, without control flow",
     "tensorflow": "each operation that computes elements, and each thunk of XLA that has an HLO op, without "
     "control flow",

@@ -28,7 +28,9 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+from fuseproof import implementations
 from fuseproof.cases import Case
+from fuseproof.compile_command import Request, known
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
 from fuseproof.profiling import xla_plan
@@ -66,6 +68,8 @@ DEFAULT_CASES = tuple(
     for pass_ in ("forward", "forward_backward")
 )
 
+TAKES = frozenset({"cases", "only", "extra", "topology", "schedule"})
+
 _ENVIRONMENT = {
     # JAX must not look for a TPU here, nor libtpu for the cloud's metadata server.
     "JAX_PLATFORMS": "cpu",
@@ -79,6 +83,7 @@ _ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "",
 }
 
@@ -90,6 +95,22 @@ def require() -> None:
             raise UserError(
                 f"compiling for a TPU needs {package}, which is not installed; pip install 'fuseproof[tpu]'"
             )
+
+
+def answer(request: Request) -> list[dict[str, Any]]:
+    """As `compile_all`, for the cases, operators and implementations the user asked for. Raises UserError."""
+    table = implementations.table(request.extra)
+    known("implementation", request.only, [row.name for row in table])
+    cases = [Case.from_group(group) for group in request.cases or DEFAULT_CASES]
+    known("operator", request.operators, [case.operator.name for case in cases])
+    return compile_all(
+        request.targets,
+        [case for case in cases if not request.operators or case.operator.name in request.operators],
+        [row for row in table if not request.only or row.name in request.only],
+        topology=request.topology,
+        output=request.output,
+        progress=request.progress,
+    )
 
 
 def compile_all(
@@ -230,6 +251,11 @@ def _outcome(answer: Mapping[str, Any]) -> dict[str, Any]:
     if "libtpu_lockfile" in reason:
         reason = "another process is using libtpu; wait until it ends, or remove /tmp/libtpu_lockfile"
     return {"status": "failed", "reason": reason}
+
+
+def render(results: Sequence[Mapping[str, Any]], request: Request) -> str:
+    """`render_text`, with the schedule if the user asked for it."""
+    return render_text(results, schedule=request.schedule)
 
 
 def render_text(results: Sequence[Mapping[str, Any]], *, schedule: bool = False) -> str:

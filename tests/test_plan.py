@@ -43,14 +43,22 @@ def test_a_whole_suite_is_all_its_cases_and_rows():
     assert planned.frameworks == ("torch", "jax", "tensorflow")
     attention = next(case for case in planned.cases if case.operator.name == "attention")
     assert {row.framework for row in planned.rows_of(attention)} == {"torch", "jax", "tensorflow"}
-    assert {row.name for row in planned.rows_of(attention, "jax")} == {"jax.eager", "jax.jit"}
+    assert {row.name for row in planned.rows_of(attention, "jax")} == {
+        "jax.eager", "jax.jit", "jax.jit-donate", "jax.eager-composed", "jax.jit-composed",
+    }  # fmt: skip
 
 
 def test_what_cannot_run_is_skipped_with_the_reason():
     planned = make()
     assert {(f.kind, f.stage) for f in planned.skipped} == {("skipped", "plan")}
     reasons = {f.implementation: f.message for f in planned.skipped}
-    assert set(reasons) == {"triton", "pallas"}
+    graphs = {name for name in reasons if "reduce-overhead" in name or "max-autotune" in name}
+    assert set(reasons) == {"triton", "pallas"} | graphs
+    assert graphs == {
+        f"torch.compile-{mode}{source}"
+        for mode in ("reduce-overhead", "max-autotune")
+        for source in ("", "-composed")
+    }
     assert {failure.group for failure in planned.skipped} == {case.group for case in planned.cases}
     assert reasons["triton"] == "needs cuda; this run is on cpu"
     assert reasons["pallas"] == "interpreted on the CPU: correctness only, never timed"
@@ -70,7 +78,7 @@ def test_a_pass_an_implementation_lacks_is_skipped():
     planned = make(cases=(case,), settings=Settings(device="cuda"))
     assert {f.group for f in planned.skipped} == {case}
     reasons = {f.implementation: f.message for f in planned.skipped}
-    assert set(reasons) == {"triton", "pallas"}
+    assert set(reasons) == {"triton", "pallas", "torch.eager-inplace"}
     assert "forward_backward" in reasons["triton"]
 
 

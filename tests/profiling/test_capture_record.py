@@ -33,7 +33,6 @@ def record(**changes):
             ),
         ),
         "energy": Energy(device="GPU 0", joules=300.0, seconds=1.25, calls=600),
-        "peak_memory_bytes": 4096,
         "warnings": ("a warning",),
         "not_seen": ("something",),
     }

@@ -276,4 +276,4 @@ def test_bad_input_is_one_line(arguments, says, capsys):
 def test_without_the_compiler_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(tpu_static.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'fuseproof\[tpu\]'"):
-        compile_command.run(["tpu-v5e"])
+        compile_command.run(compile_command.Request(targets=["tpu-v5e"]))
