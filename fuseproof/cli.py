@@ -294,7 +294,7 @@ def _report(options: argparse.Namespace) -> int:
     endings = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
     output: Path | None = options.output
     chosen = options.format or (endings.get(output.suffix.lower(), "html") if output else "html")
-    text = report.render(report.summarise(runs), chosen)
+    text = report.render(report.summarise(runs, beside=output.parent if output else None), chosen)
     if output is None and chosen != "html":
         sys.stdout.write(text)
         return 0
