@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--precision", type=_fraction, metavar="2%", help="stop when all intervals are this narrow"
     )
+    how.add_argument(
+        "--no-profile", action="store_true", help="do not count each implementation's kernels afterwards"
+    )
     how.add_argument("--quiet", action="store_true", help="no progress")
 
     report = commands.add_parser("report", help="write the report of runs", description=_report.__doc__)
@@ -228,6 +231,7 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
         blocks=options.blocks,
         max_blocks=options.max_blocks,
         palindromes=options.palindromes,
+        profile=not options.no_profile,
         **({} if options.precision is None else {"precision": options.precision}),
     )
     if settings.max_blocks < settings.blocks:

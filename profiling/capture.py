@@ -8,6 +8,7 @@ a run's own profile stage profiles all of a framework's in one. What comes of it
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ class Ask(Protocol):
 def capture(
     case: Case, row: Implementation, *, device: str, directory: Path, options: Options | None = None
 ) -> CaptureRecord:
-    """Profile `row` in a fresh process; the record and its traces lie in `directory / row.name`.
+    """Profile `row` in a fresh process; the record and its traces lie in `folder_of(directory, row)`.
 
     Whatever lay there before is replaced. Raises CaptureError if the implementation cannot run here, fails,
     crashes or hangs.
@@ -78,7 +79,7 @@ def capture(
     what = f"{row.name} of {case.group}"
     if (reason := _reason_not_to(row, case, device)) is not None:
         raise CaptureError(f"cannot profile {what}: {reason}")
-    folder = directory / row.name
+    folder = folder_of(directory, row)
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -119,6 +120,11 @@ def capture(
             raise CaptureError(f"cannot profile {what}: {error}") from None
         finally:
             worker.close()
+
+
+def folder_of(directory: Path, row: Implementation) -> Path:
+    """Where the capture of `row` lies: its name, with what a user's name may have and a folder's must not."""
+    return directory / re.sub(r"[^\w.+-]|^\.+", "_", row.name)
 
 
 def kernels_per_call(
