@@ -263,6 +263,8 @@ def _summarise(run: Run, directory: RunDirectory) -> None:
     for failure in run.failures:
         if failure.kind == "error":
             print(f"FAILED {failure.group} {failure.implementation}: {failure.message}", file=sys.stderr)
+    for note in run.notes:
+        print(f"note: {note}", file=sys.stderr)
     print(f"run: {directory.path}")
     print(f"report: fuseproof report {shlex.quote(str(directory.path))}")
 
