@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--precision", type=_fraction, metavar="2%", help="stop when all intervals are this narrow"
     )
+    how.add_argument(
+        "--no-profile", action="store_true", help="do not count each implementation's kernels afterwards"
+    )
     how.add_argument("--quiet", action="store_true", help="no progress")
 
     report = commands.add_parser("report", help="write the report of runs", description=_report.__doc__)
@@ -251,6 +254,7 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
         blocks=options.blocks,
         max_blocks=options.max_blocks,
         palindromes=options.palindromes,
+        profile=not options.no_profile,
         **({} if options.precision is None else {"precision": options.precision}),
     )
     if settings.max_blocks < settings.blocks:
@@ -282,6 +286,8 @@ def _summarise(run: Run, directory: RunDirectory) -> None:
     for failure in run.failures:
         if failure.kind == "error":
             print(f"FAILED {failure.group} {failure.implementation}: {failure.message}", file=sys.stderr)
+    for note in run.notes:
+        print(f"note: {note}", file=sys.stderr)
     print(f"run: {directory.path}")
     print(f"report: fuseproof report {shlex.quote(str(directory.path))}")
 

@@ -37,6 +37,7 @@ class Settings:
     max_palindromes: int = 60
     leg_seconds: float = 0.006
     precision: float = 0.02
+    profile: bool = True  # count the kernels of a call, in processes of their own, after timing
 
 
 def settings_for(
