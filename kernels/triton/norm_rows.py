@@ -143,9 +143,7 @@ def _normalise_tile(
     column_2d = column[None, :]
     s = load_float32(x_ptr + row_64 * x_row_stride + column_2d, mask, True, "evict_first")
     if HAS_RESIDUAL:
-        s += load_float32(
-            residual_ptr + row_64 * residual_row_stride + column_2d, mask, True, "evict_first"
-        )
+        s += load_float32(residual_ptr + row_64 * residual_row_stride + column_2d, mask, True, "evict_first")
     out = row_64 * columns + column_2d
     if STORE_SUM:
         tl.store(sum_ptr + out, s.to(sum_ptr.dtype.element_ty), mask=mask)
@@ -280,7 +278,13 @@ def norm_loop_kernel(
         lane_squares = tl.zeros([BLOCK_N], dtype=tl.float32)
         for block in tl.range(0, full_blocks, num_stages=STAGES):
             s = load_sum(
-                x_row_ptr, residual_row_ptr, block * BLOCK_N + lane, columns, HAS_RESIDUAL, False, "evict_last"
+                x_row_ptr,
+                residual_row_ptr,
+                block * BLOCK_N + lane,
+                columns,
+                HAS_RESIDUAL,
+                False,
+                "evict_last",
             )
             if CENTRED:
                 delta = s - lane_mean
@@ -316,7 +320,9 @@ def norm_loop_kernel(
             y = (s - mean) * rstd * load_float32(weight_ptr + column, mask, True, "evict_last")
             if HAS_BIAS:
                 y += load_float32(bias_ptr + column, mask, True, "evict_last")
-            tl.store(y_ptr + out + column, y.to(y_ptr.dtype.element_ty), mask=mask, eviction_policy="evict_first")
+            tl.store(
+                y_ptr + out + column, y.to(y_ptr.dtype.element_ty), mask=mask, eviction_policy="evict_first"
+            )
 
 
 def vector_of(columns: int, itemsize: int, *strides: int) -> int:
