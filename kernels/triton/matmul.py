@@ -60,9 +60,10 @@ from fuseproof.kernels.triton.matmul_launches import (
 )
 from fuseproof.kernels.triton.tuning import choose
 
-__all__ = ["CONFIGS", "Config", "matmul", "matmul_backward", "matmul_forward", "variants"]
+__all__ = ["CONFIGS", "DTYPES", "Config", "matmul", "matmul_backward", "matmul_forward", "variants"]
 
 PRECISIONS = ("ieee", "tf32")
+DTYPES = (*FLOATS, torch.float8_e4m3fn)
 
 
 def matmul_forward(
@@ -300,7 +301,7 @@ def _check(
     float8 = torch.float8_e4m3fn
     rest = {"bias": bias, "residual": residual}
     scales = {"scale_a": scale_a, "scale_b": scale_b}
-    check_tensors("matmul", {"a": a, "b": b}, {**rest, **scales}, dtypes=(*FLOATS, float8))
+    check_tensors("matmul", {"a": a, "b": b}, {**rest, **scales}, dtypes=DTYPES)
     check_same_dtype("matmul", {"a": a, "b": b})
     if activation not in ACTIVATIONS:
         raise ValueError(
