@@ -79,42 +79,38 @@ def launch_of(dtype, *words):
     raise AssertionError(f"no variant of {dtype} has {words}")
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn], ids=str)
-def test_specialized_warps_on_hopper(dtype):
-    """4 warps that load and give registers away, 2 × 4 that multiply: what triton makes of `specialize`."""
-    compiled = compile_launch(launch_of(dtype, "specialized"), 90)
-    assert compiled.metadata.num_warps == 12
-    assert "ttg.warp_specialize" in compiled.asm["ttgir"]
-    ptx = compiled.asm["ptx"]
-    for instruction in ("wgmma.mma_async", "cp.async.bulk.tensor", "setmaxnreg.dec", "setmaxnreg.inc"):
-        assert instruction in ptx
+SPECIALIZED = (r"setmaxnreg\.dec", r"setmaxnreg\.inc", r"cp\.async\.bulk\.tensor")
 
 
 @pytest.mark.parametrize(
-    ("dtype", "words", "instruction"),
+    ("dtype", "words", "instructions"),
     [
-        (torch.bfloat16, ("tma", "128x256x64"), r"wgmma\.mma_async.*\.bf16"),
-        (torch.float8_e4m3fn, ("tma", "128x128x128"), r"wgmma\.mma_async.*\.e4m3"),
-        (torch.float32, ("tma", "128x128x32", "tf32"), r"wgmma\.mma_async.*\.tf32"),
-        (torch.bfloat16, ("16x64x128",), r"cp\.async\.cg\.shared\.global .*0x10"),
+        (torch.bfloat16, ("tma", "specialized", "nn"), (r"wgmma\.mma_async.*\.bf16", *SPECIALIZED)),
+        (torch.float8_e4m3fn, ("fast", "specialized"), (r"wgmma\.mma_async.*\.e4m3", *SPECIALIZED)),
+        (torch.float8_e4m3fn, ("tma", "nn"), (r"wgmma\.mma_async.*\.e4m3", r"cp\.async\.bulk\.tensor")),
+        (torch.float32, ("tma", "nn", "tf32"), (r"wgmma\.mma_async.*\.tf32", r"cp\.async\.bulk\.tensor")),
+        (torch.bfloat16, ("16x64x128", "nn"), (r"mma\.sync.*\.bf16", r"cp\.async\.cg\.shared.* 0x10")),
     ],
-    ids=["bfloat16", "float8", "tf32", "decode-16-byte-loads"],
+    ids=["bfloat16", "float8-fast", "float8", "tf32", "decode"],
 )
-def test_instructions_on_hopper(dtype, words, instruction):
-    assert re.search(instruction, compile_launch(launch_of(dtype, *words), 90).asm["ptx"])
-
-
-def test_float8_leaves_the_short_accumulator_after_every_block():
-    """Hopper's tensor cores add float8 products in fewer bits than float32 has."""
-    accurate = launch_of(torch.float8_e4m3fn, "tma", "64x128x128")
-    fast = launch_of(torch.float8_e4m3fn, "tma", "64x128x128", "fast")
-    assert "maxNumImpreciseAcc = 128" in compile_launch(accurate, 90).asm["ttgir"]
-    assert "maxNumImpreciseAcc = 1073741824" in compile_launch(fast, 90).asm["ttgir"]
+def test_instructions_on_hopper(dtype, words, instructions):
+    """The tensor cores of each dtype, loads of 16 bytes or whole boxes, registers moved to who multiplies."""
+    compiled = compile_launch(launch_of(dtype, *words), 90)
+    for instruction in instructions:
+        assert re.search(instruction, compiled.asm["ptx"]), instruction
+    # One group of 4 warps that loads beside two that multiply, or all warps alike.
+    specialized = "specialized" in words
+    assert (compiled.metadata.num_warps == 12) is specialized
+    assert ("ttg.warp_specialize" in compiled.asm["ttgir"]) is specialized
+    if dtype == torch.float8_e4m3fn:
+        # Hopper's tensor cores add such products in fewer bits than float32 has: leave them after 128 terms.
+        terms = 2**30 if "fast" in words else 128
+        assert f"maxNumImpreciseAcc = {terms}" in compiled.asm["ttgir"]
 
 
 def test_float32_products_are_not_tf32():
     """The interpreter computes in float32 whatever is asked for, so look at what is compiled."""
-    assert "tf32" not in compile_launch(launch_of(torch.float32, "float32"), 90).asm["ptx"]
+    assert "tf32" not in compile_launch(launch_of(torch.float32, "nn", "float32"), 90).asm["ptx"]
 
 
 def test_variants_use_every_config_of_the_target():

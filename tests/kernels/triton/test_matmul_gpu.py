@@ -29,8 +29,8 @@ DTYPES = {
     "tf32": torch.float32,
     "ieee": torch.float32,
 }
-# Relative RMS error of a product of operands that are exact: the result's rounding, TF32's 10 bits, or the some
-# 14 bits of Hopper's accumulator of float8 products (DeepSeek-V3, https://arxiv.org/abs/2412.19437, 3.3.2).
+# Relative RMS error of a product of operands that are exact: the result's rounding, TF32's 10 bits, or the
+# about 14 bits of Hopper's accumulator of float8 products (DeepSeek-V3, https://arxiv.org/abs/2412.19437).
 LIMITS = {"half": 4e-3, "float8": 4e-3, "float8_fast": 2e-2, "tf32": 2e-3, "ieee": 2e-6}
 
 
