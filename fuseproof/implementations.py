@@ -134,13 +134,20 @@ class _Variants:
     overwritten: tuple[str, ...] = ()
     composed_apart: bool = True
     kernels: tuple[str, ...] = ("pallas", "triton")
+    triton_passes: tuple[str, ...] = ("forward",)
 
 
 _VARIANTS = (
     _Variants(operator="attention", library_layout="bshd", donated="q"),
     _Variants(operator="matmul", donated="a"),
-    _Variants(operator="layer_norm", overwritten=("x",)),
-    _Variants(operator="rms_norm", overwritten=("x",), composed_apart=False, kernels=()),
+    _Variants(operator="layer_norm", overwritten=("x",), triton_passes=("forward", "forward_backward")),
+    _Variants(
+        operator="rms_norm",
+        overwritten=("x",),
+        composed_apart=False,
+        kernels=("triton",),
+        triton_passes=("forward", "forward_backward"),
+    ),
 )
 
 
@@ -173,7 +180,7 @@ def _torch_rows(variants: _Variants) -> Iterable[Implementation]:
             "triton",
             target=f"fuseproof.kernels.triton.{operator}:{operator}",
             compiled="kernel",
-            passes=("forward",),
+            passes=variants.triton_passes,
             devices=("cuda",),
         )
 
