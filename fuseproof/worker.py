@@ -27,12 +27,8 @@ from fuseproof import checks, frameworks
 from fuseproof.cases import Case
 from fuseproof.frameworks import Framework, Result, Step
 from fuseproof.implementations import Implementation, resolve_function
-<<<<<<< HEAD
-from fuseproof.operators import result_dtype, tensor_dtype
+from fuseproof.operators import DTYPES, result_dtype, tensor_dtype
 from fuseproof.operators.base import Arrays
-=======
-from fuseproof.operators.base import DTYPES, Arrays
->>>>>>> main
 
 # Sets of inputs the cold regime rotates through: together at least twice the last-level cache.
 COLD_FACTOR = 2

@@ -33,11 +33,8 @@ from fuseproof.cases import Case
 from fuseproof.compile_command import Request, known
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
-<<<<<<< HEAD
 from fuseproof.operators import result_dtype
-=======
 from fuseproof.profiling import xla_plan
->>>>>>> main
 from fuseproof.profiling.child_process import Child
 from fuseproof.run_file import write_json
 

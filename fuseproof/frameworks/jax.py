@@ -39,24 +39,19 @@ def configure(*, device: str, threads: int) -> None:
         _device = jax.devices({"cuda": "gpu"}.get(device, device))[0]
     except RuntimeError as error:
         raise NotImplementedError(f"JAX sees no {device} here ({str(error).splitlines()[0]})") from None
-<<<<<<< HEAD
     use_precision("float32")
+    jax.monitoring.register_event_duration_secs_listener(_count_compilations)
 
 
 def use_precision(dtype: str) -> None:
     """Allow TF32 products for a case in `tf32` and for no other, on a GPU or TPU too."""
     precision = "tensorfloat32" if dtype == "tf32" else "highest"
     jax.config.update("jax_default_matmul_precision", precision)
-=======
-    # float32 means IEEE float32, on a GPU or TPU too.
-    jax.config.update("jax_default_matmul_precision", "highest")
-    jax.monitoring.register_event_duration_secs_listener(_count_compilations)
 
 
 def _count_compilations(event: str, duration: float, **_: Any) -> None:
     global _compilations
     _compilations += event.startswith(_COMPILE_EVENTS)
->>>>>>> main
 
 
 def description() -> dict[str, Any]:

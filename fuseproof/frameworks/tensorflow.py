@@ -36,17 +36,13 @@ def configure(*, device: str, threads: int) -> None:
         _device = "/GPU:0"
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-<<<<<<< HEAD
     use_precision("float32")
+    _count_graphs()
 
 
 def use_precision(dtype: str) -> None:
     """Allow TF32 products for a case in `tf32` and for no other."""
     tf.config.experimental.enable_tensor_float_32_execution(dtype == "tf32")
-=======
-    # float32 means IEEE float32.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    _count_graphs()
 
 
 def _count_graphs() -> None:
@@ -61,7 +57,6 @@ def _count_graphs() -> None:
         build(*arguments, **named)
 
     graph.__init__ = counted
->>>>>>> main
 
 
 def description() -> dict[str, Any]:
