@@ -194,7 +194,7 @@ def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
 
 @contextlib.contextmanager
 def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, list[Any]]]:
-    """Record what runs within as `jax.xplane.pb`. Live capture on a TPU is not verified on hardware.
+    """Record what runs within as `jax.xplane.pb.gz`. Live capture on a TPU is not verified on hardware.
 
     Yields `traces`, `warnings` and `not_seen`, complete at the end. `stacks` records Python frames, which
     slows every call. XLA's allocator events are part of the trace whether or not `memory` is asked for.
@@ -214,7 +214,7 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
         yield found
     finally:
         jax.profiler.stop_trace()
-    found["traces"].append(xla_profile.keep_xplane(folder, "jax.xplane.pb"))
+    found["traces"].append(xla_profile.keep_xplane(folder, "jax.xplane.pb.gz"))
 
 
 def kernel_names(names: Iterable[str]) -> list[str]:

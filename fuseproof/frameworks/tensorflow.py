@@ -200,7 +200,7 @@ _EAGER = "EagerLocalExecute: "
 
 @contextlib.contextmanager
 def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, list[Any]]]:
-    """Record what runs within as `tensorflow.xplane.pb`.
+    """Record what runs within as `tensorflow.xplane.pb.gz`.
 
     Yields `traces`, `warnings` and `not_seen`, complete at the end. `stacks` records Python frames, which
     slows every call. Allocator events are part of the trace whether or not `memory` is asked for.
@@ -209,6 +209,7 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
     if _device == "/CPU:0":
         found["not_seen"] += [
             "what happens inside an operation: calls into oneDNN and Eigen, and their threads",
+            "small allocations, which oneDNN's allocator does not tell",
         ]
     if not stacks:
         found["not_seen"].append("Python between the operations: record with stacks")
@@ -218,7 +219,7 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
         yield found
     finally:
         tf.profiler.experimental.stop()
-    found["traces"].append(xla_profile.keep_xplane(folder, "tensorflow.xplane.pb"))
+    found["traces"].append(xla_profile.keep_xplane(folder, "tensorflow.xplane.pb.gz"))
 
 
 def kernel_names(names: Iterable[str]) -> list[str]:
