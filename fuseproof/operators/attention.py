@@ -19,8 +19,8 @@ _ROWS = 1024
 # Query rows of a head the forward reference is computed for; gradients of keys need them all.
 _SAMPLED_ROWS = 512
 
-# Scores of all sampled heads together, where all rows are needed: half a billion take some seconds.
-_SCORES = 1 << 29
+# Scores of all sampled heads together, where all rows are needed: a quarter of a billion take some seconds.
+_SCORES = 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True)
