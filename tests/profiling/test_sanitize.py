@@ -1,4 +1,4 @@
-"""The program for compute-sanitizer, without one: in Triton's interpreter, and with results that are wrong."""
+"""The program for compute-sanitizer without one: in the interpreter, and with results that are wrong."""
 
 import os
 import subprocess
