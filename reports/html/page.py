@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fuseproof.reports import units, wording
+from fuseproof.reports.claims import REDUCTION
 from fuseproof.reports.html import plots
 from fuseproof.reports.summary import Case, Claim, Interval, Mean, Missing, Row, Summary
 
@@ -149,7 +150,8 @@ def by_operator(lines: Iterable[Line]) -> dict[str, list[Line]]:
 
 
 def bands(claims: Iterable[Claim]) -> list[Band]:
-    found = {(c.row.text, c.row.reading): c.row.band for c in claims}
+    # A band of fewer kernels or less memory is no band of speedups.
+    found = {(c.row.text, c.row.reading): c.row.band for c in claims if c.row.reading != REDUCTION}
     return [
         Band(
             label=f"“{claim}”, read as {wording.READINGS.get(reading, reading)}",
