@@ -67,7 +67,8 @@ def _sentence(row: ClaimRow, run: int, summary: Summary) -> str:
     failed = f"; {count(row.failed, 'more case')} failed" if row.failed else ""
     if not row.cases:
         why = f" ({row.problems[0]})" if row.reading == REDUCTION and row.problems else ""
-        return f"{row.candidate} has no sound {_quantity(row)} against {row.baseline} in {conditions}{failed}{why}."
+        lacking = f"has no sound {_quantity(row)} against {row.baseline}"
+        return f"{row.candidate} {lacking} in {conditions}{failed}{why}."
     bounds = units.bracket(*row.ci95)
     interval = f" [95\u00a0%: {bounds[1:-1]}]" if bounds else ""
     if row.reading == REDUCTION:
@@ -96,7 +97,8 @@ def _reduced(row: ClaimRow) -> str:
     }[row.metric]
     bounds = units.bracket(low, high)
     interval = f" [95\u00a0%, cases resampled: {bounds[1:-1]}]" if bounds else ""
-    return f"{row.candidate} {told[0]} {units.times(value)} {told[1 if more else 2]} than {row.baseline}{interval}"
+    how_many = f"{units.times(value)} {told[1 if more else 2]}"
+    return f"{row.candidate} {told[0]} {how_many} than {row.baseline}{interval}"
 
 
 def judged(row: ClaimRow) -> str:
