@@ -37,6 +37,7 @@ class Settings:
     max_palindromes: int = 60
     leg_seconds: float = 0.006
     precision: float = 0.02
+    profile: bool = True  # count the kernels of a call, in processes of their own, after timing
 
 
 def settings_for(
@@ -181,6 +182,10 @@ def reason_to_skip(row: Implementation, case: Case, device: str) -> str | None:
         return reason
     if case.pass_ not in row.passes:
         return f"has no {case.pass_} pass yet"
+    if case.dtype == "tf32" and device == "cpu":
+        return "TF32 is a mode of NVIDIA's tensor cores; on a CPU it would be float32 again"
+    if case.dtype not in row.dtypes:
+        return f"takes no {case.dtype}; only {', '.join(row.dtypes)}"
     return None
 
 

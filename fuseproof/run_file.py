@@ -93,6 +93,7 @@ class Run:
     complete: bool
     benchmarks: tuple[Benchmark, ...]
     failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()  # what to know beyond failures, such as a profile that did not come about
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def baseline_of(self, benchmark: Benchmark) -> Benchmark | None:
@@ -221,6 +222,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
                 }
                 for failure in run.failures
             ],
+            "notes": list(run.notes),
         },
         "benchmarks": [benchmark_to_json(benchmark) for benchmark in run.benchmarks],
     }
@@ -343,6 +345,7 @@ def _run_from_json(document: Any, *, source: str) -> Run:
         complete=bool(ours.get("complete", True)),
         benchmarks=benchmarks,
         failures=tuple(_failure_from_json(entry) for entry in ours.get("failures", ())),
+        notes=tuple(str(note) for note in _typed(ours, "notes", list) or ()),
         settings=_typed(ours, "settings", dict) or {},
     )
 

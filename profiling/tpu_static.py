@@ -33,6 +33,7 @@ from fuseproof.cases import Case
 from fuseproof.compile_command import Request, known
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
+from fuseproof.operators import result_dtype
 from fuseproof.profiling import xla_plan
 from fuseproof.profiling.child_process import Child
 from fuseproof.run_file import write_json
@@ -250,6 +251,8 @@ def _reason_to_skip(row: Implementation, case: Case, topology: str) -> str | Non
         return f"{row.framework} is not installed; pip install 'fuseproof[{row.framework}]'"
     if case.pass_ not in row.passes:
         return f"has no {case.pass_} pass"
+    if case.dtype != result_dtype(case.dtype):
+        return f"{case.dtype} is for NVIDIA's tensor cores"
     if row.framework == "tensorflow" and topology != "1x1":
         return "TensorFlow's StableHLO says nothing of how tensors are sharded; one chip only"
     return None

@@ -83,7 +83,7 @@ def test_the_interval_of_equal_ratios_is_a_point_and_of_one_case_unknown():
 
 
 def test_the_interval_covers_the_mean_of_cases_like_these():
-    """Cases of one operator resemble each other: drawn from 8 operators, the mean of all is inside as often."""
+    """Cases of one operator resemble each other: operators are drawn, then their cases."""
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(100):
