@@ -149,6 +149,15 @@ def test_what_fails_is_a_note_and_the_others_go_on(crew, make):
     assert crew.log.count(("jax", CASE.group)) == crew.log.count(("torch", OTHER.group)) == 1
 
 
+def test_what_failed_while_it_was_measured_is_not_tried_again(crew, make):
+    directory = make()
+    cell = directory.cell(0, CASE)
+    directory.save_cell(0, CASE, {**cell, "failures": {"jax.jit": "gave no answer"}})
+    profile_stage.run(directory, Quiet())
+    assert "jax.jit" not in directory.profiled(CASE)
+    assert directory.profiled(OTHER)["jax.jit"]["kernels"] == len("jax.jit")
+
+
 def test_what_is_profiled_is_not_profiled_again(crew, make):
     directory = make()
     directory.save_profile("torch", CASE, {"group": CASE.group, "rows": {}})

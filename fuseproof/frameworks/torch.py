@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -254,14 +255,13 @@ def _named_inductor_kernels(warnings: list[Any]) -> Iterator[None]:
     that would be other code than what was checked and timed, compiled anew. The module that Inductor loaded
     calls each by a global name, and that is where they are met.
     """
-    from torch._inductor.codecache import PyCodeCache
-
-    modules = getattr(PyCodeCache, "modules", None)
+    # Not imported: where nothing was compiled it is not there, and takes a second to load.
+    cache = sys.modules.get("torch._inductor.codecache")
+    modules = [] if cache is None else getattr(cache.PyCodeCache, "modules", None)
     if modules is None:
         warnings.append("this PyTorch hides Inductor's loaded modules: its C++ kernels are not counted")
-        modules = []
     replaced: list[tuple[ModuleType, str, Any]] = []
-    for module in modules:
+    for module in modules or []:
         for name, kernel in list(vars(module).items()):
             if isinstance(kernel, BuiltinFunctionType) and _INDUCTOR_KERNEL.fullmatch(name):
                 replaced.append((module, name, kernel))

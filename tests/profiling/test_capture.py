@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sys
+import time
 from decimal import Decimal
 
 import pytest
@@ -15,6 +17,8 @@ from fuseproof.implementations import IMPLEMENTATIONS, Implementation
 from fuseproof.profiling import capture, capture_record, kernel_count
 from fuseproof.profiling.capture import CaptureError, Options
 from fuseproof.worker_process import WorkerProcess
+
+from . import fake_nvml
 
 CASE = Case.from_group("layer_norm[33x65-float32-forward]")
 
@@ -132,6 +136,8 @@ def test_kernels_of_inductor(tmp_path, start_worker):
     }
     kept = worker.ask("kernel_names", names=list(judged))["names"]
     assert kept == [name for name, counts in judged.items() if counts]
+    loop = worker.ask("repeat", name="torch.eager", seconds=0.01)
+    assert loop["calls"] >= 1 and loop["end_ns"] - loop["start_ns"] >= 10_000_000
     # The wrapped kernels are put back: timing in this process would not be of other code.
     assert worker.ask("leg", name="torch.compile", rounds=1, calls=1, warm_up=0)["wall"]
 
@@ -247,7 +253,9 @@ class Scripted:
     def __call__(self, do, *, timeout, **arguments):
         self.asked.append(do)
         if do == "repeat":
-            return {"start_ns": UNIX, "end_ns": UNIX + 10**9, "calls": 50}
+            assert arguments["seconds"] >= 1  # the counter ticks every 10 ms or slower
+            now = time.time_ns()
+            return {"start_ns": now, "end_ns": now + 1, "calls": 50}
         assert do == "profile"
         return {
             "calls": [[UNIX + start, UNIX + end] for start, end in self.calls],
@@ -300,6 +308,18 @@ def test_kernels_of_a_gpu(tmp_path):
     assert record.kernel_rule == kernel_count.DEVICE_RULE
     assert record.energy is None and record.samples == ()  # there is no board here
     assert record.overhead == 2.0
+
+
+def test_the_board_is_sampled_and_its_energy_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.board())
+    scripted = Scripted(kineto_of_a_gpu(100, 5100))
+    record = profiled(scripted, tmp_path, "torch.eager", "cuda")
+    assert scripted.asked == ["profile", "repeat"]
+    assert {series.name for series in record.samples} == {
+        *("power", "sm_clock", "memory_clock", "temperature", "memory_used", "clock_event_reasons", "energy")
+    }
+    assert record.energy.calls == 50 and 0 <= record.energy.joules <= 10
+    assert capture_record.load(tmp_path) == record
 
 
 def test_counts_that_differ_are_a_warning(tmp_path):
