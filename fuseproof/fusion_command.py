@@ -20,11 +20,13 @@ from fuseproof.fusion.account import Account, Pair
 from fuseproof.fusion.program import Operation
 from fuseproof.implementations import Implementation
 from fuseproof.plan import Settings
+from fuseproof.profiling import capture
 from fuseproof.run_directory import RunDirectory
 from fuseproof.run_file import write_json
 from fuseproof.worker_process import WorkerDied, WorkerError, WorkerProcess, WorkerSkip
 
 DEFAULT_ROOT = Path(".fuseproof/fusion")
+_PROFILE = capture.Options(calls=3, memory=False, samples=False, energy_seconds=0.0)
 _MODULE = "fuseproof.fusion.account_worker"
 
 # One case with the implementations to account for.
@@ -173,6 +175,7 @@ class _Session:
         self._framework, self._settings = framework, settings
         self._folder, self._temporary = folder, temporary
         self._worker: WorkerProcess | None = None
+        self._description: dict[str, Any] = {}
         self._case: Case | None = None
 
     def account(self, case: Case, row: Implementation, eager: Implementation) -> Account:
@@ -187,27 +190,32 @@ class _Session:
             return dataclasses.replace(bare, status="skipped", reason=reason)
         try:
             answer = self._ask(case, row, eager, place)
+            unknown: dict[str, str] = answer["unknown"]
+            kernels = Pair(
+                eager=self._kernels(case, eager, "kernels_eager", unknown),
+                compiled=self._kernels(case, row, "kernels_compiled", unknown),
+            )
         except WorkerSkip as skip:
             return dataclasses.replace(bare, status="skipped", reason=str(skip))
-        except WorkerError as error:
+        except (WorkerError, UserError) as error:
             return dataclasses.replace(bare, status="failed", reason=str(error))
         except WorkerDied as death:
             self.close()
             return dataclasses.replace(bare, status="failed", reason=str(death))
         return dataclasses.replace(
             bare,
-            kernels=Pair(**answer["kernels"]),
+            kernels=kernels,
             peak_memory_bytes=Pair(**answer["peak_memory_bytes"]),
             before=_operations(answer["before"]),
             after=_operations(answer["after"]),
             artifacts={label: str(place / name) for label, name in answer["artifacts"].items()},
-            unknown=answer["unknown"],
+            unknown=unknown,
         )
 
     def _ask(self, case: Case, row: Implementation, eager: Implementation, place: Path) -> dict[str, Any]:
         if self._worker is None:
             self._worker = self._start()
-            self._worker.wait_ready()
+            self._description = self._worker.wait_ready()
         if case != self._case:
             self._case = None
             self._worker.ask(
@@ -225,6 +233,23 @@ class _Session:
             eager=plan.row_to_json(eager),
             folder=str((self._folder / place).resolve()),
         )
+
+    def _kernels(self, case: Case, row: Implementation, figure: str, unknown: dict[str, str]) -> int | None:
+        """Kernels of one call of a prepared implementation, by the framework's profiler."""
+        assert self._worker is not None  # it has just answered
+        with tempfile.TemporaryDirectory(dir=self._temporary) as folder:
+            record = capture.profile_prepared(
+                self._worker.ask,
+                row,
+                group=case.group,
+                device=self._settings.device,
+                description=self._description,
+                folder=Path(folder),
+                options=_PROFILE,
+            )
+        if record.kernels_per_call is None:
+            unknown[figure] = "; ".join(record.warnings) or "the profiler does not tell"
+        return record.kernels_per_call
 
     def _start(self) -> WorkerProcess:
         device, threads = self._settings.device, self._settings.threads

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import signal
 import sys
@@ -26,12 +27,15 @@ from fuseproof import checks, frameworks
 from fuseproof.cases import Case
 from fuseproof.frameworks import Framework, Result, Step
 from fuseproof.implementations import Implementation, resolve_function
+from fuseproof.operators import DTYPES, result_dtype, tensor_dtype
 from fuseproof.operators.base import Arrays
 
 # Sets of inputs the cold regime rotates through: together at least twice the last-level cache.
 COLD_FACTOR = 2
 # More would take minutes to make, and objects and pointers would push out more of the cache than the inputs.
 MAX_INPUT_SETS = 4096
+# Copies of consumed inputs that wait for one batch of calls.
+_MAX_COPIES_BYTES = 256 * 2**20
 _CHECK_SEEDS = 2
 
 # Idle time before each profiled call: clocks of host and device may disagree by less, and calls stay apart.
@@ -50,7 +54,8 @@ class Prepared:
 
     implementation: Implementation
     step: Step
-    calls: Sequence[Callable[[], Result]]  # one for each set of inputs
+    sets: Sequence[tuple[dict[str, Any], Any]]  # inputs and cotangent
+    calls: Sequence[Callable[[], Result]]  # one for each set
 
 
 class Worker:
@@ -68,6 +73,7 @@ class Worker:
         self._framework.reset()
         self._case = Case.from_group(group)
         operator, dtype = self._case.operator, self._case.dtype
+        self._framework.use_precision(dtype)
         one_set = operator.minimum_bytes("forward", dtype)
         count = 1 if self._case.cache == "warm" else 1 + -(-COLD_FACTOR * last_level_cache // one_set)
         if count > MAX_INPUT_SETS:
@@ -86,18 +92,24 @@ class Worker:
         row = Implementation(**implementation)
         case = self._case
         function = resolve_function(row.target)
-        step = self._framework.step(function, case.operator.options, case.pass_, row.compiled)
+        if absent := [name for name in row.consumes if name not in case.operator.input_shapes]:
+            raise NotImplementedError(f"consumes {', '.join(absent)}, which this case has not")
+        step = self._framework.step(
+            function, case.operator.options, case.pass_, row.compiled, consumes=row.consumes
+        )
         if row.layout not in self._tensors:
             self._tensors[row.layout] = [self._inputs(seed, row.layout) for seed in self._seeds]
-        calls = [_bind(step, inputs, cotangent) for inputs, cotangent in self._tensors[row.layout]]
-        prepared = Prepared(implementation=row, step=step, calls=calls)
+        sets = self._tensors[row.layout]
+        calls = [_bind(step, inputs, cotangent) for inputs, cotangent in sets]
+        prepared = Prepared(implementation=row, step=step, sets=sets, calls=calls)
+        call = self._first_set(prepared, 3)
         started = time.perf_counter()
-        self._framework.synchronize(calls[0]())
+        self._framework.synchronize(call())
         first_call = time.perf_counter() - started
         # The second call may still specialise (TensorFlow traces, XLA moves constants); the third is steady.
-        self._framework.synchronize(calls[0]())
+        self._framework.synchronize(call())
         started = time.perf_counter()
-        self._framework.synchronize(calls[0]())
+        self._framework.synchronize(call())
         steady = time.perf_counter() - started
         self._prepared[row.name] = prepared
         return {"first_call_seconds": first_call, "call_seconds": steady}
@@ -116,12 +128,15 @@ class Worker:
             arrays = operator.inputs(seed, case.dtype)
             cotangent = operator.cotangent(seed, case.dtype) if case.pass_ != "forward" else None
             inputs, device_cotangent = self._to_device(arrays, cotangent, layout)
-            before = {key: self._framework.to_numpy(tensor) for key, tensor in inputs.items()}
+            kept = {
+                key: tensor for key, tensor in inputs.items() if key not in prepared.implementation.consumes
+            }
+            before = {key: self._framework.to_numpy(tensor) for key, tensor in kept.items()}
             with self._framework.poisoned_memory(np.empty(operator.output_shape, np.float32)):
                 result = prepared.step(inputs, device_cotangent)
                 self._framework.synchronize(result)
             found = self._to_arrays(result, arrays, layout)
-            for key, tensor in inputs.items():
+            for key, tensor in kept.items():
                 if not np.array_equal(self._framework.to_numpy(tensor), before[key]):
                     raise WrongResultError(f"the input {key!r} was changed by the call")
             for key, sampled in operator.reference(arrays, cotangent).items():
@@ -130,18 +145,19 @@ class Worker:
         return {"errors": {key: value if np.isfinite(value) else None for key, value in errors.items()}}
 
     def peak_memory(self, *, name: str) -> dict[str, Any]:
-        return {"bytes": self._framework.peak_memory(self._prepared[name].calls[0])}
+        prepared = self._prepared[name]
+        call = self._first_set(prepared, frameworks.PEAK_MEMORY_CALLS)
+        return {"bytes": self._framework.peak_memory(call)}
 
     def leg(self, *, name: str, rounds: int, calls: int, warm_up: int) -> dict[str, Any]:
         """Seconds per call of `rounds` rounds of `calls` calls each, after `warm_up` untimed calls."""
         prepared = self._prepared[name]
-        call = prepared.calls[0] if len(prepared.calls) == 1 else self._rotating(prepared)
         wall, device = [], []
         with self._framework.forbid_recompilation(prepared.step):
             for _ in range(warm_up):
-                self._framework.synchronize(call())
+                self._framework.synchronize(self._caller(prepared, 1)())
             for _ in range(rounds):
-                host_seconds, device_seconds = self._framework.batch(call, calls)
+                host_seconds, device_seconds = self._batch(prepared, calls)
                 wall.append(host_seconds / calls)
                 if device_seconds is not None:
                     device.append(device_seconds / calls)
@@ -180,7 +196,7 @@ class Worker:
         start = time.time_ns()
         until = time.perf_counter() + seconds
         while time.perf_counter() < until:
-            self._framework.synchronize(prepared.calls[0]())
+            self._framework.synchronize(self._first_set(prepared, 1)())
             calls += 1
         return {"start_ns": start, "end_ns": time.time_ns(), "calls": calls}
 
@@ -189,20 +205,61 @@ class Worker:
 
         The results are let go after the end, so that no call frees what another made.
         """
+        call = self._first_set(prepared, 1)
         start, started = time.time_ns(), time.perf_counter()
-        result = prepared.calls[0]()
+        result = call()
         self._framework.synchronize(result)
         seconds, end = time.perf_counter() - started, time.time_ns()
         del result
         return start, end, seconds
 
-    def _rotating(self, prepared: Prepared) -> Callable[[], Result]:
-        def call() -> Result:
-            # The counter is shared by the implementations of the case: none finds the set the last one used.
-            self._next_set = (self._next_set + 1) % len(prepared.calls)
-            return prepared.calls[self._next_set]()
+    def _batch(self, prepared: Prepared, calls: int) -> tuple[float, float | None]:
+        """Seconds of `calls` calls on the host and on the device, if it has a clock of its own.
 
-        return call
+        In several batches where the copies that the calls consume would take too much memory at once.
+        """
+        row, operator = prepared.implementation, self._case.operator
+        sizes = (math.prod(operator.input_shapes[name]) for name in row.consumes)
+        consumed = DTYPES[self._case.dtype].itemsize * sum(sizes)
+        most = max(1, _MAX_COPIES_BYTES // consumed) if consumed else calls
+        host, device = 0.0, None
+        while calls > 0:
+            size = min(calls, most)
+            calls -= size
+            host_seconds, device_seconds = self._framework.batch(self._caller(prepared, size), size)
+            host += host_seconds
+            if device_seconds is not None:
+                device = (device or 0.0) + device_seconds
+        return host, device
+
+    def _first_set(self, prepared: Prepared, count: int) -> Callable[[], Result]:
+        """A call with the first set of inputs, that can be made `count` times."""
+        return self._unused(prepared, count) if prepared.implementation.consumes else prepared.calls[0]
+
+    def _caller(self, prepared: Prepared, count: int) -> Callable[[], Result]:
+        """What makes each of the next `count` calls."""
+        if prepared.implementation.consumes:
+            return self._unused(prepared, count)
+        return prepared.calls[0] if len(prepared.calls) == 1 else self._rotating(prepared)
+
+    def _unused(self, prepared: Prepared, count: int) -> Callable[[], Result]:
+        """A call that can be made `count` times, each with new copies of what the implementation consumes."""
+        calls = []
+        for _ in range(count):
+            inputs, cotangent = prepared.sets[self._advance(prepared)]
+            copies = {name: self._framework.copy(inputs[name]) for name in prepared.implementation.consumes}
+            self._framework.synchronize((None, copies))
+            calls.append(_bind(prepared.step, inputs | copies, cotangent))
+        calls.reverse()
+        return lambda: calls.pop()()
+
+    def _rotating(self, prepared: Prepared) -> Callable[[], Result]:
+        return lambda: prepared.calls[self._advance(prepared)]()
+
+    def _advance(self, prepared: Prepared) -> int:
+        # The counter is shared by the implementations of the case: none finds the set the last one used.
+        self._next_set = (self._next_set + 1) % len(prepared.calls)
+        return self._next_set
 
     def _inputs(self, seed: int, layout: str) -> tuple[dict[str, Any], Any]:
         operator, case = self._case.operator, self._case
@@ -212,27 +269,26 @@ class Worker:
     def _to_device(
         self, arrays: Arrays, cotangent: NDArray[np.float32] | None, layout: str
     ) -> tuple[dict[str, Any], Any]:
-        def convert(array: NDArray[np.float32]) -> Any:
-            return self._framework.from_numpy(_to_layout(array, layout), self._case.dtype)
+        def convert(array: NDArray[np.float32], dtype: str) -> Any:
+            return self._framework.from_numpy(_to_layout(array, layout), dtype)
 
-        inputs = {name: convert(array) for name, array in arrays.items()}
+        dtype = self._case.dtype
+        inputs = {name: convert(array, tensor_dtype(dtype)) for name, array in arrays.items()}
         if cotangent is None:
             return inputs, None
-        return self._framework.differentiable(inputs), convert(cotangent)
+        return self._framework.differentiable(inputs), convert(cotangent, result_dtype(dtype))
 
     def _to_arrays(self, result: Result, arrays: Arrays, layout: str) -> dict[str, NDArray[np.float32]]:
         output, gradients = result
         expected = {"output": (output, self._case.operator.output_shape)}
         for name, gradient in gradients.items():
             expected[f"grad_{name}"] = (gradient, arrays[name].shape)
-        found = {}
+        found, dtype = {}, result_dtype(self._case.dtype)
         for name, (tensor, shape) in expected.items():
             if tensor is None or not hasattr(tensor, "dtype"):
                 raise WrongResultError(f"{name} is {type(tensor).__name__}, not a tensor")
-            if self._framework.dtype_name(tensor) != self._case.dtype:
-                raise WrongResultError(
-                    f"{name} is {self._framework.dtype_name(tensor)} instead of {self._case.dtype}"
-                )
+            if self._framework.dtype_name(tensor) != dtype:
+                raise WrongResultError(f"{name} is {self._framework.dtype_name(tensor)} instead of {dtype}")
             array = _to_layout(self._framework.to_numpy(tensor), layout)
             if array.shape != shape:
                 raise WrongResultError(f"{name} has shape {array.shape} instead of {shape}")

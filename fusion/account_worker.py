@@ -9,13 +9,12 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fuseproof import worker
-from fuseproof.errors import UserError
-from fuseproof.fusion.kernel_count import kernels_per_call
-from fuseproof.fusion.program import Reading
+from fuseproof.fusion.program import Operation, Reading
 from fuseproof.implementations import Implementation
 from fuseproof.worker import Worker
 
@@ -28,31 +27,24 @@ class AccountWorker(Worker):
     ) -> dict[str, Any]:
         """What the compiler made of `implementation`; `eager` is what it is compared with.
 
-        Files are kept in `folder`, which is made. Plain data: `kernels` and `peak_memory_bytes`, each
+        Files are kept in `folder`, which is made. Both stay prepared. Plain data: `peak_memory_bytes`,
         {"eager", "compiled"}; `before`, `after`: operations or None; `artifacts`; `unknown`: reasons by name.
         """
         row, reference = Implementation(**implementation), Implementation(**eager)
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         program = importlib.import_module(f"fuseproof.fusion.{row.framework}_program")
-        unknown: dict[str, str] = {}
-        figures: dict[str, dict[str, Any]] = {"kernels": {}, "peak_memory_bytes": {}}
         if reference.name not in self._prepared:
             self.prepare(implementation=eager)
         earlier = _machine_code()
         with program.compiling(place):
             self.prepare(implementation=implementation)
-        sides = {"eager": reference.name, "compiled": row.name}
-        # Before any profiler runs: what that frees without giving it back would hide the growth of a call.
-        for side, name in sides.items():
-            memory = self.peak_memory(name=name)["bytes"]
-            figures["peak_memory_bytes"][side] = memory
-            if memory is None:
-                unknown[f"peak_memory_{side}"] = (
-                    "neither the framework nor the operating system tells it here"
-                )
-        for side, name in sides.items():
-            figures["kernels"][side] = self._count(row.framework, name, f"kernels_{side}", unknown)
+        unknown: dict[str, str] = {}
+        memory: dict[str, int | None] = {}
+        for side, name in (("eager", reference.name), ("compiled", row.name)):
+            memory[side] = self.peak_memory(name=name)["bytes"]
+            if memory[side] is None:
+                unknown[f"peak_memory_{side}"] = "neither the framework nor the system tells it here"
         inputs, cotangent = self._tensors[row.layout][0]
         reading: Reading = program.read(
             self._prepared[row.name].step,
@@ -67,23 +59,15 @@ class AccountWorker(Worker):
             shutil.copyfile(file, place / file.name)
             artifacts[f"PTX {file.stem}"] = file.name
         return {
-            **figures,
+            "peak_memory_bytes": memory,
             "before": _plain(reading.before),
             "after": _plain(reading.after),
             "artifacts": artifacts,
             "unknown": {**unknown, **reading.unknown},
         }
 
-    def _count(self, framework: str, name: str, figure: str, unknown: dict[str, str]) -> int | None:
-        call = self._prepared[name].calls[0]
-        try:
-            return kernels_per_call(framework, lambda: self._framework.synchronize(call()))
-        except UserError as error:
-            unknown[figure] = str(error)
-            return None
 
-
-def _plain(operations: Any) -> list[dict[str, Any]] | None:
+def _plain(operations: Sequence[Operation] | None) -> list[dict[str, Any]] | None:
     return None if operations is None else [operation.to_json() for operation in operations]
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -18,18 +18,28 @@ Tensor = Any
 Result = tuple[Tensor, dict[str, Tensor]]
 Step = Callable[[dict[str, Tensor], Tensor | None], Result]
 
+# The most calls that `peak_memory` makes.
+PEAK_MEMORY_CALLS = 4
+
 
 class Framework(Protocol):
     """What a module in this folder provides; the modules' own docstrings say how."""
 
     def configure(self, *, device: str, threads: int) -> None: ...
     def description(self) -> dict[str, Any]: ...
+    def use_precision(self, dtype: str) -> None: ...
     def from_numpy(self, array: NDArray[np.float32], dtype: str) -> Tensor: ...
     def to_numpy(self, tensor: Tensor) -> NDArray[np.float32]: ...
     def dtype_name(self, tensor: Tensor) -> str: ...
+    def copy(self, tensor: Tensor) -> Tensor: ...
     def differentiable(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]: ...
     def step(
-        self, function: Callable[..., Any], options: Mapping[str, object], pass_: str, compiled: str | None
+        self,
+        function: Callable[..., Any],
+        options: Mapping[str, object],
+        pass_: str,
+        compiled: str | None,
+        consumes: Sequence[str] = (),
     ) -> Step: ...
     def synchronize(self, result: Result) -> None: ...
     def warm_up_compiler(self) -> None: ...

@@ -6,7 +6,7 @@ import contextlib
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from fuseproof.frameworks import host_memory
+from fuseproof.implementations import CUDA_GRAPHS
 
 Inputs = dict[str, torch.Tensor]
 Result = tuple[torch.Tensor, dict[str, torch.Tensor]]
@@ -35,9 +36,13 @@ def configure(*, device: str, threads: int) -> None:
     _device = torch.device(device)
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
-    # float32 means IEEE float32: TF32 is another precision, so it would be another case.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    use_precision("float32")
+
+
+def use_precision(dtype: str) -> None:
+    """Allow TF32 products for a case in `tf32` and for no other: another precision is another case."""
+    torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
+    torch.backends.cudnn.allow_tf32 = dtype == "tf32"
 
 
 def description() -> dict[str, Any]:
@@ -53,7 +58,9 @@ def description() -> dict[str, Any]:
 
 
 def from_numpy(array: NDArray[np.float32], dtype: str) -> torch.Tensor:
-    """A new tensor on the device; never an alias of `array`."""
+    """A new tensor on the device; never an alias of `array`. A matrix keeps its order in memory."""
+    if array.ndim == 2 and not array.flags.c_contiguous:
+        return from_numpy(array.T, dtype).T
     return torch.tensor(array, dtype=getattr(torch, dtype), device=_device)
 
 
@@ -66,17 +73,28 @@ def dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
+def copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A new tensor of the same values, a leaf as the given one is."""
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
 def differentiable(inputs: Inputs) -> Inputs:
     """The inputs as leaves that collect gradients, as a training step would hold its parameters."""
     return {name: tensor.requires_grad_() for name, tensor in inputs.items()}
 
 
 def step(
-    function: Callable[..., Any], options: Mapping[str, object], pass_: str, compiled: str | None
+    function: Callable[..., Any],
+    options: Mapping[str, object],
+    pass_: str,
+    compiled: str | None,
+    consumes: Sequence[str] = (),
 ) -> Step:
-    """The work of one call: forward, or forward and the gradients of all inputs."""
-    # One line, as a user has it: `dynamic` is left alone, so the first shape is compiled as static.
-    operator = function if compiled in (None, "kernel") else torch.compile(function, mode=compiled)
+    """The work of one call: forward, or forward and the gradients of all inputs.
+
+    Raises NotImplementedError for CUDA graphs without CUDA, where torch.compile would leave them out.
+    """
+    operator = function if compiled in (None, "kernel") else _compile(function, compiled)
 
     def forward(inputs: Inputs, cotangent: torch.Tensor | None) -> Result:
         return operator(**inputs, **options), {}
@@ -87,6 +105,18 @@ def step(
         return output, dict(zip(inputs, gradients, strict=True))
 
     return forward if pass_ == "forward" else forward_backward
+
+
+def _compile(function: Callable[..., Any], compiled: str) -> Callable[..., Any]:
+    mode, _, shapes = compiled.partition("+")
+    if shapes not in ("", "dynamic"):
+        raise NotImplementedError(f"torch.compile has no shapes {shapes!r}; write mode or mode+dynamic")
+    if mode in CUDA_GRAPHS and _device.type != "cuda":
+        raise NotImplementedError(f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}")
+    # Else `dynamic` is left alone, as a user's one line does: the first shape is compiled as static.
+    return torch.compile(  # type: ignore[no-any-return]
+        function, mode=mode, dynamic=True if shapes else None
+    )
 
 
 def synchronize(result: Result) -> None:
