@@ -41,18 +41,18 @@ def left(directory: RunDirectory) -> list[tuple[str, Case]]:
 def run(directory: RunDirectory, progress: Progress) -> None:
     """Profile what is left."""
     todo = left(directory)
-    for framework in dict.fromkeys(framework for framework, _ in todo):
-        with Crew(directory, stage="profile") as crew:
-            for case in (case for of, case in todo if of == framework):
-                failed = _failed_while_measured(directory, case)
-                rows = [
-                    row
-                    for row in directory.measurable(case)
-                    if row.framework == framework and row.name not in failed
-                ]
-                with progress.piece(PIECE, f"profiling {case.group} in {framework}"):
-                    found = _profile_case(directory, crew, case, rows)
-                    directory.save_profile(framework, case, {"group": case.group, "rows": found})
+    with Crew(directory, stage="profile") as crew:
+        crew.spawn(dict.fromkeys(framework for framework, _ in todo))  # they load while others work
+        for framework, case in todo:
+            failed = _failed_while_measured(directory, case)
+            rows = [
+                row
+                for row in directory.measurable(case)
+                if row.framework == framework and row.name not in failed
+            ]
+            with progress.piece(PIECE, f"profiling {case.group} in {framework}"):
+                found = _profile_case(directory, crew, case, rows)
+                directory.save_profile(framework, case, {"group": case.group, "rows": found})
 
 
 def _failed_while_measured(directory: RunDirectory, case: Case) -> set[str]:
