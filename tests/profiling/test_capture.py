@@ -40,6 +40,19 @@ def captured(name, folder, **options):
     return record, timeline, folder / name / record.traces[0].file
 
 
+def profiled(ask, folder, name, device):
+    """What a worker, real or scripted, has prepared."""
+    return capture.profile_prepared(
+        ask,
+        row(name),
+        group=CASE.group,
+        device=device,
+        description={"version": "1", "device": f"a {device}"},
+        folder=folder,
+        options=Options(calls=2),
+    )
+
+
 def within(record, start_ns):
     """The number of the profiled call that was running; None between calls."""
     running = [i for i, call in enumerate(record.calls) if call.start_ns <= start_ns <= call.end_ns]
@@ -106,15 +119,7 @@ def test_kernels_of_inductor(tmp_path, start_worker, monkeypatch):
         worker.prepare(row(name))
         folder = tmp_path / name
         folder.mkdir()
-        found[name] = capture.profile_prepared(
-            worker.ask,
-            row(name),
-            group=CASE.group,
-            device="cpu",
-            description={"version": "of the worker", "device": "cpu"},
-            folder=folder,
-            options=Options(calls=2),
-        )
+        found[name] = profiled(worker.ask, folder, name, "cpu")
     assert found["torch.eager"].kernel_counts == found["torch.compile"].kernel_counts == (1, 1)
     assert found["torch.eager"].kernel_names == ("aten::native_layer_norm",)
     events = json.loads(gzip.decompress((tmp_path / "torch.compile" / "torch.json.gz").read_bytes()))
@@ -155,6 +160,18 @@ def test_jax(tmp_path):
             counts[call] += 1
     assert counts == [*record.kernel_counts] and min(counts) > 0
     assert any(name.startswith("$worker.py") for name in timeline.names)  # a Python frame
+
+
+def test_copies_of_what_a_call_consumes_are_not_its_kernels(tmp_path, start_worker):
+    need("jax")
+    worker = start_worker("jax")
+    worker.open_case(CASE.group)
+    counts = {}
+    for name in ("jax.jit", "jax.jit-donate"):
+        worker.prepare(row(name))
+        counts[name] = profiled(worker.ask, tmp_path, name, "cpu").kernels_per_call
+    assert counts["jax.jit"] is not None
+    assert counts["jax.jit-donate"] == counts["jax.jit"]
 
 
 def test_tensorflow(tmp_path):
@@ -267,18 +284,6 @@ class Scripted:
             "warnings": [],
             "not_seen": [],
         }
-
-
-def profiled(scripted, tmp_path, name, device):
-    return capture.profile_prepared(
-        scripted,
-        row(name),
-        group=CASE.group,
-        device=device,
-        description={"version": "1", "device": f"a {device}"},
-        folder=tmp_path,
-        options=Options(calls=2),
-    )
 
 
 def kineto_of_a_gpu(*starts_us, base=UNIX):
