@@ -213,24 +213,29 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
         ]
     if not stacks:
         found["not_seen"].append("Python between the operators: record with stacks")
-    if memory and on_gpu:
+    history = memory and on_gpu
+    if history:
         torch.cuda.memory._record_memory_history(
             context="alloc" if stacks else None, stacks="python", max_entries=_HISTORY
         )
-    with (
-        _named_inductor_kernels(found["warnings"]),
-        torch.profiler.profile(
-            activities=activities, profile_memory=memory, record_shapes=True, with_stack=stacks
-        ) as profiler,
-    ):
-        yield found
-        if on_gpu:
-            torch.cuda.synchronize()
+    try:
+        with (
+            _named_inductor_kernels(found["warnings"]),
+            torch.profiler.profile(
+                activities=activities, profile_memory=memory, record_shapes=True, with_stack=stacks
+            ) as profiler,
+        ):
+            yield found
+            if on_gpu:
+                torch.cuda.synchronize()
+        if history:
+            torch.cuda.memory._dump_snapshot(str(folder / "torch-memory.pickle"))
+    finally:
+        if history:
+            torch.cuda.memory._record_memory_history(enabled=None)
     profiler.export_chrome_trace(str(folder / "torch.json.gz"))
     found["traces"].append({"file": "torch.json.gz", "kind": "kineto"})
-    if memory and on_gpu:
-        torch.cuda.memory._dump_snapshot(str(folder / "torch-memory.pickle"))
-        torch.cuda.memory._record_memory_history(enabled=None)
+    if history:
         found["traces"].append({"file": "torch-memory.pickle", "kind": "torch-memory"})
 
 

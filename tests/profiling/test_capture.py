@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import re
 import sys
 import time
+import warnings
 from decimal import Decimal
 
 import pytest
@@ -147,6 +149,32 @@ def test_kernels_of_inductor(tmp_path, start_worker, monkeypatch):
     assert loop["calls"] >= 1 and loop["end_ns"] - loop["start_ns"] >= 10_000_000
     # The wrapped kernels are put back: timing in this process would not be of other code.
     assert worker.ask("leg", name="torch.compile", rounds=1, calls=1, warm_up=0)["wall"]
+
+
+def test_memory_history_of_a_gpu_ends_with_the_profile(tmp_path, monkeypatch):
+    """With PyTorch's functions for it replaced, as there is no GPU here: not verified on hardware."""
+    torch = need("torch")
+    from fuseproof.frameworks import torch as framework
+
+    real = inspect.signature(torch.cuda.memory._record_memory_history_impl)
+    asked = []
+    monkeypatch.setattr(framework, "_device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(
+        torch.cuda.memory,
+        "_record_memory_history",
+        lambda enabled="all", **how: asked.append(real.bind(enabled, **how).arguments["enabled"]),
+    )
+    monkeypatch.setattr(torch.cuda.memory, "_dump_snapshot", asked.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no CUDA
+        with framework.profile(tmp_path, memory=True, stacks=True) as found:
+            torch.ones(3)
+        with pytest.raises(ZeroDivisionError), framework.profile(tmp_path, memory=True, stacks=False):
+            1 / 0  # noqa: B018
+    assert [trace["kind"] for trace in found["traces"]] == ["kineto", "torch-memory"]
+    snapshot = str(tmp_path / "torch-memory.pickle")
+    assert asked == ["all", snapshot, None, "all", None]
 
 
 def test_jax(tmp_path):
