@@ -154,7 +154,7 @@ def _plan(request: Request, as_json: bool, progress: Progress) -> Outcome:
         timelines,
         title=f"{case.group} on {target}",
         notes=notes,
-        page=viewer.Page(kind="static plan, an estimate", failures=failures),
+        page=viewer.Page(kind="static plan, an estimate", failures=failures, failed="Not compiled"),
     )
     _write(page, text)
     if as_json:

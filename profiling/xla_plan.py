@@ -198,7 +198,9 @@ class _Drawing:
         return replace(made, time_unit="cycles")
 
     def _lanes(self) -> list[Lane]:
-        spaces = list(dict.fromkeys(b["space"] for b in self.result["memory_plan"]["buffers"]))
+        found = {b["space"] for b in self.result["memory_plan"]["buffers"]}
+        known = list(xla_dumps.SPACES.values())
+        spaces = [space for space in known if space in found] + sorted(found.difference(known))
         self.spaces = {space: _BUFFERS + i for i, space in enumerate(spaces)}
         titles = ["schedule", "in flight, start to wait", *(f"values in {space}" for space in spaces)]
         return [
