@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--precision", type=_fraction, metavar="2%", help="stop when all intervals are this narrow"
     )
+    how.add_argument(
+        "--no-profile", action="store_true", help="do not count each implementation's kernels afterwards"
+    )
     how.add_argument("--quiet", action="store_true", help="no progress")
 
     report = commands.add_parser("report", help="write the report of runs", description=_report.__doc__)
@@ -120,7 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     compilation.add_argument("--operator", type=_names, default=(), metavar="NAME,...")
     compilation.add_argument("--case", action="append", default=[], metavar="CASE", help="(TPU)")
-    compilation.add_argument("--only", type=_names, default=(), metavar="IMPL", help="implementations (TPU)")
+    compilation.add_argument(
+        "--only",
+        type=_names,
+        default=(),
+        metavar="IMPL",
+        help="implementations, or all; the usual if none (TPU)",
+    )
     compilation.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
     compilation.add_argument("--dtype", type=_names, default=(), metavar="NAME,...", help="(GPU)")
     compilation.add_argument(
@@ -134,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
         "--topology", default="1x1", metavar="1x1|2x2|4x4", help="chips to shard over (TPU)"
     )
     compilation.add_argument("--schedule", action="store_true", help="also what runs when")
+    compilation.add_argument(
+        "--without-fusion",
+        action="store_true",
+        help="also compile without the fusion passes, for `claims --estimates` (TPU)",
+    )
     compilation.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="keep the compiler's files here"
     )
@@ -265,6 +279,7 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
         blocks=options.blocks,
         max_blocks=options.max_blocks,
         palindromes=options.palindromes,
+        profile=not options.no_profile,
         **({} if options.precision is None else {"precision": options.precision}),
     )
     if settings.max_blocks < settings.blocks:
@@ -296,6 +311,8 @@ def _summarise(run: Run, directory: RunDirectory) -> None:
     for failure in run.failures:
         if failure.kind == "error":
             print(f"FAILED {failure.group} {failure.implementation}: {failure.message}", file=sys.stderr)
+    for note in run.notes:
+        print(f"note: {note}", file=sys.stderr)
     print(f"run: {directory.path}")
     print(f"report: fuseproof report {shlex.quote(str(directory.path))}")
 
@@ -308,7 +325,7 @@ def _report(options: argparse.Namespace) -> int:
     endings = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
     output: Path | None = options.output
     chosen = options.format or (endings.get(output.suffix.lower(), "html") if output else "html")
-    text = report.render(report.summarise(runs), chosen)
+    text = report.render(report.summarise(runs, beside=output.parent if output else None), chosen)
     if output is None and chosen != "html":
         sys.stdout.write(text)
         return 0
@@ -375,6 +392,7 @@ def _compile(options: argparse.Namespace) -> int:
             extra=tuple(options.implementations),
             topology=options.topology,
             schedule=options.schedule,
+            without_fusion=options.without_fusion,
             update_budget=options.update_budget,
             quiet=options.quiet,
             output=options.output,

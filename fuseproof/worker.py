@@ -27,7 +27,8 @@ from fuseproof import checks, frameworks
 from fuseproof.cases import Case
 from fuseproof.frameworks import Framework, Result, Step
 from fuseproof.implementations import Implementation, resolve_function
-from fuseproof.operators.base import DTYPES, Arrays
+from fuseproof.operators import DTYPES, result_dtype, tensor_dtype
+from fuseproof.operators.base import Arrays
 
 # Sets of inputs the cold regime rotates through: together at least twice the last-level cache.
 COLD_FACTOR = 2
@@ -72,6 +73,7 @@ class Worker:
         self._framework.reset()
         self._case = Case.from_group(group)
         operator, dtype = self._case.operator, self._case.dtype
+        self._framework.use_precision(dtype)
         one_set = operator.minimum_bytes("forward", dtype)
         count = 1 if self._case.cache == "warm" else 1 + -(-COLD_FACTOR * last_level_cache // one_set)
         if count > MAX_INPUT_SETS:
@@ -267,27 +269,26 @@ class Worker:
     def _to_device(
         self, arrays: Arrays, cotangent: NDArray[np.float32] | None, layout: str
     ) -> tuple[dict[str, Any], Any]:
-        def convert(array: NDArray[np.float32]) -> Any:
-            return self._framework.from_numpy(_to_layout(array, layout), self._case.dtype)
+        def convert(array: NDArray[np.float32], dtype: str) -> Any:
+            return self._framework.from_numpy(_to_layout(array, layout), dtype)
 
-        inputs = {name: convert(array) for name, array in arrays.items()}
+        dtype = self._case.dtype
+        inputs = {name: convert(array, tensor_dtype(dtype)) for name, array in arrays.items()}
         if cotangent is None:
             return inputs, None
-        return self._framework.differentiable(inputs), convert(cotangent)
+        return self._framework.differentiable(inputs), convert(cotangent, result_dtype(dtype))
 
     def _to_arrays(self, result: Result, arrays: Arrays, layout: str) -> dict[str, NDArray[np.float32]]:
         output, gradients = result
         expected = {"output": (output, self._case.operator.output_shape)}
         for name, gradient in gradients.items():
             expected[f"grad_{name}"] = (gradient, arrays[name].shape)
-        found = {}
+        found, dtype = {}, result_dtype(self._case.dtype)
         for name, (tensor, shape) in expected.items():
             if tensor is None or not hasattr(tensor, "dtype"):
                 raise WrongResultError(f"{name} is {type(tensor).__name__}, not a tensor")
-            if self._framework.dtype_name(tensor) != self._case.dtype:
-                raise WrongResultError(
-                    f"{name} is {self._framework.dtype_name(tensor)} instead of {self._case.dtype}"
-                )
+            if self._framework.dtype_name(tensor) != dtype:
+                raise WrongResultError(f"{name} is {self._framework.dtype_name(tensor)} instead of {dtype}")
             array = _to_layout(self._framework.to_numpy(tensor), layout)
             if array.shape != shape:
                 raise WrongResultError(f"{name} has shape {array.shape} instead of {shape}")

@@ -77,11 +77,10 @@ class Sampler:
 
 def resident_memory(pid: int) -> Probe:
     """Bytes of the process that are resident, as the kernel counts them; None once it has ended."""
-    process = psutil.Process(pid)
 
     def read() -> float | None:
         try:
-            return float(process.memory_info().rss)
+            return float(psutil.Process(pid).memory_info().rss)
         except psutil.Error:
             return None
 

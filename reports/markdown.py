@@ -65,6 +65,28 @@ def to_markdown(summary: Summary) -> str:
             for row in summary.rows
         ),
     )
+    if summary.whys:
+        lines += ["", "## Why", ""]
+        lines.append(
+            "As written → compiled. Kernels: counted by the profiler; peak memory: measured; bytes: computed "
+            "from the program, not measured."
+        )
+        lines.append("")
+        lines += _table(
+            ("operator", "case", "implementation", "kernels", "bytes", "peak memory", "fused"),
+            (
+                (
+                    why.case.operator,
+                    wording.case_name(why.case, summary),
+                    why.account.implementation,
+                    wording.pair(why.account.kernels, units.whole).text,
+                    wording.pair(why.account.bytes, units.memory).text,
+                    wording.pair(why.account.peak_memory_bytes, units.memory).text,
+                    wording.fused(why.account) or why.account.reason or units.NONE,
+                )
+                for why in summary.whys
+            ),
+        )
     if summary.missing:
         lines += ["", "## Failed and skipped", ""]
         lines += [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from fuseproof.fusion.account import Account, Pair
 from fuseproof.reports import units
 from fuseproof.reports.claims import MIN_BLOCKS, ClaimRow
 from fuseproof.reports.summary import Case, Interval, Mean, Missing, RunInfo, Summary
@@ -20,6 +21,8 @@ VERDICTS = {
     "inconclusive": ("?", "neither supported nor refuted"),
     "insufficient": ("…", "too few blocks or cases to judge"),
 }
+# Figures that differ by less are shown as the same.
+_UNCHANGED = 0.005
 READINGS = {"throughput": "more throughput", "time_reduction": "less time"}
 
 
@@ -29,6 +32,15 @@ class Verdict:
 
     sentence: str
     readings: tuple[ClaimRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A figure without and with the compiler: `12 → 5`, `−58 %`, -0.58; None and empty where unknown."""
+
+    text: str
+    change: str
+    share: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +188,32 @@ def calls(interval: Interval | None) -> str:
         return text
     high = "never" if math.isinf(interval.high) else units.compact(interval.high)
     return f"{text} [{units.compact(interval.low)}–{high}]"
+
+
+def pair(figure: Pair, text: Callable[[int | None], str]) -> Change:
+    """`12 → 5`, and by how much that is less or more."""
+    share = figure.compiled / figure.eager - 1 if figure.eager and figure.compiled is not None else None
+    sign = "" if share is None else "−" if share < 0 else "+"
+    known = figure.eager is not None or figure.compiled is not None
+    return Change(
+        text=f"{text(figure.eager)} → {text(figure.compiled)}" if known else units.NONE,
+        change="" if share is None or abs(share) < _UNCHANGED else f"{sign}{100 * abs(share):.0f}\u00a0%",
+        share=share,
+    )
+
+
+def fused(account: Account) -> str:
+    """What the compiled program launches, counted."""
+    if account.fusions is None:
+        return ""
+    calls = sum(o.kind == "library" for o in account.others)
+    rest = len(account.others) - calls
+    parts = [
+        count(len(account.fusions), "fusion"),
+        count(calls, "library call") if calls else "",
+        count(rest, "other operation") if rest else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def words(name: str) -> str:

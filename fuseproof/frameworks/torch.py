@@ -35,9 +35,13 @@ def configure(*, device: str, threads: int) -> None:
     _device = torch.device(device)
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
-    # float32 means IEEE float32: TF32 is another precision, so it would be another case.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    use_precision("float32")
+
+
+def use_precision(dtype: str) -> None:
+    """Allow TF32 products for a case in `tf32` and for no other: another precision is another case."""
+    torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
+    torch.backends.cudnn.allow_tf32 = dtype == "tf32"
 
 
 def description() -> dict[str, Any]:
@@ -53,7 +57,9 @@ def description() -> dict[str, Any]:
 
 
 def from_numpy(array: NDArray[np.float32], dtype: str) -> torch.Tensor:
-    """A new tensor on the device; never an alias of `array`."""
+    """A new tensor on the device; never an alias of `array`. A matrix keeps its order in memory."""
+    if array.ndim == 2 and not array.flags.c_contiguous:
+        return from_numpy(array.T, dtype).T
     return torch.tensor(array, dtype=getattr(torch, dtype), device=_device)
 
 

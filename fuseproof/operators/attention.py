@@ -37,6 +37,7 @@ class Attention(Operator):
         "llama-3-8b": "b1_h32_kv8_s4096_d128_causal",  # Grattafiori et al. 2024
         "llama-3-8b-decode": "b8_h32_kv8_s1_k4096_d128",  # one new token against the cache
     }
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16", "tf32")
 
     batch: int
     query_heads: int

@@ -18,10 +18,14 @@ from fuseproof.errors import UserError
 
 Arrays = dict[str, NDArray[np.float32]]
 
+# What the inputs of a case are stored as. `tf32`: float32 tensors whose products may be TF32. The inputs are
+# not rounded to it: what each implementation makes of the other 13 bits is part of its error.
 DTYPES: Mapping[str, np.dtype] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "tf32": np.dtype(np.float32),
+    "float8_e4m3": np.dtype(ml_dtypes.float8_e4m3fn),
 }
 PASSES = ("forward", "forward_backward")
 
@@ -50,6 +54,7 @@ class Operator(ABC):
     named_shapes: ClassVar[Mapping[str, str]]  # label by name, from published models
     label_pattern: ClassVar[re.Pattern[str]]
     label_example: ClassVar[str]
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")  # of the cases there can be
 
     @property
     @abstractmethod
@@ -86,6 +91,12 @@ class Operator(ABC):
         so the reference is exact for what the implementations are given.
         """
 
+    def reason_against(self, dtype: str, pass_: str) -> str | None:
+        """Why there is no case of this shape in `dtype`; None if there is."""
+        if dtype in self.dtypes:
+            return None
+        return f"{self.name} is not computed in {dtype}; there are {', '.join(self.dtypes)}"
+
     @property
     def longest_axis(self) -> int:
         """An upper bound on the terms of any sum, for the rounding a correct result may have."""
@@ -116,7 +127,8 @@ class Operator(ABC):
     def cotangent(self, seed: int, dtype: str) -> NDArray[np.float32]:
         """The gradient of a loss with respect to the output, drawn like the inputs."""
         generator = self._generator(seed + 1_000_003)
-        return round_to(generator.standard_normal(self.output_shape, dtype=np.float32), dtype)
+        cotangent = generator.standard_normal(self.output_shape, dtype=np.float32)
+        return round_to(cotangent, result_dtype(dtype))
 
     def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
         """Values of the input `name`; standard normal unless the operator says otherwise."""
@@ -124,16 +136,25 @@ class Operator(ABC):
 
     def minimum_bytes(self, pass_: str, dtype: str) -> int:
         """Bytes that must move when every tensor is read or written once per direction."""
-        itemsize = DTYPES[dtype].itemsize
-        inputs = sum(math.prod(shape) for shape in self.input_shapes.values())
-        output = math.prod(self.output_shape)
+        inputs = DTYPES[dtype].itemsize * sum(math.prod(shape) for shape in self.input_shapes.values())
+        output = DTYPES[result_dtype(dtype)].itemsize * math.prod(self.output_shape)
         forward = inputs + output
         # Backward reads the inputs again and the cotangent, and writes a gradient for each input.
         backward = inputs + output + inputs
-        return itemsize * (forward + (backward if pass_ == "forward_backward" else 0))
+        return forward + (backward if pass_ == "forward_backward" else 0)
 
     def _generator(self, seed: int) -> np.random.Generator:
         return np.random.default_rng([seed, zlib.crc32(f"{self.name}[{self.label}]".encode())])
+
+
+def tensor_dtype(dtype: str) -> str:
+    """The dtype of the tensors of a case, as every framework names it: `float32` for `tf32`."""
+    return DTYPES[dtype].name
+
+
+def result_dtype(dtype: str) -> str:
+    """The dtype of a case's output: that of its inputs, but bfloat16 for 8-bit floats."""
+    return "bfloat16" if dtype == "float8_e4m3" else tensor_dtype(dtype)
 
 
 def round_to(array: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:

@@ -28,6 +28,7 @@ class Matmul(Operator):
         "llama-3-8b-up": "2048x4096x14336",
         "llama-3-8b-decode": "8x4096x14336",
     }
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16", "tf32", "float8_e4m3")
 
     m: int
     k: int
@@ -55,6 +56,18 @@ class Matmul(Operator):
     @property
     def options(self) -> dict[str, object]:
         return {"activation": "gelu_tanh"} if self.bias_gelu_tanh else {}
+
+    def reason_against(self, dtype: str, pass_: str) -> str | None:
+        if dtype == "float8_e4m3" and (pass_ != "forward" or self.bias_gelu_tanh):
+            return "float8_e4m3 products are plain and forward only: no framework gives them a gradient"
+        return super().reason_against(dtype, pass_)
+
+    def inputs(self, seed: int, dtype: str) -> Arrays:
+        arrays = super().inputs(seed, dtype)
+        if dtype == "float8_e4m3":
+            # As a weight of (n, k) that is passed transposed: NVIDIA's 8-bit products read no other order.
+            arrays["b"] = np.asfortranarray(arrays["b"])
+        return arrays
 
     def flops(self, pass_: str) -> int:
         # 2·M·N·K per product; backward is two products, da = dc bᵀ and db = aᵀ dc. The epilogue's O(M·N) is

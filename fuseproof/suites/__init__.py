@@ -10,6 +10,21 @@ from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.operators import OPERATORS
 
+# What users of each framework reach for first, and the hand-written kernels.
+USUAL = (
+    "torch.eager",
+    "torch.compile",
+    "torch.eager-composed",
+    "torch.compile-composed",
+    "jax.eager",
+    "jax.jit",
+    "tf.eager",
+    "tf.function",
+    "tf.xla",
+    "triton",
+    "pallas",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:

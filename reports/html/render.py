@@ -15,6 +15,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from fuseproof import offline_page
+from fuseproof.fusion.program import counted
 from fuseproof.reports import units, wording
 from fuseproof.reports.html import page, plots
 from fuseproof.reports.summary import Summary
@@ -46,6 +47,7 @@ def to_html(summary: Summary) -> str:
         filters=page.filters(lines),
         tables=page.tables(summary),
         claim_lines=wording.verdicts(summary, pooled=False),
+        whys=page.whys(summary),
         payback=payback,
         calls_scale=plots.scale_over(point.value for one in payback for point, _ in one.points),
         strips=strips,
@@ -76,6 +78,7 @@ def _environment() -> Environment:
         "memory": units.memory,
         "percent": units.percent,
         "calls": wording.calls,
+        "counted": counted,
         "command": wording.command,
         "speedup_text": wording.speedup,
         "null_text": wording.null_control,
