@@ -97,7 +97,7 @@ def _capture(request: Request, progress: Progress) -> tuple[str, list[Profiled],
         progress(f"{row.name} ({i + 1} of {len(rows)})")
         try:
             capture.capture(case, row, device=request.device, directory=directory, options=options)
-            profiles.append(profiled.load(directory / row.name))
+            profiles.append(profiled.load(capture.folder_of(directory, row)))
         except UserError as error:
             failures.append(
                 (row.name, str(error).removeprefix(f"cannot profile {row.name} of {case.group}: "))
