@@ -95,6 +95,7 @@ class Side:
     unit: Literal["kernel", "operator"]
     count: float
     busy_ns: float  # length of the union within a call, the median over calls
+    calls: int = 0  # 0: none was marked, the whole trace counts as one
     time_unit: TimeUnit = "ns"  # of this and of the kernels
 
 
@@ -111,8 +112,18 @@ class Difference:
             k.count for row in rows for k in row.after
         )
 
+    @property
+    def per(self) -> str:
+        """What the numbers are of, in words."""
+        known = self.before.calls and self.after.calls
+        return "per call" if known else "in the program" if self.is_static else "over the whole trace"
+
+    @property
+    def is_static(self) -> bool:
+        return "tpu-static" in (self.before.source, self.after.source)
+
     def sentence(self) -> str:
-        """The difference in one or two lines, per call."""
+        """The difference in one or two lines."""
         static = any(k.time_ns is None for row in self.rows for k in (*row.before, *row.after))
         plural = "" if self.before.count == 1 else "s"
         told = [f"{number(self.before.count)} {self.before.unit}{plural} became {number(self.after.count)}"]
@@ -131,7 +142,7 @@ class Difference:
         return (
             f"{'; '.join(told)}. "
             f"Busy {duration(self.before.busy_ns, self.before.time_unit)} → "
-            f"{duration(self.after.busy_ns, self.after.time_unit)} per call{unknown}."
+            f"{duration(self.after.busy_ns, self.after.time_unit)} {self.per}{unknown}."
         )
 
 
@@ -228,6 +239,7 @@ def gather(timeline: Timeline, calls: Sequence[Window] = ()) -> Gathered:
         unit="operator" if operators else "kernel",
         count=len(chosen) / len(windows),
         busy_ns=statistics.median(_busy(start, end, window) for window in windows),
+        calls=len(calls),
         time_unit=timeline.time_unit,
     )
     return Gathered(side=side, units=_same_names_together(units))

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from fuseproof import offline_page
 from fuseproof.errors import UserError
 from fuseproof.profiling import kernel_diff
-from fuseproof.profiling.kernel_diff import Difference
+from fuseproof.profiling.kernel_diff import Difference, Row
 from fuseproof.profiling.packing import SOURCES, pack
 from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Timeline
 
@@ -109,8 +109,8 @@ def to_html(
     page = page or Page()
     differences = page.differences
     if differences is None:
-        pairs = ((0, k) for k in range(1, len(timelines)))
-        differences = [(a, b, kernel_diff.compare(timelines[a], timelines[b])) for a, b in pairs]
+        compared = ((0, k, kernel_diff.compare(timelines[0], timelines[k])) for k in range(1, len(timelines)))
+        differences = [one for one in compared if one[2].before.count and one[2].after.count]
     environment = offline_page.templates(_FOLDER)
     # The look is that of the reports: their style sheet first, then what only a timeline needs.
     sheets = (("fuseproof.reports.html", "report.css"), (_FOLDER, "viewer.css"))
@@ -135,13 +135,17 @@ def to_html(
 
 
 def _difference(before: int, after: int, found: Difference) -> dict[str, Any]:
-    rows = found.rows[:_MOST_ROWS]
+    joined = [row for row in found.rows if row.before and row.after]
+    rows = [*_alone(found), *joined]
+    rows.sort(key=lambda row: kernel_diff.RELATIONS.index(row.relation))
+    rows, left_out = rows[:_MOST_ROWS], len(rows) - _MOST_ROWS
     return {
+        "per": found.per,
         "before": found.before.name,
         "after": found.after.name,
         "sentence": found.sentence(),
         "unlike": _unlike(found),
-        "left_out": len(found.rows) - len(rows),
+        "left_out": max(0, left_out),
         "rows": [
             {
                 "relation": row.relation,
@@ -165,6 +169,16 @@ def _difference(before: int, after: int, found: Difference) -> dict[str, Any]:
             for row in rows
         ],
     }
+
+
+def _alone(found: Difference) -> Iterator[Row]:
+    """What is on one side only, all in one row."""
+    before = tuple(k for row in found.rows if row.relation == "only-before" for k in row.before)
+    after = tuple(k for row in found.rows if row.relation == "only-after" for k in row.after)
+    if before:
+        yield Row(relation="only-before", before=before)
+    if after:
+        yield Row(relation="only-after", after=after)
 
 
 def _has_unestimated(timeline: Timeline) -> bool:
