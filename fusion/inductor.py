@@ -122,6 +122,9 @@ class _Reader:
         self._sources = {name: text for node in module.body for name, text in _definition(node)}
         self._tensors: dict[str, _Tensor] = {}
         self._numbers: dict[str, int] = {}
+        # Memory by the name it got when it was allocated, and such memory that nothing has written yet.
+        self._storage: dict[str, str] = {}
+        self._unwritten: set[str] = set()
         # Results of library calls: the call, and which of its results the name stands for if it has several.
         self._results: dict[str, tuple[_Launch, int | None]] = {}
         self.launches: list[_Launch] = []
@@ -193,8 +196,11 @@ class _Reader:
                 return None, first
             seen.add(text)
             first = first or tensor.item_bytes
+            storage = self._storage.get(base, base)
             in_place = index < len(parameters) and parameters[index].startswith("in_out_ptr")
-            total += tensor.bytes * (2 if in_place else 1)
+            # Inductor calls a buffer so, too, that the kernel writes first and then reads.
+            total += tensor.bytes * (2 if in_place and storage not in self._unwritten else 1)
+            self._unwritten.discard(storage)
         return (total if seen else None), first
 
     def _tensor(self, node: ast.expr) -> _Tensor | None:
@@ -227,6 +233,7 @@ class _Reader:
             self._numbers[name] = number
         elif isinstance(value, ast.Name) and value.id in self._tensors:
             self._tensors[name] = self._tensors[value.id]
+            self._storage[name] = self._storage.get(value.id, value.id)
         elif isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name):
             launch, _ = self._results.get(value.value.id, (None, None))
             if launch is not None:
@@ -244,10 +251,14 @@ class _Reader:
             item = next((size for size in sizes if size), None)
             if elements is not None and item is not None:
                 self._tensors[name] = _Tensor(elements=elements, item_bytes=item)
+                if function.startswith("empty_strided"):
+                    self._unwritten.add(name)
         elif function in ("reinterpret_tensor", "alloc_from_pool"):
             tensor = self._tensor(call)
             if tensor is not None:
                 self._tensors[name] = tensor
+            if (base := _base(call)) is not None:
+                self._storage[name] = self._storage.get(base, base)
 
     def _learn_result(self, name: str, elements: int | None) -> None:
         """An assertion is what tells the size of a result of a library call, which the call has written."""

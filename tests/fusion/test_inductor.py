@@ -111,7 +111,15 @@ def test_a_cpu_module():
 
 def test_a_gpu_module():
     assert inductor.kernels(GPU) == (
-        Operation(name="triton_per_fused_0", kind="fusion", members=("add", "_softmax"), bytes=3 * 6 * 2),
+        Operation(name="triton_per_fused_0", kind="fusion", members=("add", "_softmax"), bytes=2 * 6 * 2),
+    )
+
+
+def test_memory_that_a_kernel_writes_first_is_not_read():
+    fresh = CPU.replace("        extern_kernels.mm(arg0_1", "        unknown(arg0_1")
+    (fused, *_) = inductor.kernels(fresh)
+    assert fused.bytes == 4 * 8 * 4 + 4 * 8 * 4 + 4 * 2, (
+        "written by no one before, the buffer is only written"
     )
 
 
