@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -65,6 +66,9 @@ def run(
         if extra or output:
             raise UserError("--run takes its implementations from the run and keeps the account there")
         settings, folder = directory.plan.settings, directory.path
+        directory.refuse_another_machine(
+            "accounted for here"
+        )  # what is compiled now must be what was measured
         with directory.locked():  # or it would disturb what is being timed
             work = _work_of_run(directory, groups, only)
             accounts = _make(work, directory.plan.rows, settings, folder, progress)
@@ -216,7 +220,11 @@ class _Session:
     def _ask(self, case: Case, row: Implementation, eager: Implementation, place: Path) -> dict[str, Any]:
         if self._worker is None:
             self._worker = self._start()
-            self._description = self._worker.wait_ready()
+            try:
+                self._description = self._worker.wait_ready()
+            except (WorkerDied, WorkerError, WorkerSkip):
+                self.close()
+                raise
         if case != self._case:
             self._case = None
             self._worker.ask(
@@ -269,7 +277,9 @@ class _Session:
             "FUSEPROOF_CACHES": str(caches),
         }
         if device == "cuda":
-            variables["XLA_FLAGS"] = f"--xla_dump_to={caches / 'xla'}"  # PTX among it
+            # XLA writes its PTX among what it dumps.
+            given = os.environ.get("XLA_FLAGS", "")
+            variables["XLA_FLAGS"] = f"{given} --xla_dump_to={caches / 'xla'}".strip()
         return WorkerProcess(
             self._framework,
             device=device,

@@ -88,7 +88,7 @@ class RunDirectory:
         directory.refuse_another_machine()
         return directory
 
-    def refuse_another_machine(self) -> None:
+    def refuse_another_machine(self, wanted: str = "resumed") -> None:
         """Raises UserError if what a fingerprint holds has changed since the run was started."""
         settings = self.plan.settings
         now = environment.fingerprint_fields(
@@ -97,7 +97,7 @@ class RunDirectory:
         changed = [key for key, value in self.fingerprint_fields.items() if now.get(key) != value]
         if changed:
             raise UserError(
-                f"{self.path} cannot be resumed: {', '.join(changed)} changed since then; start a new run"
+                f"{self.path} cannot be {wanted}: {', '.join(changed)} changed since then; start a new run"
             )
 
     @property

@@ -62,9 +62,11 @@ class AccountWorker(Worker):
             folder=place,
         )
         artifacts = dict(reading.artifacts)
-        for file in sorted(_machine_code() - earlier):
-            shutil.copyfile(file, place / file.name)
-            artifacts[f"PTX {file.stem}"] = file.name
+        for number, file in enumerate(sorted(_machine_code() - earlier), 1):
+            # Kernels of one name in several configurations: autotuning compiles them all.
+            name = f"{number}-{file.name}"
+            shutil.copyfile(file, place / name)
+            artifacts[f"PTX {name}"] = name
         return {
             "peak_memory_bytes": memory,
             "before": _plain(reading.before),

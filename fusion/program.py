@@ -8,7 +8,7 @@ nothing, and what is read through a broadcast is its source. Scalars that are co
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,31 +83,30 @@ def operations_of(module: Module) -> tuple[Operation, ...]:
 
     A loop's or branch's instructions come once and without bytes: how often they run is not in the text.
     """
+    places = {
+        id(instruction): {i.name: i for i in computation.instructions}
+        for computation in module.computations.values()
+        for instruction in computation.instructions
+    }
     looped = {
-        name
+        id(inner)
         for computation in module.computations.values()
         for instruction in computation.instructions
         if instruction.opcode in _LOOPS
-        for name in _names_in(module, instruction)
+        for inner in _run_by(module, instruction)
     }
     found = []
-    places = {
-        instruction.name: {i.name: i for i in computation.instructions}
-        for computation in module.computations.values()
-        for instruction in computation.instructions
-    }
     for instruction in module.launched:
         if instruction.opcode in VIEWS or instruction.opcode.endswith("-done") or _is_annotation(instruction):
             continue
-        known = instruction.name not in looped
+        members = (m.opcode for m in module.members(instruction) if m.opcode not in VIEWS)
+        known = id(instruction) not in looped
         found.append(
             Operation(
                 name=instruction.name,
                 kind=_kind(instruction),
-                members=tuple(
-                    member.opcode for member in module.members(instruction) if member.opcode not in VIEWS
-                ),
-                bytes=_bytes(instruction, places[instruction.name]) if known else None,
+                members=tuple(members),
+                bytes=_bytes(instruction, places[id(instruction)]) if known else None,
             )
         )
     return tuple(found)
@@ -118,14 +117,12 @@ def has_loop(module: Module) -> bool:
     return any(module.opcode_counts[opcode] for opcode in _LOOPS)
 
 
-def _names_in(module: Module, instruction: Instruction) -> set[str]:
-    """Names of all instructions in the computations that a loop or branch runs."""
-    names: set[str] = set()
+def _run_by(module: Module, instruction: Instruction) -> Iterator[Instruction]:
+    """All instructions in the computations that a loop, branch or call runs, and in those that they run."""
     for computation in hlo.controlled_by(instruction):
         for inner in module.computations[computation].instructions:
-            names.add(inner.name)
-            names |= _names_in(module, inner)
-    return names
+            yield inner
+            yield from _run_by(module, inner)
 
 
 def _kind(instruction: Instruction) -> str:

@@ -259,7 +259,8 @@ def _missing(index: int, failure: Failure) -> Missing:
 
 def _whys(index: int, run: Run, rows: Sequence[Row], beside: Path | None) -> Iterator[Why]:
     """The fusion account kept in a run's directory, as far as it is about what is reported."""
-    folder = Path(run.source) if Path(run.source).is_dir() else Path(run.source).parent
+    source = Path(run.source)
+    folder = source.parent if source.name == "run.json" else source
     reported: dict[tuple[str, str], Row] = {}
     for row in rows:
         if row.case.run == index:

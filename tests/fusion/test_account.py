@@ -217,7 +217,11 @@ def test_of_a_run_only_what_it_measured(measured, monkeypatch):
         fusion_command.run([], of_run=measured.path, output=measured.path)
     with measured.locked(), pytest.raises(UserError, match="being measured"):
         fusion_command.run([], of_run=measured.path)
-    (measured.path / "plan.json").write_text("{")
+    plan_file = measured.path / "plan.json"
+    plan_file.write_text(plan_file.read_text().replace('"python": "3', '"python": "2'))
+    with pytest.raises(UserError, match="cannot be accounted for here: python changed"):
+        fusion_command.run([], of_run=measured.path)
+    plan_file.write_text("{")
     with pytest.raises(UserError, match="damaged"):
         fusion_command.run([], of_run=measured.path)
 
