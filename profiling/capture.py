@@ -24,12 +24,20 @@ from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
 from fuseproof.plan import reason_to_skip, row_to_json
 from fuseproof.profiling import kernel_count, nvml, traces
-from fuseproof.profiling.capture_record import CaptureRecord, Energy, ProfiledCall, Series, Trace
+from fuseproof.profiling.capture_record import (
+    FILE_NAME,
+    CaptureRecord,
+    Energy,
+    ProfiledCall,
+    Series,
+    Trace,
+)
 from fuseproof.profiling.sampling import Sampler, at, resident_memory
 from fuseproof.profiling.timeline import Timeline
 from fuseproof.worker_process import WorkerDied, WorkerError, WorkerProcess, WorkerSkip
 
 DEVICES: Final = ("cpu", "cuda", "tpu")
+_LOG: Final = "worker.log"
 
 
 class CaptureError(UserError):
@@ -73,7 +81,7 @@ def capture(
 ) -> CaptureRecord:
     """Profile `row` in a fresh process; the record and its traces lie in `folder_of(directory, row)`.
 
-    Whatever lay there before is replaced. Raises CaptureError if the implementation cannot run here, fails,
+    An earlier capture there is replaced. Raises CaptureError if the implementation cannot run here, fails,
     crashes or hangs.
     """
     options = options or Options()
@@ -81,11 +89,7 @@ def capture(
     if (reason := _reason_not_to(row, case, device)) is not None:
         raise CaptureError(f"cannot profile {what}: {reason}")
     folder = folder_of(directory, row)
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose a writable folder") from None
+    _make_room(folder)
     with tempfile.TemporaryDirectory(prefix="fuseproof-caches-") as caches:
         worker = WorkerProcess(
             row.framework,
@@ -95,7 +99,7 @@ def capture(
             environment=worker_environment(
                 device=device, threads=options.threads, caches=Path(caches), cold=True
             ),
-            log=folder / "worker.log",
+            log=folder / _LOG,
         )
         try:
             description = worker.wait_ready()
@@ -209,6 +213,19 @@ def profile_prepared(
     )
     record.save(folder)
     return record
+
+
+def _make_room(folder: Path) -> None:
+    """An empty folder, where there was none or a capture, finished or not. Raises UserError otherwise."""
+    try:
+        if folder.exists():
+            found = {path.name for path in folder.iterdir()}
+            if found and not found & {FILE_NAME, _LOG}:
+                raise UserError(f"{folder} holds something that is no capture; choose another folder")
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose a writable folder") from None
 
 
 def _reason_not_to(row: Implementation, case: Case, device: str) -> str | None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fuseproof.profiling import layout
 from fuseproof.profiling.assemble import reindex
 from fuseproof.profiling.capture_record import ProfiledCall
-from fuseproof.profiling.timeline import KIND, Timeline
+from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Timeline
 
 RULES: Final = {
     "torch": "the first operator below composites that computes, by PyTorch's dispatcher, and each C++ "
@@ -68,9 +68,8 @@ def mark(timeline: Timeline, kernel_names: Collection[str]) -> Timeline:
     kind[(kind == KIND["kernel"]) & control[slices.name]] = KIND["other"]
     if _on_device(timeline).any():
         return dataclasses.replace(timeline, slices=dataclasses.replace(slices, kind=kind))
-    wanted = np.isin(
-        slices.name, [number for number, name in enumerate(timeline.names) if name in set(kernel_names)]
-    )
+    named = set(kernel_names)
+    wanted = np.isin(slices.name, [i for i, name in enumerate(timeline.names) if name in named])
     wanted &= np.isin(kind, [KIND[name] for name in (*_NAMED, "other")])
     kind[_outermost(timeline, np.flatnonzero(wanted))] = KIND["kernel"]
     return _to_their_ends(dataclasses.replace(timeline, slices=dataclasses.replace(slices, kind=kind)))
@@ -100,7 +99,8 @@ def by_call(timeline: Timeline, calls: Calls) -> list[NDArray[np.int64]]:
 
 
 def _on_device(timeline: Timeline) -> NDArray[np.bool_]:
-    return timeline.select(timeline.lane_mask(kind="device", derived=False), _KERNELS)
+    """Which slices are the work of a device that is none of the host's threads."""
+    return timeline.select(timeline.lane_mask(kind="device", derived=False), DEVICE_WORK)
 
 
 def _outermost(timeline: Timeline, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -133,24 +133,21 @@ def _launch_times(timeline: Timeline, kernels: NDArray[np.int64]) -> NDArray[np.
 
 def _to_their_ends(timeline: Timeline) -> Timeline:
     """XLA's thunks on the CPU, drawn to their `end: NAME` where that lies behind them, on any thread."""
-    slices = timeline.slices
+    slices, names = timeline.slices, timeline.names
+    is_end = np.array([name.startswith(_END) for name in names], np.bool_)
     ends: dict[str, list[int]] = {}
-    numbers = [number for number, name in enumerate(timeline.names) if name.startswith(_END)]
-    for index in np.flatnonzero(np.isin(slices.name, numbers)).tolist():
-        ends.setdefault(timeline.names[slices.name[index]].removeprefix(_END), []).append(index)
-    if not ends:
-        return timeline
+    for index in np.flatnonzero(is_end[slices.name]).tolist():
+        ends.setdefault(names[slices.name[index]].removeprefix(_END), []).append(int(slices.start_ns[index]))
+    thunks: dict[str, list[int]] = {}
+    for index in np.flatnonzero(slices.kind == KIND["kernel"]).tolist():
+        thunks.setdefault(names[slices.name[index]], []).append(index)
     end_of_slice = slices.end_ns.copy()
-    kernels = np.flatnonzero(slices.kind == KIND["kernel"])
-    for name, marks in ends.items():
-        mine = [index for index in kernels.tolist() if timeline.names[slices.name[index]] == name]
-        times = sorted(int(slices.start_ns[mark]) for mark in marks)
+    for name, times in ends.items():
+        mine = thunks.get(name, [])
         # Each end belongs to one thunk; those of a name run one after the other, and end in that order.
-        if len(times) != len(mine):
-            continue
-        mine.sort(key=lambda index: int(slices.start_ns[index]))
-        for index, time in zip(mine, times, strict=True):
-            end_of_slice[index] = max(end_of_slice[index], time)
+        if len(times) == len(mine):
+            mine.sort(key=lambda index: int(slices.start_ns[index]))
+            end_of_slice[mine] = np.maximum(end_of_slice[mine], sorted(times))
     if np.array_equal(end_of_slice, slices.end_ns):
         return timeline
     duration = end_of_slice - slices.start_ns

@@ -280,6 +280,21 @@ def test_what_cannot_run_here_is_told_before_a_process_is_started(tmp_path, monk
         capture.capture(CASE, row("jax.jit"), device="cpu", directory=tmp_path / "file")
 
 
+def test_only_captures_are_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(capture, "WorkerProcess", None)  # room is made before a process is started
+    folder = tmp_path / "jax.jit"
+    folder.mkdir()
+    source = folder / "kernel.py"
+    source.write_text("a year's work")
+    with pytest.raises(UserError, match="holds something that is no capture"):
+        capture.capture(CASE, row("jax.jit"), device="cpu", directory=tmp_path)
+    assert source.exists()
+    source.rename(folder / "worker.log")
+    with pytest.raises(TypeError):
+        capture.capture(CASE, row("jax.jit"), device="cpu", directory=tmp_path)
+    assert not any(folder.iterdir())
+
+
 def test_a_users_name_does_not_lead_out_of_the_folder(tmp_path):
     for name in ("../../x", "..", "a/b", ".hidden"):
         folder = capture.folder_of(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
 from fuseproof.profiling import kernel_count, traces
 from fuseproof.profiling.capture_record import ProfiledCall
+from fuseproof.profiling.timeline import empty_slices
 
 UNIX = 1_790_000_000_000_000_000  # Unix nanoseconds of microsecond 0 of the Kineto traces here
 
@@ -99,6 +101,22 @@ def test_on_a_device_kernels_belong_to_the_call_that_launched_them(kineto):
         ["second", "ncclDevKernel_AllReduce"],
     ]
     assert kernel_count.rule("torch", timeline) == kernel_count.DEVICE_RULE
+
+
+def test_a_device_that_only_copied_ran_no_kernel(kineto):
+    timeline = kineto(
+        event("cpu_op", "aten::copy_", 100, 50),
+        event("gpu_memcpy", "Memcpy DtoD", 120, 10, process=0, thread=7, device=0),
+    )
+    marked = kernel_count.mark(timeline, ["aten::copy_"])
+    assert names_by_call(marked, [call(100, 200)]) == [[]]
+    assert kernel_count.rule("torch", marked) == kernel_count.DEVICE_RULE
+
+
+def test_a_snapshot_of_memory_has_no_slices_to_mark(kineto):
+    timeline = kineto(event("cpu_op", "aten::mul", 0, 1))
+    empty = dataclasses.replace(timeline, slices=empty_slices(), lanes=(), names=())
+    assert len(kernel_count.mark(empty, ["aten::mul"]).slices) == 0
 
 
 @pytest.fixture
