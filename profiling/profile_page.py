@@ -73,8 +73,8 @@ def differences(profiles: Sequence[Profiled]) -> list[Pair]:
             kernel_diff.compare(
                 profiles[before].timeline,
                 profiles[after].timeline,
-                before_calls=profiles[before].calls,
-                after_calls=profiles[after].calls,
+                before_calls=profiles[before].windows,
+                after_calls=profiles[after].windows,
             ),
         )
         for before, after in pairs
