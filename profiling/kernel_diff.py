@@ -16,7 +16,6 @@ outermost framework operators stand in, as in a bare trace of PyTorch's CPU.
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 from collections import defaultdict
@@ -27,6 +26,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseproof.profiling.figures import duration, number
 from fuseproof.profiling.layout import union_length
 from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Source, Timeline, TimeUnit
 
@@ -146,28 +146,6 @@ class Difference:
             f"Busy {duration(self.before.busy_ns, self.before.time_unit)} → "
             f"{duration(self.after.busy_ns, self.after.time_unit)} {self.per}{unknown}."
         )
-
-
-def number(count: float) -> str:
-    """Counts per call: whole where they are."""
-    return f"{count:,.0f}" if count == int(count) else f"{count:,.2f}"
-
-
-_SIZES: Final[dict[TimeUnit, tuple[tuple[float, str], ...]]] = {
-    "ns": ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns")),
-    "cycles": ((1e9, "Gcycles"), (1e6, "Mcycles"), (1e3, "kcycles"), (1, "cycles")),
-}
-
-
-def duration(length: float, unit: TimeUnit = "ns") -> str:
-    """Three significant digits."""
-    size, name = next((each for each in _SIZES[unit] if length >= each[0] * 0.9995), _SIZES[unit][-1])
-    value = length / size
-    return (
-        f"{value:.{max(0, 2 - int(math.log10(max(value, 1))))}f} {name}"
-        if size > 1
-        else f"{value:.0f} {name}"
-    )
 
 
 def total(kernels: Sequence[Kernel], unit: TimeUnit = "ns") -> str:
