@@ -456,6 +456,7 @@ def _profile(options: argparse.Namespace) -> int:
         output=options.output,
     )
     console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with console.status("profiling") as status:
 

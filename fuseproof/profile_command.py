@@ -6,6 +6,7 @@ A TPU target compiles instead and draws the compiler's plan; a directory of capt
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ def run(request: Request, *, as_json: bool = False, progress: Progress = lambda 
     An implementation that fails is listed with the reason and takes nothing from the others. Interrupted, it
     draws what is captured.
     """
+    if request.output is not None and not os.access(request.output.absolute().parent, os.W_OK):
+        raise UserError(f"cannot write {request.output}: choose a folder that is there and writable")
     folder = Path(request.case)
     if request.target is not None:
         return _plan(request, as_json, progress)

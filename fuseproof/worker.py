@@ -178,7 +178,7 @@ class Worker:
         """
         prepared = self._prepared[name]
         with self._framework.forbid_recompilation(prepared.step):
-            off = [self._one_call(prepared)[2] for _ in range(calls + 1)][1:]
+            off = [self._one_call(prepared, after=_PROFILE_GAP)[2] for _ in range(calls + 1)][1:]
             with self._framework.profile(Path(folder), memory=memory, stacks=stacks) as found:
                 self._one_call(prepared)  # what a profiler does once, at the first call, is nobody's
                 on = [self._one_call(prepared, after=_PROFILE_GAP) for _ in range(calls)]

@@ -2,19 +2,20 @@
 
 Two kernels are joined, in this order,
 
-1. by their name (but for the number at its end), where both have it: `matched`;
+1. by their name (but for the number at its end), where both have it: `matched`; where the name says nothing,
+   such as XLA's `fusion`, only if nothing else is known of it, and the row says so;
 2. by framework operator: what ran before under `aten::gelu` and after as `triton_poi_fused_add_gelu_0` or
    `graph_0_cpp_fused_add_gelu_0` (Inductor puts the operators into the name), as `add_rsqrt_fusion` (XLA puts
    the last operations of a fusion there), under the same operator, or with that operator in its HLO metadata.
    All that hang together are one row: `merged` where the kernels after are fewer, else `matched`.
 
 The rest is `only-before` and `only-after`. Not joined does not mean unrelated: XLA's `fusion.4` has no words.
-Where no kernel was seen, the outermost framework operators stand in, as in a bare trace of PyTorch's CPU.
+Kernels are here all that keeps a device busy: copies and memsets too. Where none was seen, the
+outermost framework operators stand in, as in a bare trace of PyTorch's CPU.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 from collections import defaultdict
@@ -25,6 +26,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseproof.profiling.figures import duration, number
 from fuseproof.profiling.layout import union_length
 from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Source, Timeline, TimeUnit
 
@@ -146,28 +148,6 @@ class Difference:
         )
 
 
-def number(count: float) -> str:
-    """Counts per call: whole where they are."""
-    return f"{count:,.0f}" if count == int(count) else f"{count:,.2f}"
-
-
-_SIZES: Final[dict[TimeUnit, tuple[tuple[float, str], ...]]] = {
-    "ns": ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns")),
-    "cycles": ((1e9, "Gcycles"), (1e6, "Mcycles"), (1e3, "kcycles"), (1, "cycles")),
-}
-
-
-def duration(length: float, unit: TimeUnit = "ns") -> str:
-    """Three significant digits."""
-    size, name = next((each for each in _SIZES[unit] if length >= each[0] * 0.9995), _SIZES[unit][-1])
-    value = length / size
-    return (
-        f"{value:.{max(0, 2 - int(math.log10(max(value, 1))))}f} {name}"
-        if size > 1
-        else f"{value:.0f} {name}"
-    )
-
-
 def total(kernels: Sequence[Kernel], unit: TimeUnit = "ns") -> str:
     """Their time per call; nothing for none, `unknown` where one has no known time."""
     if any(kernel.time_ns is None for kernel in kernels):
@@ -199,6 +179,7 @@ class _Unit:
     under: set[str] = field(default_factory=set)
     is_: set[str] = field(default_factory=set)
     fused: bool = False
+    vague: bool = False  # a name that does not say what is computed, such as XLA's `fusion`
 
     @property
     def kernel(self) -> Kernel:
@@ -274,6 +255,7 @@ def _unit(
         unit.is_ = {_operator(name)}
     elif "hlo_op" in s.columns or "hlo_category" in s.columns:
         words = {word for word in re.split(r"[_\-.\d]+", name) if len(word) > 1}
+        unit.vague = words <= _HOW
         unit.is_ = (words | {_operator(text) for text in _texts(timeline, "framework_op", mine)}) - _HOW
         unit.fused = "fusion" in words
     else:
@@ -285,9 +267,14 @@ def _unit(
 
 def _rows(before: Sequence[_Unit], after: Sequence[_Unit]) -> Iterable[Row]:
     named = {unit.name: unit for unit in after}
-    same = [(unit, named[unit.name]) for unit in before if unit.name in named]
+    same = [
+        (old, new)
+        for old in before
+        if (new := named.get(old.name)) is not None and not (old.vague and (old.is_ or new.is_))
+    ]
     for old, new in same:
-        yield Row(relation="matched", before=(old.kernel,), after=(new.kernel,), joined_by="the same name")
+        how = "the same name, which does not say what is computed" if old.vague else "the same name"
+        yield Row(relation="matched", before=(old.kernel,), after=(new.kernel,), joined_by=how)
     taken = {old.name for old, _ in same}
     left = [unit for unit in before if unit.name not in taken]
     right = [unit for unit in after if unit.name not in taken]
@@ -383,6 +370,7 @@ def _same_names_together(units: Sequence[_Unit]) -> list[_Unit]:
         into.under |= unit.under
         into.is_ |= unit.is_
         into.fused |= unit.fused
+        into.vague |= unit.vague
     return list(found.values())
 
 

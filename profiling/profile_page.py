@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fuseproof.profiling import kernel_diff, profiled, viewer
 from fuseproof.profiling.capture_record import CaptureRecord
+from fuseproof.profiling.figures import duration
 from fuseproof.profiling.kernel_diff import Difference
 from fuseproof.profiling.profiled import CALL_NAME, Profiled
 from fuseproof.profiling.viewer import Glance, Line, Page
@@ -73,8 +74,8 @@ def differences(profiles: Sequence[Profiled]) -> list[Pair]:
             kernel_diff.compare(
                 profiles[before].timeline,
                 profiles[after].timeline,
-                before_calls=profiles[before].calls,
-                after_calls=profiles[after].calls,
+                before_calls=profiles[before].windows,
+                after_calls=profiles[after].windows,
             ),
         )
         for before, after in pairs
@@ -114,7 +115,7 @@ def render_text(group: str, profiles: Sequence[Profiled], failures: Sequence[Fai
     for one in profiles:
         record = one.record
         lines.append(
-            f"  {one.name:26}{_count(record):>8} {kernel_diff.duration(one.side.busy_ns):>10} "
+            f"  {one.name:26}{_count(record):>8} {duration(one.side.busy_ns):>10} "
             f"{_optional(one.call_ns):>10} {_overhead(record):>9}"
         )
     for before, after, found in differences(profiles):
@@ -133,7 +134,7 @@ def trust(one: Profiled) -> Iterator[Line]:
         yield "Profiler overhead", "unknown: calls with or without the profiler were not timed", True
     else:
         on, off = (
-            kernel_diff.duration(1e9 * statistics.median(seconds))
+            duration(1e9 * statistics.median(seconds))
             for seconds in (record.profiler_on_seconds, record.profiler_off_seconds)
         )
         told = f"a call takes {on} with the profiler, {off} without: {record.overhead:.2f} times (medians)"
@@ -204,7 +205,7 @@ def _glance(profiles: Sequence[Profiled]) -> list[Glance]:
                 bar=(call / longest, min(one.side.busy_ns, call) / longest) if call and longest else None,
                 cells=(
                     _optional(call),
-                    kernel_diff.duration(one.side.busy_ns),
+                    duration(one.side.busy_ns),
                     _count(record),
                     "unknown" if rise is None else _bytes(rise.bytes),
                     _overhead(record),
@@ -259,7 +260,7 @@ def _overhead(record: CaptureRecord) -> str:
 
 
 def _optional(ns: float | None) -> str:
-    return "unknown" if ns is None else kernel_diff.duration(ns)
+    return "unknown" if ns is None else duration(ns)
 
 
 def _bytes(size: int) -> str:

@@ -7,6 +7,7 @@ is left out with a warning, never shifted by guess.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from fuseproof.profiling.timeline import KIND, Counter, Lane, Memory, Timeline
 
 CALL_NAME: Final = "profiled call {}"  # from 1
 _LANE: Final = "profiled calls"
+_AROUND_NS: Final = (
+    1_000_000  # before the first call and after the last: half of what a capture leaves between
+)
 _MARGIN: Final = 0.25  # of the calls' span: samples this far around them are drawn
 
 
@@ -58,7 +62,16 @@ class Profiled:
     @cached_property
     def side(self) -> kernel_diff.Side:
         """Kernels and busy time per call."""
-        return kernel_diff.gather(self.timeline, self.calls).side
+        return kernel_diff.gather(self.timeline, self.windows).side
+
+    @property
+    def windows(self) -> tuple[kernel_diff.Window, ...]:
+        """What belongs to each call, to the middle of the idle time around it: clocks disagree a little."""
+        if not self.calls:
+            return ()
+        middles = [(end + start) // 2 for (_, end), (start, _) in itertools.pairwise(self.calls)]
+        first, last = self.calls[0][0] - _AROUND_NS, self.calls[-1][1] + _AROUND_NS
+        return tuple(itertools.pairwise([first, *middles, last]))
 
     @property
     def call_ns(self) -> float | None:

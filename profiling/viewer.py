@@ -17,6 +17,7 @@ from markupsafe import Markup
 from fuseproof import offline_page
 from fuseproof.errors import UserError
 from fuseproof.profiling import kernel_diff
+from fuseproof.profiling.figures import number
 from fuseproof.profiling.kernel_diff import Difference, Row
 from fuseproof.profiling.packing import SOURCES, pack
 from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Timeline
@@ -152,15 +153,15 @@ def _difference(before: int, after: int, found: Difference) -> dict[str, Any]:
                 "joined_by": row.joined_by,
                 "sides": [
                     {
-                        "timeline": number,
-                        "count": kernel_diff.number(sum(k.count for k in side)) if side else "",
+                        "timeline": place,
+                        "count": number(sum(k.count for k in side)) if side else "",
                         "time": kernel_diff.total(side, unit),
                         "kernels": [
-                            (kernel_diff.number(kernel.count), kernel.name, kernel_diff.total([kernel], unit))
+                            (number(kernel.count), kernel.name, kernel_diff.total([kernel], unit))
                             for kernel in side
                         ],
                     }
-                    for number, side, unit in (
+                    for place, side, unit in (
                         (before, row.before, found.before.time_unit),
                         (after, row.after, found.after.time_unit),
                     )

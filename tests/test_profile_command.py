@@ -130,6 +130,7 @@ def test_baselines_come_along(captured):
         ([CASE, "--threads", "100000"], "usable cores"),
         ([CASE, "--calls", "0"], "not a positive whole number"),
         (["."], "holds no capture"),
+        ([CASE, "-o", "nowhere/x.html"], "cannot write nowhere/x.html"),
     ],
 )
 def test_bad_input_is_one_line(arguments, says, capsys):

@@ -37,8 +37,12 @@ def configure(*, device: str, threads: int) -> None:
     global _device
     try:
         _device = jax.devices({"cuda": "gpu"}.get(device, device))[0]
-    except RuntimeError as error:
-        raise NotImplementedError(f"JAX sees no {device} here ({str(error).splitlines()[0]})") from None
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # without the platform's plugin JAX asserts, and says nothing
+        reason = (str(error).splitlines() or ["this installation of JAX has no such platform"])[0]
+        raise NotImplementedError(f"JAX sees no {device} here ({reason})") from None
     use_precision("float32")
     jax.monitoring.register_event_duration_secs_listener(_count_compilations)
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fuseproof.profiling import kernel_diff, traces
+from fuseproof.profiling import kernel_diff, traces, xla_plan
 from fuseproof.profiling.layout import union_length
 from fuseproof.profiling.timeline import DEVICE_WORK
+
+from .test_xla_plan import RESULT, step
 
 TRACES = Path(__file__).parents[3] / "shared" / "data" / "traces"
 
@@ -186,6 +188,30 @@ def test_samples_lose_no_kernel_and_count_none_twice(pair):
         } | names
         s = timeline.slices
         assert side.busy_ns == union_length(s.start_ns[chosen], s.end_ns[chosen])
+
+
+def test_names_of_xla_that_say_nothing_are_not_taken_for_the_same():
+    """`fusion` of one program and `fusion` of another share the words for how, not for what."""
+
+    def plan(first, second):
+        steps = [
+            step("fusion.1", "fusion", 300, op_name=first),
+            step("add_tanh_fusion", "fusion", 50),
+            step("fusion.2", "fusion", 100, op_name=second),
+        ]
+        memory = {**RESULT["memory_plan"], "buffers": []}
+        return xla_plan.to_timeline({**RESULT, "schedule": steps, "memory_plan": memory}, "plan")
+
+    difference = kernel_diff.compare(plan("jit(f)/dot", "jit(f)/dot"), plan("jit(f)/sort", "jit(f)/sort"))
+    assert {row.relation: [k.name for k in (*row.before, *row.after)] for row in difference.rows} == {
+        "only-before": ["fusion"],
+        "only-after": ["fusion"],
+        "matched": ["add_tanh_fusion", "add_tanh_fusion"],
+    }
+    (unnamed, _) = kernel_diff.compare(plan(None, None), plan(None, None)).rows
+    assert unnamed.joined_by == "the same name, which does not say what is computed"
+    assert difference.per == "in the program"
+    assert difference.sentence().endswith("Busy 450 cycles → 450 cycles in the program.")
 
 
 def test_xla_fusions_are_joined_by_their_words():

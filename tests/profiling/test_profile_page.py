@@ -105,6 +105,17 @@ def test_calls_and_kernels_lie_on_one_axis(eager):
     assert sum(device.kernels for device in timeline.devices()) == 6
 
 
+def test_a_kernel_a_little_outside_its_call_still_is_of_it(tmp_path):
+    """Clocks of host and device disagree by microseconds: idle time between calls is split."""
+    calls = [
+        (i * 1_000_000 + 50_000, i * 1_000_000 + 100_000) for i in range(3)
+    ]  # kernels begin 5 us after 0
+    marks = tuple(ProfiledCall(start_ns=BEGIN + start, end_ns=BEGIN + end) for start, end in calls)
+    one = a_capture(tmp_path / "a", "torch.eager", calls=marks)
+    assert (one.side.count, one.side.busy_ns) == (1, 20_000)
+    assert [end for _, end in one.windows[:-1]] == [start for start, _ in one.windows[1:]]
+
+
 def test_the_call_aligned_at_is_the_most_usual_of_all(eager, compiled, tmp_path):
     assert profiled.typical_call([eager]) == 2
     assert profiled.typical_call([eager, compiled]) == 2
