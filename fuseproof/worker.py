@@ -170,13 +170,15 @@ class Worker:
         """
         prepared = self._prepared[name]
         with self._framework.forbid_recompilation(prepared.step):
-            off = [self._one_call(prepared)[2] for _ in range(calls + 1)][1:]
+            # Copies of what is consumed are made before: they must not be in the trace.
+            call = self._first_set(prepared, 2 * (calls + 1))
+            off = [self._one_call(call)[2] for _ in range(calls + 1)][1:]
             with self._framework.profile(Path(folder), memory=memory, stacks=stacks) as found:
-                self._one_call(prepared)  # what a profiler does once, at the first call, is nobody's
+                self._one_call(call)  # what a profiler does once, at the first call, is nobody's
                 on = []
                 for _ in range(calls):
                     time.sleep(_PROFILE_GAP)
-                    on.append(self._one_call(prepared))
+                    on.append(self._one_call(call))
                 time.sleep(_PROFILE_GAP)
         return {
             "calls": [[start, end] for start, end, _ in on],
@@ -191,7 +193,7 @@ class Worker:
     def repeat(self, *, name: str, seconds: float) -> dict[str, Any]:
         """Call for at least `seconds`: Unix times of start and end, and the number of calls."""
         prepared = self._prepared[name]
-        self._one_call(prepared)
+        self._one_call(self._first_set(prepared, 1))
         calls = 0
         start = time.time_ns()
         until = time.perf_counter() + seconds
@@ -200,12 +202,11 @@ class Worker:
             calls += 1
         return {"start_ns": start, "end_ns": time.time_ns(), "calls": calls}
 
-    def _one_call(self, prepared: Prepared) -> tuple[int, int, float]:
+    def _one_call(self, call: Callable[[], Result]) -> tuple[int, int, float]:
         """Unix start and end, and seconds, of one call and the wait for its results.
 
         The results are let go after the end, so that no call frees what another made.
         """
-        call = self._first_set(prepared, 1)
         start, started = time.time_ns(), time.perf_counter()
         result = call()
         self._framework.synchronize(result)
