@@ -181,7 +181,7 @@ def verdict_sentence(row: ClaimRow) -> str:
     """The verdict in one sentence of plain English, with its numbers."""
     meaning = {
         "supported": "holds here",
-        "mean-only": f"holds for the mean but is not typical: {row.share_in_band:.0%} of the cases show it",
+        "mean-only": f"holds for the mean but is not shown to be typical: {row.share_in_band:.0%} of the cases show it",
         "refuted-low": f"does not hold here, {_less(row)}",
         "refuted-high": "does not hold here, the gain is larger",
         "inconclusive": "is neither confirmed nor refuted here",
@@ -243,7 +243,14 @@ def render_text(rows: Sequence[ClaimRow]) -> str:
             table = Table(title=escape(f"“{next(iter(readings[0].values())).text}”, {run}"))
             shown = [reading for reading in ALL_READINGS if any(reading in line for line in readings)]
             gain = "fewer or less (95 %, cases resampled)" if shown == [REDUCTION] else "speedup (95 %)"
-            for heading in ("compared", "conditions", "cases", gain, "break-even calls"):
+            timed = shown != [REDUCTION]
+            for heading in (
+                "compared",
+                "conditions",
+                "cases",
+                gain,
+                *(["break-even calls"] if timed else []),
+            ):
                 table.add_column(
                     heading, justify="left" if heading in ("compared", "conditions") else "right"
                 )
@@ -259,7 +266,7 @@ def render_text(rows: Sequence[ClaimRow]) -> str:
                     escape(_conditions(row)),
                     f"{row.cases}{failed}",
                     escape(_speedup(row)) if row.cases else "–",
-                    "–" if math.isnan(row.break_even_calls) else _calls(row.break_even_calls),
+                    *([_calls(row.break_even_calls)] if timed else []),
                     *(f"[{colours[v]}]{v}[/]" if v in colours else v for v in verdicts),
                 )
             console.print(table)
@@ -541,6 +548,8 @@ def _speedup(row: ClaimRow) -> str:
 
 
 def _calls(calls: float) -> str:
+    if math.isnan(calls):
+        return "–"
     return "never" if math.isinf(calls) else f"{calls:,.0f}"
 
 

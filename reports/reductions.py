@@ -8,13 +8,16 @@ beside measured ones in a row.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fuseproof.cases import Case
 from fuseproof.errors import UserError
+from fuseproof.operators import DTYPES
 from fuseproof.run_file import Benchmark, Failure, Run
 
 METRICS = ("kernels", "peak_memory")
@@ -148,6 +151,9 @@ def _measured(
             group=group, metric=metric, problem=f"{group}: {', '.join(unknown)}: {_REMEDY[metric]}"
         )
     before, after = (figure for figure in figures if figure is not None)
+    if metric == "peak_memory" and min(before, after) < (least := _result_bytes(group)):
+        told = f"peak memory of {min(before, after):,.0f} does not even hold the results, {least:,}"
+        return Reduction(group=group, metric=metric, problem=f"{group}: {told}; it was not seen to grow")
     floor = COARSE_BYTES if metric == "peak_memory" and any(map(_is_coarse, found.values())) else 0
     if max(before, after) <= floor:
         told = f"{metric.replace('_', ' ')} of {before:,.0f} and {after:,.0f} is too little to tell apart"
@@ -164,6 +170,18 @@ def _ratio(group: str, metric: str, before: float, after: float) -> Reduction:
 
 def _figure(benchmark: Benchmark, metric: str) -> float | None:
     return benchmark.kernels if metric == "kernels" else benchmark.peak_memory_bytes
+
+
+def _result_bytes(group: str) -> int:
+    """Bytes of the output and of the gradients of a case, which every call adds; 0 for a foreign name."""
+    try:
+        case = Case.from_group(group)
+    except UserError:
+        return 0
+    shapes = [case.operator.output_shape]
+    if case.pass_ != "forward":
+        shapes += case.operator.input_shapes.values()
+    return DTYPES[case.dtype].itemsize * sum(math.prod(shape) for shape in shapes)
 
 
 def _is_coarse(benchmark: Benchmark) -> bool:

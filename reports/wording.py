@@ -15,7 +15,7 @@ from fuseproof.reports.summary import Case, Interval, Mean, Missing, RunInfo, Su
 
 VERDICTS = {
     "supported": ("✓", "supported"),
-    "mean-only": ("≈", "true of the mean, not of most cases"),
+    "mean-only": ("≈", "true of the mean, not shown of most cases"),
     "refuted-low": ("▼", "refuted: below the band"),
     "refuted-high": ("▲", "refuted: above the band"),
     "inconclusive": ("?", "neither supported nor refuted"),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import signal
 
 import pytest
 
@@ -40,7 +41,9 @@ def mine(tmp_path, monkeypatch):
             pytest.skip(f"{framework} is not installed; pip install 'fuseproof[{framework}]'")
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    return ["--implementations", "mine.py:IMPLEMENTATIONS", "--only", "mine.jax,mine.tf"]
+    handler = signal.getsignal(signal.SIGTERM)
+    yield ["--implementations", "mine.py:IMPLEMENTATIONS", "--only", "mine.jax,mine.tf"]
+    signal.signal(signal.SIGTERM, handler)  # `run` takes it over
 
 
 def test_run(mine, tmp_path, capsys):
