@@ -33,6 +33,7 @@ class Request:
     extra:         further rows, as in `implementations.table`.
     topology:      chips to shard over.
     schedule:      also print what runs when.
+    without_fusion: also compile without the compiler's fusion passes, to compare.
     update_budget: write what is found into the budget instead of comparing the two.
     quiet:         print what is wrong and a summary only.
     output:        keep the compiler's files in this directory.
@@ -47,6 +48,7 @@ class Request:
     extra: Sequence[str] = ()
     topology: str = "1x1"
     schedule: bool = False
+    without_fusion: bool = False
     update_budget: bool = False
     quiet: bool = False
     output: Path | None = None
@@ -61,6 +63,7 @@ _FLAGS: Mapping[str, str] = {
     "extra": "--implementations",
     "topology": "--topology",
     "schedule": "--schedule",
+    "without_fusion": "--without-fusion",
     "update_budget": "--update-budget",
     "quiet": "--quiet",
 }

@@ -18,6 +18,19 @@ from fuseproof.errors import UserError
 # Framework by the name of its module in fuseproof/frameworks; each worker process imports one of them.
 FRAMEWORKS: Mapping[str, str] = {"torch": "torch.eager", "jax": "jax.eager", "tensorflow": "tf.eager"}
 
+_HALF = ("float16", "bfloat16")
+_IEEE = ("float32", *_HALF)
+_DTYPES = (*_IEEE, "tf32")
+_PRODUCTS = (*_DTYPES, "float8_e4m3")
+
+# How to install what a row `requires`, by the name it is imported by.
+_INSTALL: Mapping[str, str] = {
+    "liger_kernel": "pip install 'fuseproof[peers]'",
+    "quack": "pip install 'fuseproof[peers]'",
+    "xformers": "pip install 'fuseproof[peers]'",
+    "flash_attn": "pip install flash-attn --no-build-isolation",
+}
+
 # Modes of torch.compile that use CUDA graphs, and what each of them is without.
 CUDA_GRAPHS: Mapping[str, str] = {
     "reduce-overhead": "default",
@@ -27,6 +40,7 @@ CUDA_GRAPHS: Mapping[str, str] = {
 # What a row's fields may hold.
 _KNOWN: Mapping[str, tuple[str, ...]] = {
     "passes": ("forward", "forward_backward"),  # operators.PASSES, whose import would cost every `--help`
+    "dtypes": _PRODUCTS,  # operators.DTYPES, likewise
     "devices": ("cpu", "cuda", "tpu"),
     "interpreted": ("cpu",),
     "layout": ("bhsd", "bshd"),
@@ -49,10 +63,12 @@ class Implementation:
     baseline:  the implementation its speedup and its error limit refer to; the framework's library call
                unless given.
     passes:    passes the target can compute.
+    dtypes:    dtypes of cases the target can compute.
     devices:   devices it can be timed on.
     interpreted: devices where it runs in an interpreter: right, but of no use to time.
     consumes:  inputs that a call may use up: written over in place, or donated to XLA where `compiled` is
                `jit`. Every call is given new copies of them, made before the clock starts.
+    requires:  a package beside the framework that the target imports.
     layout:    order of the axes of 4-dimensional tensors the target takes and returns, `bhsd` (batch, heads,
                length, head dim) or `bshd`; conversion is never timed.
     """
@@ -65,9 +81,11 @@ class Implementation:
     compiled: str | None = None
     baseline: str = ""
     passes: tuple[str, ...] = ("forward", "forward_backward")
+    dtypes: tuple[str, ...] = _DTYPES
     devices: tuple[str, ...] = ("cpu", "cuda")
     interpreted: tuple[str, ...] = ()
     consumes: tuple[str, ...] = ()
+    requires: str = ""
     layout: str = "bhsd"
 
     def __post_init__(self) -> None:
@@ -98,10 +116,15 @@ class Implementation:
         if device != "cuda" and self.framework == "torch" and mode in CUDA_GRAPHS:
             return f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}"
         if device in self.devices:
-            return None
+            return self._reason_not_installed()
         if device in self.interpreted:
             return f"interpreted on the {device.upper()}: correctness only, never timed"
         return f"needs {' or '.join(self.devices)}; this run is on {device}"
+
+    def _reason_not_installed(self) -> str | None:
+        if not self.requires or importlib.util.find_spec(self.requires) is not None:
+            return None
+        return f"{self.requires} is not installed; {_INSTALL.get(self.requires, 'install it first')}"
 
 
 def _as_tuple(given: Any) -> tuple[str, ...]:
@@ -134,26 +157,54 @@ class _Variants:
     overwritten: tuple[str, ...] = ()
     composed_apart: bool = True
     kernels: tuple[str, ...] = ("pallas", "triton")
-    triton_passes: tuple[str, ...] = ("forward",)
+    triton: str = ""  # the target of the Triton kernel where it is not the kernel's own function
+    triton_dtypes: tuple[str, ...] = _IEEE
+    # Of the library calls: a compiler adds nothing to PyTorch's one call for 8-bit products, and TensorFlow
+    # has no such product.
+    library_dtypes: tuple[str, ...] = _DTYPES
 
 
 _VARIANTS = (
     _Variants(operator="attention", library_layout="bshd", donated="q"),
-    _Variants(operator="matmul", donated="a"),
-    _Variants(operator="layer_norm", overwritten=("x",), triton_passes=("forward", "forward_backward")),
     _Variants(
-        operator="rms_norm",
-        overwritten=("x",),
-        composed_apart=False,
-        kernels=("triton",),
-        triton_passes=("forward", "forward_backward"),
+        operator="matmul",
+        donated="a",
+        triton="fuseproof.fusion.triton_ops:matmul",
+        triton_dtypes=_PRODUCTS,
+        library_dtypes=_PRODUCTS,
     ),
+    _Variants(operator="layer_norm", overwritten=("x",)),
+    _Variants(operator="rms_norm", overwritten=("x",), composed_apart=False, kernels=("triton",)),
 )
+
+
+_gpu = partial(Implementation, framework="torch", devices=("cuda",))
+_peer = partial(_gpu, compiled="kernel", dtypes=_IEEE)
+_PEERS_MODULE = "fuseproof.fusion.peers"
+
+# PyTorch's own attention by backend, and what a user would take from a package instead of our kernels.
+# fmt: off
+PEERS = (
+    _gpu("attention", "torch.sdpa-cudnn", target=f"{_PEERS_MODULE}:attention_cudnn", dtypes=_HALF),
+    _gpu("attention", "torch.sdpa-flash", target=f"{_PEERS_MODULE}:attention_flash", dtypes=_HALF),
+    _gpu("attention", "torch.sdpa-efficient", target=f"{_PEERS_MODULE}:attention_efficient"),
+    _peer("attention", "flash-attn", target=f"{_PEERS_MODULE}:attention_flash_attn", layout="bshd",
+          dtypes=_HALF, requires="flash_attn"),
+    _peer("attention", "xformers", target=f"{_PEERS_MODULE}:attention_xformers", layout="bshd",
+          requires="xformers"),
+    _peer("layer_norm", "liger", target=f"{_PEERS_MODULE}:layer_norm_liger", requires="liger_kernel"),
+    _peer("layer_norm", "quack", target=f"{_PEERS_MODULE}:layer_norm_quack", requires="quack",
+          passes=("forward",), dtypes=("float32",)),  # its weights are float32
+    _peer("rms_norm", "liger", target=f"{_PEERS_MODULE}:rms_norm_liger", requires="liger_kernel"),
+    _peer("rms_norm", "quack", target=f"{_PEERS_MODULE}:rms_norm_quack", requires="quack"),
+)
+# fmt: on
 
 
 def _rows() -> Iterable[Implementation]:
     for variants in _VARIANTS:
         yield from _torch_rows(variants)
+        yield from (row for row in PEERS if row.operator == variants.operator)
         yield from _jax_rows(variants)
         yield from _tensorflow_rows(variants)
 
@@ -164,7 +215,7 @@ def _torch_rows(variants: _Variants) -> Iterable[Implementation]:
     for source in ("", "-composed"):
         target = f"fuseproof.fusion.torch_ops:{operator}{source.replace('-', '_')}"
         eager = f"torch.eager{source}"
-        yield row(eager, target=target)
+        yield row(eager, target=target, dtypes=_DTYPES if source else variants.library_dtypes)
         for suffix, mode in _TORCH_MODES.items():
             name = f"torch.compile{suffix}{source}"
             yield row(name, target=target, compiled=mode, baseline=eager)
@@ -178,9 +229,9 @@ def _torch_rows(variants: _Variants) -> Iterable[Implementation]:
     if "triton" in variants.kernels:
         yield row(
             "triton",
-            target=f"fuseproof.kernels.triton.{operator}:{operator}",
+            target=variants.triton or f"fuseproof.kernels.triton.{operator}:{operator}",
             compiled="kernel",
-            passes=variants.triton_passes,
+            dtypes=variants.triton_dtypes,
             devices=("cuda",),
         )
 
@@ -189,8 +240,8 @@ def _jax_rows(variants: _Variants) -> Iterable[Implementation]:
     operator, layout = variants.operator, variants.library_layout
     row = partial(Implementation, operator, framework="jax")
     target = f"fuseproof.fusion.jax_ops:{operator}"
-    yield row("jax.eager", target=target, layout=layout)
-    yield row("jax.jit", target=target, compiled="jit", layout=layout)
+    for name, compiled in (("jax.eager", None), ("jax.jit", "jit")):
+        yield row(name, target=target, compiled=compiled, layout=layout, dtypes=variants.library_dtypes)
     yield row(
         "jax.jit-donate",
         target=target,

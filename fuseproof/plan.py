@@ -37,6 +37,7 @@ class Settings:
     max_palindromes: int = 60
     leg_seconds: float = 0.006
     precision: float = 0.02
+    profile: bool = True  # count the kernels of a call, in processes of their own, after timing
 
 
 def settings_for(
@@ -47,6 +48,7 @@ def settings_for(
     blocks: int | None = None,
     max_blocks: int | None = None,
     palindromes: int | None = None,
+    profile: bool = True,
     **more: Any,
 ) -> Settings:
     """The suite's settings with what the user asked for instead; more of anything raises its maximum too."""
@@ -60,6 +62,7 @@ def settings_for(
         palindromes=palindromes,
         max_palindromes=max(palindromes, suite.max_palindromes),
         leg_seconds=suite.leg_seconds,
+        profile=profile and suite.profile,
         **more,
     )
 
@@ -181,6 +184,10 @@ def reason_to_skip(row: Implementation, case: Case, device: str) -> str | None:
         return reason
     if case.pass_ not in row.passes:
         return f"has no {case.pass_} pass yet"
+    if case.dtype == "tf32" and device == "cpu":
+        return "TF32 is a mode of NVIDIA's tensor cores; on a CPU it would be float32 again"
+    if case.dtype not in row.dtypes:
+        return f"takes no {case.dtype}; only {', '.join(row.dtypes)}"
     return None
 
 
@@ -215,28 +222,40 @@ def _select_rows(
 ) -> tuple[Implementation, ...]:
     rows = [row for row in table if row.operator in operators]
     _known("implementation", selection.only, [ALL, *dict.fromkeys(row.name for row in rows)])
-    if ALL in selection.only or not (selection.only or suite.only):
-        return tuple(rows)
-    names = selection.only or suite.only
-    # A suite cannot name what the user adds to the table, and leaving it out would surprise.
-    added = set() if selection.only else {*rows} - {*IMPLEMENTATIONS}
-    return with_baselines(
-        rows, {(row.operator, row.name) for row in rows if row.name in names or row in added}
-    )
+    return with_baselines(rows, wanted(rows, selection.only, usual=suite.only))
+
+
+def wanted(
+    rows: Sequence[Implementation], only: Sequence[str], *, usual: Sequence[str]
+) -> set[tuple[str, str]]:
+    """(operator, name) of the rows that `only` names; without it, of those in `usual` and the user's own.
+
+    All of them for `--only all`, and if there is neither.
+    """
+    if ALL in only or not (only or usual):
+        return {(row.operator, row.name) for row in rows}
+    # What is usual cannot name what the user adds to the table, and leaving it out would surprise.
+    added = set() if only else {*rows} - {*IMPLEMENTATIONS}
+    names = {*(only or usual)}
+    return {
+        (row.operator, row.name)
+        for row in rows
+        if row.name in names or f"{row.operator}:{row.name}" in names or row in added
+    }
 
 
 def with_baselines(
-    rows: Sequence[Implementation], wanted: set[tuple[str, str]]
+    rows: Sequence[Implementation], chosen: set[tuple[str, str]]
 ) -> tuple[Implementation, ...]:
-    """The rows whose (operator, name) is wanted, and the baselines they need.
+    """The rows whose (operator, name) is chosen, and the baselines they need.
 
     A speedup and an error limit need the baseline, and the baseline's limit its own.
     """
     while True:
-        needed = wanted | {(row.operator, row.baseline) for row in rows if (row.operator, row.name) in wanted}
-        if needed == wanted:
-            return tuple(row for row in rows if (row.operator, row.name) in wanted)
-        wanted = needed
+        needed = chosen | {(row.operator, row.baseline) for row in rows if (row.operator, row.name) in chosen}
+        if needed == chosen:
+            return tuple(row for row in rows if (row.operator, row.name) in chosen)
+        chosen = needed
 
 
 def _known(kind: str, given: Sequence[str], known: Mapping[str, object] | Sequence[str]) -> None:

@@ -95,6 +95,9 @@ def kernels(
     ]
     if not calls or "async_compile" not in code:
         raise UserError(f"{source} defines no `call` of Inductor's: it is other Python, or cut off")
+    for function in calls:
+        if not any(isinstance(node, ast.Return) for node in ast.walk(function)):
+            raise UserError(f"{source} is cut off: `{function.name}` does not return; give the whole file")
     reader = _Reader(module, code.splitlines(), _words(tuple(operators) or _SEVERAL_WORDS))
     for function in sorted(calls, key=lambda node: node.lineno):
         for statement in _statements(function.body):

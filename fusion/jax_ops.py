@@ -15,6 +15,9 @@ from jax import Array
 from fuseproof.operators.layer_norm import EPSILON
 from fuseproof.operators.rms_norm import EPSILON as RMS_EPSILON
 
+# What products of 8-bit floats are kept in; others keep their own dtype.
+_WIDER = {jnp.dtype(jnp.float8_e4m3fn): jnp.bfloat16}
+
 
 def attention(q: Array, k: Array, v: Array, *, causal: bool = False) -> Array:
     return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
@@ -33,7 +36,7 @@ def attention_composed(q: Array, k: Array, v: Array, *, causal: bool = False) ->
 
 
 def matmul(a: Array, b: Array, bias: Array | None = None, *, activation: str | None = None) -> Array:
-    product = a @ b
+    product = jnp.matmul(a, b, preferred_element_type=_WIDER.get(a.dtype))
     if bias is not None:
         product = product + bias
     return jax.nn.gelu(product, approximate=True) if activation == "gelu_tanh" else product

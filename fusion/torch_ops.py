@@ -7,6 +7,7 @@ fuseproof.operators; gradients are autograd's, which cannot follow the ones in p
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -48,9 +49,18 @@ def attention_inplace(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) 
 
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:
+    if a.dtype == torch.float8_e4m3fn:
+        one = _one(a.device)
+        return torch._scaled_mm(a, b, one, one, out_dtype=torch.bfloat16)
     # addmm is what F.linear calls; F.linear itself wants the weight transposed.
     product = torch.matmul(a, b) if bias is None else torch.addmm(bias, a, b)
     return F.gelu(product, approximate="tanh") if activation == "gelu_tanh" else product
+
+
+@functools.cache
+def _one(device: torch.device) -> Tensor:
+    """The scale of 8-bit operands that are what they are; a tensor, which no call should pay for."""
+    return torch.ones((), device=device)
 
 
 def matmul_composed(

@@ -8,6 +8,8 @@ a run's own profile stage profiles all of a framework's in one. What comes of it
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -69,7 +71,7 @@ class Ask(Protocol):
 def capture(
     case: Case, row: Implementation, *, device: str, directory: Path, options: Options | None = None
 ) -> CaptureRecord:
-    """Profile `row` in a fresh process; the record and its traces lie in `directory / row.name`.
+    """Profile `row` in a fresh process; the record and its traces lie in `folder_of(directory, row)`.
 
     Whatever lay there before is replaced. Raises CaptureError if the implementation cannot run here, fails,
     crashes or hangs.
@@ -78,7 +80,7 @@ def capture(
     what = f"{row.name} of {case.group}"
     if (reason := _reason_not_to(row, case, device)) is not None:
         raise CaptureError(f"cannot profile {what}: {reason}")
-    folder = directory / row.name
+    folder = folder_of(directory, row)
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -100,9 +102,9 @@ def capture(
             worker.ask(
                 "open_case",
                 timeout=options.timeout,
-                group=case.group,
+                group=dataclasses.replace(case, cache="warm").group,  # one set of inputs is enough
                 seed=options.seed,
-                last_level_cache=environment.last_level_cache(),
+                last_level_cache=1,
             )
             worker.ask("prepare", timeout=options.timeout, implementation=row_to_json(row))
             return profile_prepared(
@@ -119,6 +121,11 @@ def capture(
             raise CaptureError(f"cannot profile {what}: {error}") from None
         finally:
             worker.close()
+
+
+def folder_of(directory: Path, row: Implementation) -> Path:
+    """Where the capture of `row` lies: its name, with what a user's name may have and a folder's must not."""
+    return directory / re.sub(r"[^\w.+-]|^\.+", "_", row.name)
 
 
 def kernels_per_call(

@@ -6,15 +6,17 @@ Two kernels are joined, in this order,
 2. by framework operator: what ran before under `aten::gelu` and after as `triton_poi_fused_add_gelu_0` or
    `graph_0_cpp_fused_add_gelu_0` (Inductor puts the operators into the name), as `add_rsqrt_fusion` (XLA puts
    the last operations of a fusion there), under the same operator, or with that operator in its HLO metadata.
-   All that hang together are one row: `merged` where the kernels after are fewer, or fused; else `matched`.
+   All that hang together are one row: `merged` where the kernels after are fewer, else `matched`.
 
 The rest is `only-before` and `only-after`. Not joined does not mean unrelated: XLA's `fusion.4` has no words.
-Where no kernel ran on a device, the outermost framework operators stand in, as on PyTorch's CPU.
+Where no kernel was seen, the outermost framework operators stand in, as in a bare trace of PyTorch's CPU.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseproof.profiling.layout import union_length
-from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Timeline
+from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Source, Timeline, TimeUnit
 
 Relation = Literal["merged", "only-before", "only-after", "matched"]
 RELATIONS: Final[tuple[Relation, ...]] = ("merged", "only-before", "only-after", "matched")
@@ -46,6 +48,14 @@ _HOW: Final = frozenset(
      "parameter", "tuple", "get", "element", "call", "command", "region", "computation", "clone", "custom",
      "ynn", "onednn", "forward", "backward", "convert_element_type", "element_type")
 )  # fmt: skip
+# What TensorFlow calls otherwise than XLA.
+_XLA_WORDS: Final = {
+    "addv2": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "realdiv": "divide",
+    "matmul": "dot",
+}
 # Wrappers of PyTorch's compiler around what it runs.
 _WRAPPER: Final = re.compile(
     r"torch-compiled region|torchdynamo|aotdispatcher|pregraph|## call|compiledfx|compiledfunction|"
@@ -56,7 +66,10 @@ _WRAPPER: Final = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """All slices of one name, per call. `time_ns`: sum of durations; None if the trace has no durations."""
+    """All slices of one name, per call: the mean of their count, the median of their summed durations.
+
+    `time_ns` is None where the trace has no durations.
+    """
 
     name: str
     count: float
@@ -78,9 +91,12 @@ class Side:
     """One timeline in numbers per call. `unit`: what was compared."""
 
     name: str
+    source: Source
     unit: Literal["kernel", "operator"]
     count: float
-    busy_ns: float  # length of the union, per call
+    busy_ns: float  # length of the union within a call, the median over calls
+    calls: int = 0  # 0: none was marked, the whole trace counts as one
+    time_unit: TimeUnit = "ns"  # of this and of the kernels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +111,68 @@ class Difference:
         return sum(k.count for row in rows for k in row.before), sum(
             k.count for row in rows for k in row.after
         )
+
+    @property
+    def per(self) -> str:
+        """What the numbers are of, in words."""
+        known = self.before.calls and self.after.calls
+        return "per call" if known else "in the program" if self.is_static else "over the whole trace"
+
+    @property
+    def is_static(self) -> bool:
+        return "tpu-static" in (self.before.source, self.after.source)
+
+    def sentence(self) -> str:
+        """The difference in one or two lines."""
+        static = any(k.time_ns is None for row in self.rows for k in (*row.before, *row.after))
+        plural = "" if self.before.count == 1 else "s"
+        told = [f"{number(self.before.count)} {self.before.unit}{plural} became {number(self.after.count)}"]
+        merged, into = self.count("merged")
+        if merged:
+            told.append(f"{number(merged)} merged into {number(into)}")
+        gone, new = self.count("only-before")[0], self.count("only-after")[1]
+        if gone:
+            told.append(f"{number(gone)} named by nothing after")
+        if new:
+            told.append(f"{number(new)} by nothing before")
+        kept = self.count("matched")
+        if any(kept):
+            told.append(f"{number(kept[0])} matched with {number(kept[1])}")
+        unknown = "" if not static else ", as far as there are estimates"
+        return (
+            f"{'; '.join(told)}. "
+            f"Busy {duration(self.before.busy_ns, self.before.time_unit)} → "
+            f"{duration(self.after.busy_ns, self.after.time_unit)} {self.per}{unknown}."
+        )
+
+
+def number(count: float) -> str:
+    """Counts per call: whole where they are."""
+    return f"{count:,.0f}" if count == int(count) else f"{count:,.2f}"
+
+
+_SIZES: Final[dict[TimeUnit, tuple[tuple[float, str], ...]]] = {
+    "ns": ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns")),
+    "cycles": ((1e9, "Gcycles"), (1e6, "Mcycles"), (1e3, "kcycles"), (1, "cycles")),
+}
+
+
+def duration(length: float, unit: TimeUnit = "ns") -> str:
+    """Three significant digits."""
+    size, name = next((each for each in _SIZES[unit] if length >= each[0] * 0.9995), _SIZES[unit][-1])
+    value = length / size
+    return (
+        f"{value:.{max(0, 2 - int(math.log10(max(value, 1))))}f} {name}"
+        if size > 1
+        else f"{value:.0f} {name}"
+    )
+
+
+def total(kernels: Sequence[Kernel], unit: TimeUnit = "ns") -> str:
+    """Their time per call; nothing for none, `unknown` where one has no known time."""
+    if any(kernel.time_ns is None for kernel in kernels):
+        return "unknown"
+    return duration(sum(kernel.time_ns or 0 for kernel in kernels), unit) if kernels else ""
 
 
 def compare(
@@ -145,18 +223,24 @@ def gather(timeline: Timeline, calls: Sequence[Window] = ()) -> Gathered:
     operators = not work.any()
     outermost = _outermost(timeline) if operators else work
     chosen = np.flatnonzero(outermost & inside)
-    related = _descendants(timeline, chosen) if operators else _ancestors(timeline, chosen)
+    related = _ancestors(timeline, chosen)
+    if operators or _on_host(timeline, chosen):
+        for place, names in _descendants(timeline, chosen).items():
+            related[place] = related.get(place, set()) | names
     units = [
-        _unit(timeline, chosen, names, related, len(windows), operators)
+        _unit(timeline, chosen, names, related, windows, operators)
         for names in _groups(s.name[chosen].astype(np.int64))
     ]
     timed = outermost & (s.kind != KIND["unestimated"])
-    busy = union_length(*_clipped(s.start_ns[timed], s.end_ns[timed], windows))
+    start, end = s.start_ns[timed], s.end_ns[timed]
     side = Side(
         name=timeline.name,
+        source=timeline.source,
         unit="operator" if operators else "kernel",
         count=len(chosen) / len(windows),
-        busy_ns=busy / len(windows),
+        busy_ns=statistics.median(_busy(start, end, window) for window in windows),
+        calls=len(calls),
+        time_unit=timeline.time_unit,
     )
     return Gathered(side=side, units=_same_names_together(units))
 
@@ -166,7 +250,7 @@ def _unit(
     chosen: Integers,
     places: Integers,
     related: dict[int, set[str]],
-    calls: int,
+    windows: Sequence[Window],
     operators: bool,
 ) -> _Unit:
     s = timeline.slices
@@ -175,19 +259,19 @@ def _unit(
     known = s.kind[mine] != KIND["unestimated"]
     unit = _Unit(
         name=name,
-        count=len(mine) / calls,
-        time_ns=float(s.duration_ns[mine].sum()) / calls if known.all() else None,
+        count=len(mine) / len(windows),
+        time_ns=_median_time(s.start_ns[mine], s.duration_ns[mine], windows) if known.all() else None,
     )
     for i in places.tolist():
         unit.under |= related.get(i, set())
     told = {text for key in ("framework_op", "hlo_module") for text in _texts(timeline, key, mine)}
     unit.under |= {_operator(text) for text in told}
     fused = _FUSED.match(name)
-    if operators and not fused:
-        unit.is_ = {_operator(name)}
-    elif fused:
+    if fused:
         unit.fused = True
         unit.is_ = {f"\0{fused[1]}"}  # operators joined by "_", which they also contain: parted when compared
+    elif operators or (_on_host(timeline, mine) and not _texts(timeline, "hlo_op", mine)):
+        unit.is_ = {_operator(name)}
     elif "hlo_op" in s.columns or "hlo_category" in s.columns:
         words = {word for word in re.split(r"[_\-.\d]+", name) if len(word) > 1}
         unit.is_ = (words | {_operator(text) for text in _texts(timeline, "framework_op", mine)}) - _HOW
@@ -195,6 +279,7 @@ def _unit(
     else:
         unit.is_ = set(unit.under)
     unit.under |= {operator for operator in unit.is_ if not operator.startswith("\0")}
+    unit.under |= {_XLA_WORDS[operator] for operator in unit.under if operator in _XLA_WORDS}
     return unit
 
 
@@ -223,8 +308,7 @@ def _rows(before: Sequence[_Unit], after: Sequence[_Unit]) -> Iterable[Row]:
         elif not a:
             yield Row(relation="only-after", after=second)
         else:
-            fewer = sum(k.count for k in second) < sum(k.count for k in first)
-            merged = fewer or (any(unit.fused for unit in b) and not any(unit.fused for unit in a))
+            merged = sum(k.count for k in second) < sum(k.count for k in first)
             yield Row(
                 relation="merged" if merged else "matched",
                 before=first,
@@ -269,8 +353,8 @@ def _longest(row: Row) -> float:
 
 
 def _operator(text: str) -> str:
-    """`aten::add_` and `jit(f)/add` as `add`: what compilers call it."""
-    last = text.rstrip(":").rsplit("/", 1)[-1].rsplit("::", 1)[-1].split(":", 1)[0].split("(", 1)[0]
+    """`aten::add_`, `jit(f)/add`, `x:Add` and `EagerLocalExecute: Add` as `add`: what compilers call it."""
+    last = text.rstrip(":").rsplit("/", 1)[-1].rsplit(":", 1)[-1].strip().split("(", 1)[0]
     last = last.removeprefix("jit_").split(".", 1)[0].lower()
     return last if last.endswith("__") else last.rstrip("_")
 
@@ -309,13 +393,16 @@ def _within(start: Integers, windows: Sequence[Window]) -> Mask:
     return chosen
 
 
-def _clipped(start: Integers, end: Integers, windows: Sequence[Window]) -> tuple[Integers, Integers]:
-    starts, ends = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for begin, finish in windows:
-        touching = (start < finish) & (end > begin)
-        starts.append(np.maximum(start[touching], begin))
-        ends.append(np.minimum(end[touching], finish))
-    return np.concatenate(starts), np.concatenate(ends)
+def _median_time(start: Integers, duration: Integers, windows: Sequence[Window]) -> float:
+    return statistics.median(
+        float(duration[(start >= begin) & (start < end)].sum()) for begin, end in windows
+    )
+
+
+def _busy(start: Integers, end: Integers, window: Window) -> int:
+    """Length of the union of the intervals within the window."""
+    touching = (start < window[1]) & (end > window[0])
+    return union_length(np.maximum(start[touching], window[0]), np.minimum(end[touching], window[1]))
 
 
 def _groups(values: Integers) -> list[Integers]:
@@ -357,18 +444,24 @@ def _outermost(timeline: Timeline) -> Mask:
     return mask
 
 
+def _on_host(timeline: Timeline, chosen: Integers) -> bool:
+    """Whether all of these ran on lanes of the host, as kernels of a CPU do."""
+    on_host = timeline.lane_mask(kind="host")[timeline.slices.lane[chosen]]
+    return len(chosen) > 0 and bool(on_host.all())
+
+
 def _ancestors(timeline: Timeline, chosen: Integers) -> dict[int, set[str]]:
-    """For the place of each kernel in `chosen`, the operators that its launch lies in."""
+    """For the place of each kernel in `chosen`, the operators that its launch lies in, or itself on a CPU."""
     s = timeline.slices
+    launch = chosen.copy()
+    known = timeline.lane_mask(kind="host")[s.lane[chosen]] if len(chosen) else np.empty(0, np.bool_)
     launches = np.flatnonzero((s.kind == KIND["host_call"]) & (s.correlation >= 0))
-    if not len(launches) or not len(chosen):
-        return {}
-    order = launches[np.argsort(s.correlation[launches], kind="stable")]
-    at = np.searchsorted(s.correlation[order], s.correlation[chosen])
-    at = np.minimum(at, len(order) - 1)
-    known = (s.correlation[order[at]] == s.correlation[chosen]) & (s.correlation[chosen] >= 0)
+    if len(launches) and len(chosen):
+        order = launches[np.argsort(s.correlation[launches], kind="stable")]
+        at = np.minimum(np.searchsorted(s.correlation[order], s.correlation[chosen]), len(order) - 1)
+        launched = (s.correlation[order[at]] == s.correlation[chosen]) & (s.correlation[chosen] >= 0)
+        launch, known = np.where(launched, order[at], chosen), known | launched
     found: dict[int, set[str]] = defaultdict(set)
-    launch = order[at]
     for rows in _flame_rows(timeline, np.unique(s.lane[launch[known]]).tolist()):
         lane, starts = s.lane[rows[0]], s.start_ns[rows]
         mine = np.flatnonzero(known & (s.lane[launch] == lane))

@@ -181,3 +181,15 @@ def test_a_framework_that_does_not_load_is_an_error(tmp_path):
     finally:
         process.close()
     assert "Traceback" in (tmp_path / "log").read_text(), "the whole story is in the log"
+
+
+@pytest.mark.parametrize("name", ["torch.eager", "jax.jit"])
+def test_8_bit_products_are_right(start_worker, name):
+    """On the CPU too: PyTorch's and XLA's products of float8, whose results are bfloat16."""
+    [row] = [row for row in IMPLEMENTATIONS if (row.operator, row.name) == ("matmul", name)]
+    worker = start_worker(row.framework)
+    worker.process.wait_ready()
+    worker.open_case("matmul[48x64x32-float8_e4m3-forward]")
+    worker.prepare(row)
+    error = worker.ask("check", name=name)["errors"]["output"]
+    assert 1e-4 < error < 2.0**-8, "one rounding to bfloat16"

@@ -8,7 +8,7 @@ import pytest
 import fuseproof
 from fuseproof import implementations
 from fuseproof.errors import UserError
-from fuseproof.implementations import IMPLEMENTATIONS, Implementation
+from fuseproof.implementations import IMPLEMENTATIONS, PEERS, Implementation
 from fuseproof.operators import OPERATORS, PASSES
 
 
@@ -39,7 +39,8 @@ def test_every_operator_has_every_implementation():
         kernels = {"pallas", "triton"} if operator != "rms_norm" else {"triton"}
         sources = ("", "-composed") if operator != "rms_norm" else ("",)
         modes = ("", "-dynamic", "-reduce-overhead", "-max-autotune", "-max-autotune-no-cudagraphs")
-        assert set(rows) == kernels | {
+        peers = {row.name for row in PEERS if row.operator == operator}
+        assert set(rows) == kernels | peers | {
             *(f"torch.compile{mode}{source}" for mode in modes for source in ("", "-composed")),
             *(f"jax.{mode}{source}" for mode in ("eager", "jit") for source in sources),
             *(f"tf.{mode}{source}" for mode in ("eager", "function", "xla") for source in sources),

@@ -34,6 +34,7 @@ def a_benchmark(
         compile_seconds=12.5,
         peak_memory_bytes=4096,
         flops=10,
+        kernels=3,
         bytes=20,
         error_relative_rms=1e-7,
         error_limit=1e-6,
@@ -55,6 +56,7 @@ def a_run(*benchmarks, **fields):
         "failures": (
             Failure(group="g", implementation="triton", kind="skipped", stage="plan", message="no GPU"),
         ),
+        "notes": ("profile of jax.jit: hung",),
         "settings": {"blocks": 5},
     }
     return Run(**(known | fields))

@@ -23,6 +23,9 @@ class NumpyFramework(SimpleNamespace):
     def __init__(self):
         super().__init__(now=0.0, synchronized=0, called=[], sets=[])
 
+    def use_precision(self, dtype):
+        self.precision = dtype
+
     def from_numpy(self, array, dtype):
         self.sets.append(array)
         return array.astype(DTYPES[dtype])
@@ -38,6 +41,9 @@ class NumpyFramework(SimpleNamespace):
 
     def copy(self, tensor):
         return tensor.copy()
+
+    def same(self, one, other):
+        return np.array_equal(one, other)
 
     def step(self, function, options, pass_, compiled, consumes=()):
         def forward(inputs, cotangent):
@@ -335,3 +341,14 @@ def test_answers_are_one_line(worker, monkeypatch, error, answer):
 
     monkeypatch.setattr(worker, "check", fails, raising=False)
     assert _answer(worker, {"do": "check", "name": "x"}) == answer
+
+
+def test_a_case_chooses_the_precision_and_tensors_have_its_dtype(worker, framework, monkeypatch):
+    monkeypatch.setattr("fuseproof.worker.resolve_function", lambda target: lambda a, b: a @ b)
+    row = Implementation("matmul", "numpy", framework="torch", target="m:f")
+    for dtype in ("tf32", "float32"):
+        worker.open_case(group=f"matmul[5x3x4-{dtype}-forward]", seed=0, last_level_cache=0)
+        assert framework.precision == dtype
+        worker.prepare(implementation=row_to_json(row))
+        assert worker.check(name="numpy")["errors"]["output"] < 1e-6
+        assert framework.called[-1]["a"].dtype == np.float32

@@ -39,9 +39,14 @@ def configure(*, device: str, threads: int) -> None:
         _device = jax.devices({"cuda": "gpu"}.get(device, device))[0]
     except RuntimeError as error:
         raise NotImplementedError(f"JAX sees no {device} here ({str(error).splitlines()[0]})") from None
-    # float32 means IEEE float32, on a GPU or TPU too.
-    jax.config.update("jax_default_matmul_precision", "highest")
+    use_precision("float32")
     jax.monitoring.register_event_duration_secs_listener(_count_compilations)
+
+
+def use_precision(dtype: str) -> None:
+    """Allow TF32 products for a case in `tf32` and for no other, on a GPU or TPU too."""
+    precision = "tensorfloat32" if dtype == "tf32" else "highest"
+    jax.config.update("jax_default_matmul_precision", precision)
 
 
 def _count_compilations(event: str, duration: float, **_: Any) -> None:
@@ -75,6 +80,11 @@ def dtype_name(array: Any) -> str:
 
 def copy(array: Any) -> Any:
     return jnp.array(array, copy=True)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two arrays have the same values."""
+    return bool(jnp.array_equal(one, other))
 
 
 def differentiable(inputs: Inputs) -> Inputs:
@@ -184,7 +194,7 @@ def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
 
 @contextlib.contextmanager
 def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, list[Any]]]:
-    """Record what runs within as `jax.xplane.pb`. Live capture on a TPU is not verified on hardware.
+    """Record what runs within as `jax.xplane.pb.gz`. Live capture on a TPU is not verified on hardware.
 
     Yields `traces`, `warnings` and `not_seen`, complete at the end. `stacks` records Python frames, which
     slows every call. XLA's allocator events are part of the trace whether or not `memory` is asked for.
@@ -204,7 +214,7 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
         yield found
     finally:
         jax.profiler.stop_trace()
-    found["traces"].append(xla_profile.keep_xplane(folder, "jax.xplane.pb"))
+    found["traces"].append(xla_profile.keep_xplane(folder, "jax.xplane.pb.gz"))
 
 
 def kernel_names(names: Iterable[str]) -> list[str]:

@@ -36,9 +36,13 @@ def configure(*, device: str, threads: int) -> None:
         _device = "/GPU:0"
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    # float32 means IEEE float32.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
+    use_precision("float32")
     _count_graphs()
+
+
+def use_precision(dtype: str) -> None:
+    """Allow TF32 products for a case in `tf32` and for no other."""
+    tf.config.experimental.enable_tensor_float_32_execution(dtype == "tf32")
 
 
 def _count_graphs() -> None:
@@ -83,6 +87,11 @@ def dtype_name(tensor: Any) -> str:
 def copy(tensor: Any) -> Any:
     with tf.device(_device):
         return tf.raw_ops.DeepCopy(x=tensor)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two tensors have the same values."""
+    return bool(tf.reduce_all(tf.equal(one, other)))
 
 
 def differentiable(inputs: Inputs) -> Inputs:
@@ -191,7 +200,7 @@ _EAGER = "EagerLocalExecute: "
 
 @contextlib.contextmanager
 def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, list[Any]]]:
-    """Record what runs within as `tensorflow.xplane.pb`.
+    """Record what runs within as `tensorflow.xplane.pb.gz`.
 
     Yields `traces`, `warnings` and `not_seen`, complete at the end. `stacks` records Python frames, which
     slows every call. Allocator events are part of the trace whether or not `memory` is asked for.
@@ -200,6 +209,7 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
     if _device == "/CPU:0":
         found["not_seen"] += [
             "what happens inside an operation: calls into oneDNN and Eigen, and their threads",
+            "small allocations, which oneDNN's allocator does not tell",
         ]
     if not stacks:
         found["not_seen"].append("Python between the operations: record with stacks")
@@ -209,7 +219,7 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
         yield found
     finally:
         tf.profiler.experimental.stop()
-    found["traces"].append(xla_profile.keep_xplane(folder, "tensorflow.xplane.pb"))
+    found["traces"].append(xla_profile.keep_xplane(folder, "tensorflow.xplane.pb.gz"))
 
 
 def kernel_names(names: Iterable[str]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 
 
 def keep_xplane(folder: Path, file: str) -> dict[str, str]:
-    """Move the only `.xplane.pb` below `folder/plugins` to `folder/file`; the rest there is derived from it.
+    """Compress the only `.xplane.pb` below `folder/plugins` to `folder/file`; the rest there derives from it.
 
     Raises RuntimeError if there is none, or more than one.
     """
@@ -15,6 +16,7 @@ def keep_xplane(folder: Path, file: str) -> dict[str, str]:
     found = list(plugins.rglob("*.xplane.pb"))
     if len(found) != 1:
         raise RuntimeError(f"the profiler left {len(found)} traces in {plugins} instead of one")
-    found[0].replace(folder / file)
+    with found[0].open("rb") as plain, gzip.open(folder / file, "wb", compresslevel=6) as compressed:
+        shutil.copyfileobj(plain, compressed)
     shutil.rmtree(plugins)
     return {"file": file, "kind": "xplane"}

@@ -89,9 +89,13 @@ def results(tmp_path_factory):
 def user_results(tmp_path_factory):
     file = tmp_path_factory.mktemp("user") / "mine.py"
     file.write_text(USER_FILE)
-    rows = [row for row in implementations.table([f"{file}:IMPLEMENTATIONS"]) if row.name.startswith("mine.")]
+    rows = [
+        row
+        for row in implementations.table([f"{file}:IMPLEMENTATIONS"])
+        if row.name.startswith("mine.") or row.name in ("jax.jit", "jax.jit-donate")
+    ]
     found = tpu_static.compile_all(
-        ["tpu-v5e"], [Case.from_group("layer_norm[64x256-bfloat16-forward]")], rows
+        ["tpu-v5e"], [Case.from_group("layer_norm[64x256-bfloat16-forward]")], rows, without_fusion=True
     )
     return {r["implementation"]: r for r in found}
 
@@ -195,6 +199,25 @@ def test_flash_attention_needs_no_memory_for_scores(results):
 def test_a_user_s_functions_compile(user_results):
     assert user_results["mine.layer_norm"]["status"] == "ok"
     assert user_results["mine.layer_norm"]["fusions"] >= 1
+
+
+def test_fusion_is_what_the_fusion_passes_do(user_results):
+    """With them off every instruction is one of its own, and more is live at once."""
+    result = user_results["jax.jit"]
+    apart = result["without_fusion"]
+    # Two means, their broadcasts, the square, the differences, the root, weight and bias; twenty or so.
+    assert apart["computing_instructions"] > 2 * result["computing_instructions"]
+    assert apart["peak_bytes"] > result["peak_bytes"]
+    assert apart["bytes_accessed"] > 2 * result["bytes_accessed"]
+    assert result["fusions"] <= result["computing_instructions"] <= result["launched_instructions"]
+    assert "computing instructions instead of" in tpu_static.render_text([result])
+
+
+def test_a_donated_input_lends_its_memory_to_the_result(user_results):
+    plain, donating = user_results["jax.jit"], user_results["jax.jit-donate"]
+    assert (plain["donated_bytes"], donating["donated_bytes"]) == (0, 64 * 256 * 2)
+    assert donating["peak_bytes"] <= plain["peak_bytes"] - 64 * 256 * 2
+    assert donating["memory_plan"]["peak_bytes"] == donating["peak_bytes"]
 
 
 def test_a_loop_whose_buffers_the_compiler_counts_twice_is_told(user_results):

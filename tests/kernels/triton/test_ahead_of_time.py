@@ -1,4 +1,4 @@
-"""What is read of a compiled kernel, and what the budget may allow; `make aot` holds every kernel to it."""
+"""What is read of a compiled kernel, and what the budget may allow; `make aot` compares kernels with it."""
 
 import importlib
 from dataclasses import replace

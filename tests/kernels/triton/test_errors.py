@@ -10,7 +10,8 @@ import torch
 from fuseproof.kernels.triton import attention, layer_norm, matmul, rms_norm
 
 Q = torch.zeros(2, 4, 8, 64)
-A, B = torch.zeros(3, 4), torch.zeros(4, 5)
+A, B, R, ONE = torch.zeros(3, 4), torch.zeros(4, 5), torch.zeros(3, 5), torch.ones(1)
+A8, B8 = A.to(torch.float8_e4m3fn), B.to(torch.float8_e4m3fn)
 X, W = torch.zeros(3, 8), torch.ones(8)
 
 CASES = {
@@ -54,17 +55,43 @@ CASES = {
     "matmul-activation": (lambda: matmul(A, B, activation="tanh"), ValueError, "unknown activation 'tanh'"),
     "matmul-bias": (lambda: matmul(A, B, torch.zeros(4)), ValueError, r"shape \(5,\)"),
     "matmul-residual": (lambda: matmul(A, B, residual=torch.zeros(5)), ValueError, r"\(3, 5\), not \(5,\)"),
-    "matmul-gradient": (
-        lambda: matmul(A, B.clone().requires_grad_()),
+    "matmul-residual-dtype": (lambda: matmul(A, B, residual=R.half()), TypeError, "residual is float16 and"),
+    "matmul-precision": (lambda: matmul(A, B, precision="fp32"), ValueError, "unknown precision 'fp32'"),
+    "matmul-tf32-of-halves": (
+        lambda: matmul(A.half(), B.half(), precision="tf32"),
+        ValueError,
+        "'tf32' is for float32 operands, and a is float16",
+    ),
+    "matmul-out-dtype": (lambda: matmul(A, B, out_dtype=torch.float16), TypeError, "another out_dtype"),
+    "matmul-scale": (lambda: matmul(A, B, scale_a=ONE), ValueError, "scale_a is for float8 operands"),
+    "matmul-fast": (lambda: matmul(A, B, fast_accumulation=True), ValueError, "fast_accumulation is for"),
+    "matmul-float8-mixed": (lambda: matmul(A8, B), TypeError, "b is float32; cast them to one"),
+    "matmul-float8-out-dtype": (
+        lambda: matmul(A8, B8, out_dtype=torch.float64),
+        TypeError,
+        "out_dtype must be float16, bfloat16 or float32, not torch.float64",
+    ),
+    "matmul-float8-bias": (
+        lambda: matmul(A8, B8, torch.zeros(5)),
+        TypeError,
+        "bias is float32 and the result bfloat16; cast bias",
+    ),
+    "matmul-float8-scale-dtype": (
+        lambda: matmul(A8, B8, scale_a=ONE.half()),
+        ValueError,
+        "scale_a must be one float32 number in a tensor, not float16",
+    ),
+    "matmul-float8-scale-per-row": (
+        lambda: matmul(A8, B8, scale_b=torch.ones(5)),
+        ValueError,
+        r"scale_b must be one float32 number in a tensor, not float32 of shape \(5,\)",
+    ),
+    "matmul-float8-gradient": (
+        lambda: matmul(A8, B8, torch.zeros(5, dtype=torch.bfloat16, requires_grad=True)),
         NotImplementedError,
-        "backward is not written yet",
+        "float8 operands have no backward",
     ),
     "matmul-cpu": (lambda: matmul(A, B), NotImplementedError, "the tensors are on cpu"),
-    "matmul-meta": (
-        lambda: matmul(A.to("meta"), B.to("meta")),
-        NotImplementedError,
-        "the tensors are on meta",
-    ),
 }
 for norm in (layer_norm, rms_norm):
     CASES |= {
