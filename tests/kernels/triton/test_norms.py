@@ -122,7 +122,7 @@ def statistics(x, eps=1e-5):
 
 @pytest.mark.parametrize(
     ("rows", "columns", "blocks"),
-    [(293, 5, 1), (151, 13, 2), (101, 20, 0)],
+    [(140, 5, 1), (70, 13, 2), (50, 20, 0)],
     ids=["whole", "halves", "blocks"],
 )
 def test_programs_add_up_more_rows_than_one(rows, columns, blocks, interpreter, place, check):
