@@ -11,7 +11,8 @@ The sums over rows are taken in two stages, without atomics, so that they are th
 of a fixed number of programs adds up its rows in float32 registers, and a second kernel adds up the programs
 in their order.
 
-Bytes: a row that fits a block is read once (x, dy) and its dx written once. A longer row is read twice: by a
+Bytes: rows of up to 16,384 columns are read once (x, dy) and their dx written once; beyond 8,192, two
+programs share a row and each reads all of it, one of them from the L2 cache. A longer row is read twice: by a
 kernel that takes the two row sums, and by one whose programs own a block of columns of many rows and can
 therefore keep the sums over rows in registers.
 """
@@ -27,64 +28,72 @@ import triton
 import triton.language as tl
 from fuseproof.kernels.triton import tuning
 from fuseproof.kernels.triton.launch import Launch, Target, name_of, target_of
-from fuseproof.kernels.triton.norm_rows import as_rows, load_float32, load_sum, vector_of
+from fuseproof.kernels.triton.norm_rows import (
+    as_rows,
+    bytes_of,
+    load_float32,
+    load_sum,
+    store_rounded,
+    vector_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Tile sizes for rows of up to `columns` elements. BLOCK_N < columns: two kernels over column blocks.
+    """Tile sizes for rows of up to `columns` elements.
 
+    blocks: column blocks of a row whose sums a program takes itself, 1 for whole rows. With 2, two programs
+    share a row and each reads both halves, at about the same time, so that one of them finds it in the L2
+    cache. 0: a kernel of its own takes the row sums, of rows of any length.
     programs: per processor; each takes tiles of its rows in turn while the next ones are on their way
     (`stages` tiles in shared memory; 1 for none).
-    reload: x and dy are read again, from the L1 cache, rather than kept in registers between the row sums and
-    dx.
     """
 
     columns: float
+    blocks: int
     BLOCK_M: int
     BLOCK_N: int
     warps: int
     programs: int
     stages: int
-    reload: bool = False
 
 
 # All rows of the least sufficient `columns` are candidates, the best guess first. Chosen ahead of time for
 # zero spills; not yet measured on a GPU.
 CONFIGS = (
-    Config(columns=128,   BLOCK_M=16, BLOCK_N=128,   warps=4,  programs=4, stages=2),
-    Config(columns=128,   BLOCK_M=16, BLOCK_N=128,   warps=4,  programs=4, stages=1),
-    Config(columns=256,   BLOCK_M=8,  BLOCK_N=256,   warps=4,  programs=4, stages=2),
-    Config(columns=256,   BLOCK_M=8,  BLOCK_N=256,   warps=4,  programs=4, stages=1),
-    Config(columns=512,   BLOCK_M=4,  BLOCK_N=512,   warps=4,  programs=4, stages=2),
-    Config(columns=512,   BLOCK_M=4,  BLOCK_N=512,   warps=4,  programs=4, stages=1),
-    Config(columns=1024,  BLOCK_M=2,  BLOCK_N=1024,  warps=4,  programs=4, stages=2),
-    Config(columns=1024,  BLOCK_M=2,  BLOCK_N=1024,  warps=4,  programs=4, stages=1),
-    Config(columns=1024,  BLOCK_M=1,  BLOCK_N=1024,  warps=4,  programs=4, stages=3),
-    Config(columns=2048,  BLOCK_M=1,  BLOCK_N=2048,  warps=4,  programs=4, stages=2),
-    Config(columns=2048,  BLOCK_M=1,  BLOCK_N=2048,  warps=4,  programs=4, stages=1),
-    Config(columns=2048,  BLOCK_M=1,  BLOCK_N=2048,  warps=8,  programs=2, stages=3),
-    Config(columns=4096,  BLOCK_M=1,  BLOCK_N=4096,  warps=8,  programs=2, stages=2),
-    Config(columns=4096,  BLOCK_M=1,  BLOCK_N=4096,  warps=8,  programs=2, stages=1),
-    Config(columns=4096,  BLOCK_M=1,  BLOCK_N=4096,  warps=16, programs=1, stages=3),
-    Config(columns=8192,  BLOCK_M=1,  BLOCK_N=8192,  warps=16, programs=1, stages=2),
-    Config(columns=8192,  BLOCK_M=1,  BLOCK_N=8192,  warps=16, programs=1, stages=1),
-    Config(columns=8192,  BLOCK_M=1,  BLOCK_N=8192,  warps=16, programs=1, stages=1, reload=True),
-    Config(columns=16384, BLOCK_M=1,  BLOCK_N=16384, warps=16, programs=1, stages=1, reload=True),
-    Config(columns=16384, BLOCK_M=1,  BLOCK_N=16384, warps=16, programs=1, stages=1),
-    Config(columns=16384, BLOCK_M=4,  BLOCK_N=1024,  warps=8,  programs=2, stages=2),
-    Config(columns=inf,   BLOCK_M=4,  BLOCK_N=1024,  warps=8,  programs=2, stages=2),
-    Config(columns=inf,   BLOCK_M=8,  BLOCK_N=512,   warps=8,  programs=2, stages=2),
-    Config(columns=inf,   BLOCK_M=4,  BLOCK_N=1024,  warps=8,  programs=2, stages=1),
+    Config(columns=128,   blocks=1, BLOCK_M=16, BLOCK_N=128,  warps=4,  programs=4, stages=2),
+    Config(columns=128,   blocks=1, BLOCK_M=16, BLOCK_N=128,  warps=4,  programs=4, stages=1),
+    Config(columns=256,   blocks=1, BLOCK_M=8,  BLOCK_N=256,  warps=4,  programs=4, stages=2),
+    Config(columns=256,   blocks=1, BLOCK_M=8,  BLOCK_N=256,  warps=4,  programs=4, stages=1),
+    Config(columns=512,   blocks=1, BLOCK_M=4,  BLOCK_N=512,  warps=4,  programs=4, stages=2),
+    Config(columns=512,   blocks=1, BLOCK_M=4,  BLOCK_N=512,  warps=4,  programs=4, stages=1),
+    Config(columns=1024,  blocks=1, BLOCK_M=2,  BLOCK_N=1024, warps=4,  programs=4, stages=2),
+    Config(columns=1024,  blocks=1, BLOCK_M=2,  BLOCK_N=1024, warps=4,  programs=4, stages=1),
+    Config(columns=1024,  blocks=1, BLOCK_M=1,  BLOCK_N=1024, warps=4,  programs=4, stages=3),
+    Config(columns=2048,  blocks=1, BLOCK_M=1,  BLOCK_N=2048, warps=4,  programs=4, stages=2),
+    Config(columns=2048,  blocks=1, BLOCK_M=1,  BLOCK_N=2048, warps=4,  programs=4, stages=1),
+    Config(columns=2048,  blocks=1, BLOCK_M=1,  BLOCK_N=2048, warps=8,  programs=2, stages=3),
+    Config(columns=4096,  blocks=1, BLOCK_M=1,  BLOCK_N=4096, warps=8,  programs=2, stages=2),
+    Config(columns=4096,  blocks=1, BLOCK_M=1,  BLOCK_N=4096, warps=8,  programs=2, stages=1),
+    Config(columns=4096,  blocks=1, BLOCK_M=1,  BLOCK_N=4096, warps=16, programs=1, stages=3),
+    Config(columns=8192,  blocks=1, BLOCK_M=1,  BLOCK_N=8192, warps=16, programs=1, stages=2),
+    Config(columns=8192,  blocks=1, BLOCK_M=1,  BLOCK_N=8192, warps=16, programs=1, stages=1),
+    Config(columns=8192,  blocks=2, BLOCK_M=1,  BLOCK_N=4096, warps=16, programs=1, stages=2),
+    Config(columns=16384, blocks=2, BLOCK_M=1,  BLOCK_N=8192, warps=16, programs=1, stages=2),
+    Config(columns=16384, blocks=2, BLOCK_M=1,  BLOCK_N=8192, warps=16, programs=1, stages=1),
+    Config(columns=16384, blocks=0, BLOCK_M=4,  BLOCK_N=1024, warps=8,  programs=2, stages=2),
+    Config(columns=inf,   blocks=0, BLOCK_M=4,  BLOCK_N=1024, warps=8,  programs=2, stages=2),
+    Config(columns=inf,   blocks=0, BLOCK_M=8,  BLOCK_N=512,  warps=8,  programs=2, stages=2),
+    Config(columns=inf,   blocks=0, BLOCK_M=4,  BLOCK_N=1024, warps=8,  programs=2, stages=1),
 )  # fmt: skip
 
 # The row sums of long rows: a program per row, column blocks of this size, loads this many blocks ahead.
-ROW_SUMS = Config(columns=inf, BLOCK_M=1, BLOCK_N=4096, warps=8, programs=0, stages=3)
+ROW_SUMS = Config(columns=inf, blocks=0, BLOCK_M=1, BLOCK_N=4096, warps=8, programs=0, stages=2)
 
 # The sums over programs, of which long rows have few. The first row with enough `columns` is taken.
 COLUMN_SUMS = (
-    Config(columns=16384, BLOCK_M=32, BLOCK_N=64,  warps=4, programs=0, stages=3),
-    Config(columns=inf,   BLOCK_M=4,  BLOCK_N=512, warps=4, programs=0, stages=3),
+    Config(columns=16384, blocks=0, BLOCK_M=32, BLOCK_N=64,  warps=4, programs=0, stages=3),
+    Config(columns=inf,   blocks=0, BLOCK_M=4,  BLOCK_N=512, warps=4, programs=0, stages=3),
 )  # fmt: skip
 
 
@@ -138,44 +147,49 @@ def norm_row_sums_kernel(
         tl.store(row_sums_ptr + rows + row, tl.sum(sum_g, axis=0) / columns)
 
 
-def shared_memory(config: Config, itemsize: int, tensors: int) -> int:
-    """Bytes of shared memory needed at most: a tile of each tensor read per stage, and the reductions."""
+def shared_memory(config: Config, row_bytes: int, weight_bytes: int) -> int:
+    """Bytes of shared memory needed at most: what is on its way, and a tile on its way to another layout.
+
+    row_bytes: of an element of all that is read of a row (dy, x, ds, residual) together; weight_bytes: of one
+    of weight, which is read with every tile where registers are few.
+    """
     tile = config.BLOCK_M * config.BLOCK_N
-    stages = 0 if config.stages == 1 else config.stages
-    # At the end, the sums over the rows of a tile go through shared memory.
-    return max(itemsize * tile * stages * tensors, 4 * tile if config.BLOCK_M > 1 else 0) + 2048
+    element = row_bytes + (weight_bytes if config.blocks > 1 else 0)
+    return (config.stages - 1) * max(1, config.blocks) * tile * element + 4 * tile + 1024
 
 
-def is_legal(config: Config, target: Target, itemsize: int, columns: int, tensors: int) -> bool:
-    """Whether the kernels are right with this config and fit the target; `tensors` of x's shape are read."""
+def is_legal(config: Config, target: Target, columns: int, row_bytes: int, weight_bytes: int) -> bool:
+    """Whether the kernels are right with this config and fit the target."""
     return (
         config.columns >= columns
-        and (columns <= config.BLOCK_N or not config.reload)
-        and shared_memory(config, itemsize, tensors) <= target.shared_memory
+        and (config.blocks == 0 or config.blocks * config.BLOCK_N >= columns)
+        and shared_memory(config, row_bytes, weight_bytes) <= target.shared_memory
     )
 
 
 @functools.cache
-def candidates(target: Target, itemsize: int, columns: int, tensors: int) -> tuple[Config, ...]:
+def candidates(target: Target, columns: int, row_bytes: int, weight_bytes: int) -> tuple[Config, ...]:
     """The legal rows of the least sufficient `columns`, the best guess first."""
-    legal = [row for row in CONFIGS if is_legal(row, target, itemsize, columns, tensors)]
+    legal = [row for row in CONFIGS if is_legal(row, target, columns, row_bytes, weight_bytes)]
     return tuple(row for row in legal if row.columns == legal[0].columns)
 
 
 @triton.jit
 def _load_normalised(
-    x_ptrs,
-    residual_ptrs,
+    x_ptr,
+    residual_ptr,
+    x_offsets,
+    residual_offsets,
     mask,
     mean,
     rstd,
     CENTRED: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
-    POLICY: tl.constexpr,
+    MASKED: tl.constexpr,
 ):
-    s = load_float32(x_ptrs, mask, True, POLICY)
+    s = load_float32(x_ptr + x_offsets, mask, MASKED, "evict_first")
     if HAS_RESIDUAL:
-        s += load_float32(residual_ptrs, mask, True, POLICY)
+        s += load_float32(residual_ptr + residual_offsets, mask, MASKED, "evict_first")
     if CENTRED:
         s -= mean
     return s * rstd
@@ -205,22 +219,22 @@ def norm_backward_kernel(
     NEEDS_DX: tl.constexpr,
     NEEDS_DWEIGHT: tl.constexpr,
     NEEDS_DBIAS: tl.constexpr,
-    WHOLE_ROWS: tl.constexpr,  # columns <= BLOCK_N: row_sums_ptr is not read
+    ROW_BLOCKS: tl.constexpr,  # blocks of a row to sum over; 0: the sums are in row_sums_ptr
     VECTOR: tl.constexpr,  # elements that every row starts at a multiple of
     EVEN_N: tl.constexpr,  # columns is a multiple of BLOCK_N
-    RELOAD: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     STAGES: tl.constexpr,
 ):
     """A block of columns of many rows per program; the sums over rows stay in registers from tile to tile."""
     columns = column_vectors * VECTOR
+    MASKED: tl.constexpr = BLOCK_M > 1 or not EVEN_N
     column = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     column_2d = column[None, :]
     in_row = column < columns
     dweight = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
     dbias = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
-    if NEEDS_DX and not RELOAD:
+    if NEEDS_DX and ROW_BLOCKS < 2:
         weight = load_float32(weight_ptr + column, in_row, not EVEN_N, "evict_last")[None, :]
     for tile in tl.range(tl.program_id(1), tl.cdiv(rows, BLOCK_M), tl.num_programs(1), num_stages=STAGES):
         row = tile * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -229,49 +243,67 @@ def norm_backward_kernel(
         if not EVEN_N:
             mask = mask & in_row[None, :]
         row_64 = row.to(tl.int64)[:, None]
-        dy_ptrs = dy_ptr + row_64 * (dy_row_vectors * VECTOR) + column_2d
-        x_ptrs = x_ptr + row_64 * (x_row_vectors * VECTOR) + column_2d
-        residual_ptrs = x_ptrs
-        if HAS_RESIDUAL:
-            residual_ptrs = residual_ptr + row_64 * (residual_row_vectors * VECTOR) + column_2d
+        dy_row = row_64 * (dy_row_vectors * VECTOR)
+        x_row = row_64 * (x_row_vectors * VECTOR)
+        residual_row = row_64 * (residual_row_vectors * VECTOR)
         mean = 0.0
         rstd_ptr = statistics_ptr
         if CENTRED:
             mean = tl.load(statistics_ptr + row, mask=row_mask, other=0.0)[:, None]
             rstd_ptr = statistics_ptr + rows
         rstd = tl.load(rstd_ptr + row, mask=row_mask, other=0.0)[:, None]
+        if NEEDS_DX and ROW_BLOCKS > 0:
+            # The other blocks first, so that their registers are free again.
+            sum_gs = tl.zeros([BLOCK_M], dtype=tl.float32)
+            sum_g = tl.zeros([BLOCK_M], dtype=tl.float32)
+            for other in tl.static_range(1, ROW_BLOCKS):
+                block = (tl.program_id(0) + other) % ROW_BLOCKS
+                there = block * BLOCK_N + tl.arange(0, BLOCK_N)
+                there_2d = there[None, :]
+                there_mask = row_mask[:, None]
+                if not EVEN_N:
+                    there_mask = there_mask & (there < columns)[None, :]
+                there_g = load_float32(dy_ptr + dy_row + there_2d, there_mask, MASKED, "evict_first")
+                there_g *= load_float32(weight_ptr + there, there < columns, not EVEN_N, "evict_last")[
+                    None, :
+                ]
+                there_normalised = _load_normalised(
+                    x_ptr, residual_ptr, x_row + there_2d, residual_row + there_2d, there_mask,
+                    mean, rstd, CENTRED, HAS_RESIDUAL, MASKED,
+                )  # fmt: skip
+                sum_gs += tl.sum(there_g * there_normalised, axis=1)
+                if CENTRED:
+                    sum_g += tl.sum(there_g, axis=1)
         # Rows and columns past the edge have dy = 0 and add nothing to any sum.
-        FIRST: tl.constexpr = "evict_last" if RELOAD else "evict_first"
-        dy = load_float32(dy_ptrs, mask, True, FIRST)
-        normalised = _load_normalised(x_ptrs, residual_ptrs, mask, mean, rstd, CENTRED, HAS_RESIDUAL, FIRST)
+        dy = load_float32(dy_ptr + dy_row + column_2d, mask, MASKED, "evict_first")
+        normalised = _load_normalised(
+            x_ptr, residual_ptr, x_row + column_2d, residual_row + column_2d, mask, mean, rstd,
+            CENTRED, HAS_RESIDUAL, MASKED,
+        )  # fmt: skip
         if NEEDS_DX:
-            if RELOAD:
+            if ROW_BLOCKS >= 2:  # not kept in registers, of which there are few
                 weight = load_float32(weight_ptr + column, in_row, not EVEN_N, "evict_last")[None, :]
             g = dy * weight
             mean_g = 0.0
-            if WHOLE_ROWS:
-                mean_gs = (tl.sum(g * normalised, axis=1) / columns)[:, None]
+            if ROW_BLOCKS > 0:
+                sum_gs += tl.sum(g * normalised, axis=1)
                 if CENTRED:
-                    mean_g = (tl.sum(g, axis=1) / columns)[:, None]
+                    sum_g += tl.sum(g, axis=1)
+                mean_gs = (sum_gs / columns)[:, None]
+                if CENTRED:
+                    mean_g = (sum_g / columns)[:, None]
             else:
                 mean_gs = tl.load(row_sums_ptr + row, mask=row_mask, other=0.0)[:, None]
                 if CENTRED:
                     mean_g = tl.load(row_sums_ptr + rows + row, mask=row_mask, other=0.0)[:, None]
-            if RELOAD:
-                # Another policy than above, or the compiler would keep the values after all.
-                dy = load_float32(dy_ptrs, mask, True, "evict_first")
-                normalised = _load_normalised(
-                    x_ptrs, residual_ptrs, mask, mean, rstd, CENTRED, HAS_RESIDUAL, "evict_first"
-                )
-                g = dy * load_float32(weight_ptr + column, in_row, not EVEN_N, "evict_first")[None, :]
             dx = g - normalised * mean_gs
             if CENTRED:
                 dx -= mean_g
             dx *= rstd
             if HAS_DS:
                 ds_ptrs = ds_ptr + row_64 * (ds_row_vectors * VECTOR) + column_2d
-                dx += load_float32(ds_ptrs, mask, True, "evict_first")
-            tl.store(dx_ptr + row_64 * columns + column_2d, dx.to(dx_ptr.dtype.element_ty), mask=mask)
+                dx += load_float32(ds_ptrs, mask, MASKED, "evict_first")
+            store_rounded(dx_ptr + row_64 * columns + column_2d, dx, mask, MASKED)
         if NEEDS_DWEIGHT:
             dweight += dy * normalised
         if NEEDS_DBIAS:
@@ -364,16 +396,16 @@ def plan_backward(
     rows, columns = x.shape
     target = target or target_of(x.device)
     read = [tensor for tensor in (dy, ds, x, residual) if tensor is not None]
-    config = config or candidates(target, x.element_size(), columns, len(read))[0]
+    config = config or candidates(target, columns, bytes_of(*read), bytes_of(weight))[0]
     vector = vector_of(columns, x.element_size(), *(tensor.stride(0) for tensor in read))
-    whole = columns <= config.BLOCK_N
+    blocks: int = triton.cdiv(columns, config.BLOCK_N)
     programs = row_programs(rows, columns, target, config)
     needs = {"NEEDS_DWEIGHT": gradients.dweight is not None, "NEEDS_DBIAS": gradients.dbias is not None}
     partial_dweight, partial_dbias = (
         torch.empty((programs, columns), dtype=torch.float32, device=x.device) if needed else None
         for needed in needs.values()
     )
-    row_sums = None if whole or gradients.dx is None else torch.empty_like(statistics)
+    row_sums = torch.empty_like(statistics) if config.blocks == 0 and gradients.dx is not None else None
     vectors = {
         f"{name}_row_vectors": 0 if tensor is None else tensor.stride(0) // vector
         for name, tensor in (("dy", dy), ("ds", ds), ("x", x), ("residual", residual))
@@ -406,7 +438,7 @@ def plan_backward(
     launches.append(
         Launch(
             kernel=norm_backward_kernel,
-            grid=(triton.cdiv(columns, config.BLOCK_N), programs),
+            grid=(blocks, programs),
             arguments={
                 "dy_ptr": dy,
                 "ds_ptr": ds,
@@ -427,10 +459,9 @@ def plan_backward(
                 "HAS_DS": ds is not None,
                 "NEEDS_DX": gradients.dx is not None,
                 **needs,
-                "WHOLE_ROWS": whole,
+                "ROW_BLOCKS": blocks if config.blocks else 0,
                 "VECTOR": vector,
                 "EVEN_N": columns % config.BLOCK_N == 0,
-                "RELOAD": config.reload,
                 "BLOCK_M": config.BLOCK_M,
                 "BLOCK_N": config.BLOCK_N,
                 "STAGES": config.stages,
@@ -509,7 +540,7 @@ def norm_backward(
                 triton.next_power_of_2(rows), columns, name_of(x.dtype), name_of(weight.dtype),
                 tuple(wanted), residual is not None, ds is not None,
             ),
-            candidates(target, x.element_size(), columns, 2 + (ds is not None) + (residual is not None)),
+            candidates(target, columns, bytes_of(dy, ds, x, residual), bytes_of(weight)),
             plan,
             x.device,
         )  # fmt: skip

@@ -73,29 +73,46 @@ CONFIGS = (
     Config(columns=inf,   BLOCK_M=1,  BLOCK_N=8192,  warps=16, programs=1, stages=4),
     Config(columns=inf,   BLOCK_M=1,  BLOCK_N=4096,  warps=8,  programs=2, stages=4),
     Config(columns=inf,   BLOCK_M=1,  BLOCK_N=4096,  warps=16, programs=1, stages=6),
+    # Small enough for any GPU, whatever its shared memory.
+    Config(columns=inf,   BLOCK_M=1,  BLOCK_N=2048,  warps=8,  programs=2, stages=2),
 )  # fmt: skip
 
 
-def shared_memory(config: Config, itemsize: int, residual: bool) -> int:
-    """Bytes of shared memory needed at most: tiles of x and residual per stage, and the reductions."""
-    tiles = 0 if config.stages == 1 else config.stages * (2 if residual else 1)
-    return itemsize * config.BLOCK_M * config.BLOCK_N * tiles + 4 * 32 * config.BLOCK_M * 2
+def shared_memory(config: Config, columns: int, row_bytes: int, parameter_bytes: int) -> int:
+    """Bytes of shared memory needed at most: what is on its way, and the reductions.
+
+    row_bytes: of an element of x and residual together; parameter_bytes: of weight and bias, which the loop
+    over column blocks reads with every block.
+    """
+    element = row_bytes + (parameter_bytes if columns > config.BLOCK_N else 0)
+    return (config.stages - 1) * config.BLOCK_M * config.BLOCK_N * element + 512 * config.BLOCK_M
 
 
-def is_legal(config: Config, target: Target, itemsize: int, columns: int, residual: bool) -> bool:
-    """Whether the kernel is right with this config and fits the target; only single rows are looped over."""
+def is_legal(config: Config, target: Target, columns: int, row_bytes: int, parameter_bytes: int) -> bool:
+    """Whether the kernel is right with this config and fits the target; only single rows are looped over.
+
+    What a thread has on its way at once, 4 bytes in a register, may take half of the registers there are.
+    """
+    threads = 32 * config.warps
+    in_flight = config.BLOCK_M * config.BLOCK_N * row_bytes // threads
     return (
         config.columns >= columns
         and (columns <= config.BLOCK_N or (config.BLOCK_M == 1 and config.programs > 0))
-        and shared_memory(config, itemsize, residual) <= target.shared_memory
+        and in_flight // 4 <= min(255, 65536 // threads) // 2
+        and shared_memory(config, columns, row_bytes, parameter_bytes) <= target.shared_memory
     )
 
 
 @functools.cache
-def candidates(target: Target, itemsize: int, columns: int, residual: bool) -> tuple[Config, ...]:
+def candidates(target: Target, columns: int, row_bytes: int, parameter_bytes: int) -> tuple[Config, ...]:
     """The legal rows of the least sufficient `columns`, the best guess first."""
-    legal = [row for row in CONFIGS if is_legal(row, target, itemsize, columns, residual)]
+    legal = [row for row in CONFIGS if is_legal(row, target, columns, row_bytes, parameter_bytes)]
     return tuple(row for row in legal if row.columns == legal[0].columns)
+
+
+def bytes_of(*tensors: torch.Tensor | None) -> int:
+    """Of one element of each tensor that there is, together."""
+    return sum(tensor.element_size() for tensor in tensors if tensor is not None)
 
 
 @triton.jit
@@ -106,6 +123,15 @@ def load_float32(ptrs, mask, MASKED: tl.constexpr, POLICY: tl.constexpr):
     else:
         values = tl.load(ptrs, eviction_policy=POLICY)
     return values.to(tl.float32)
+
+
+@triton.jit
+def store_rounded(ptrs, values, mask, MASKED: tl.constexpr, POLICY: tl.constexpr = ""):
+    values = values.to(ptrs.dtype.element_ty)
+    if MASKED:
+        tl.store(ptrs, values, mask=mask, eviction_policy=POLICY)
+    else:
+        tl.store(ptrs, values, eviction_policy=POLICY)
 
 
 @triton.jit
@@ -138,16 +164,19 @@ def _normalise_tile(
     column = tl.arange(0, BLOCK_N)
     row_mask = row < rows
     mask = row_mask[:, None]
+    MASKED: tl.constexpr = BLOCK_M > 1 or not EVEN_N
     if not EVEN_N:
         mask = mask & (column < columns)[None, :]
     row_64 = row.to(tl.int64)[:, None]
     column_2d = column[None, :]
-    s = load_float32(x_ptr + row_64 * x_row_stride + column_2d, mask, True, "evict_first")
+    s = load_float32(x_ptr + row_64 * x_row_stride + column_2d, mask, MASKED, "evict_first")
     if HAS_RESIDUAL:
-        s += load_float32(residual_ptr + row_64 * residual_row_stride + column_2d, mask, True, "evict_first")
+        s += load_float32(
+            residual_ptr + row_64 * residual_row_stride + column_2d, mask, MASKED, "evict_first"
+        )
     out = row_64 * columns + column_2d
     if STORE_SUM:
-        tl.store(sum_ptr + out, s.to(sum_ptr.dtype.element_ty), mask=mask)
+        store_rounded(sum_ptr + out, s, mask, MASKED)
 
     if CENTRED:
         mean = tl.sum(s, axis=1) / columns
@@ -166,7 +195,7 @@ def _normalise_tile(
     y = s * rstd[:, None] * weight
     if HAS_BIAS:
         y += bias
-    tl.store(y_ptr + out, y.to(y_ptr.dtype.element_ty), mask=mask)
+    store_rounded(y_ptr + out, y, mask, MASKED)
 
 
 @triton.jit
@@ -316,13 +345,11 @@ def norm_loop_kernel(
             mask = column < columns
             s = load_sum(x_row_ptr, residual_row_ptr, column, columns, HAS_RESIDUAL, True, "evict_first")
             if STORE_SUM:
-                tl.store(sum_ptr + out + column, s.to(sum_ptr.dtype.element_ty), mask=mask)
+                store_rounded(sum_ptr + out + column, s, mask, True)
             y = (s - mean) * rstd * load_float32(weight_ptr + column, mask, True, "evict_last")
             if HAS_BIAS:
                 y += load_float32(bias_ptr + column, mask, True, "evict_last")
-            tl.store(
-                y_ptr + out + column, y.to(y_ptr.dtype.element_ty), mask=mask, eviction_policy="evict_first"
-            )
+            store_rounded(y_ptr + out + column, y, mask, True, "evict_first")
 
 
 def vector_of(columns: int, itemsize: int, *strides: int) -> int:
@@ -350,7 +377,7 @@ def plan_forward(
     """
     rows, columns = x.shape
     target = target or target_of(x.device)
-    config = config or candidates(target, x.element_size(), columns, residual is not None)[0]
+    config = config or candidates(target, columns, bytes_of(x, residual), bytes_of(weight, bias))[0]
     residual_stride = 0 if residual is None else residual.stride(0)
     vector = vector_of(columns, x.element_size(), x.stride(0), residual_stride)
     tiles = triton.cdiv(rows, config.BLOCK_M)
@@ -441,7 +468,7 @@ def norm_forward(
                 triton.next_power_of_2(rows), columns, name_of(x.dtype), name_of(weight.dtype),
                 bias is not None, residual is not None, return_sum,
             ),
-            candidates(target, x.element_size(), columns, residual is not None),
+            candidates(target, columns, bytes_of(x, residual), bytes_of(weight, bias)),
             plan,
             x.device,
         )  # fmt: skip

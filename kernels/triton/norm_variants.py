@@ -49,7 +49,12 @@ def _forward(
     rows = [(min(row.columns, _LONGEST), _EVERY_FORWARD, row) for row in norm_rows.CONFIGS]
     for columns, tensors, row in (*((*branch, None) for branch in _FORWARD), *rows):
         there = [tensor for tensor in tensors if tensor != "bias" or statistics.shape[0] == 2]
-        problem = (target, dtype.itemsize, int(columns), "residual" in there)
+        problem = (
+            target,
+            int(columns),
+            dtype.itemsize * (1 + ("residual" in there)),
+            dtype.itemsize * (1 + ("bias" in there)),
+        )
         if row is not None and not norm_rows.is_legal(row, *problem):
             continue
         config = row or norm_rows.candidates(*problem)[0]
@@ -76,7 +81,7 @@ def _backward(
     for columns, tensors, row in (*((*branch, None) for branch in _BACKWARD), *rows):
         there = [tensor for tensor in tensors if tensor != "dbias" or statistics.shape[0] == 2]
         read = 2 + ("residual" in there) + ("ds" in there)
-        problem = (target, dtype.itemsize, int(columns), read)
+        problem = (target, int(columns), dtype.itemsize * read, dtype.itemsize)
         if row is not None and not norm_backward.is_legal(row, *problem):
             continue
         config = row or norm_backward.candidates(*problem)[0]
@@ -106,5 +111,4 @@ def _backward(
 
 
 def _tile(config: norm_rows.Config | norm_backward.Config) -> str:
-    reload = "r" if isinstance(config, norm_backward.Config) and config.reload else ""
-    return f"{config.BLOCK_M}x{config.BLOCK_N}w{config.warps}p{config.programs}s{config.stages}{reload}"
+    return f"{config.BLOCK_M}x{config.BLOCK_N}w{config.warps}p{config.programs}s{config.stages}"

@@ -48,7 +48,7 @@ def test_hopper_kernels_use_its_tensor_cores(operator, instruction):
 
 def test_spills_are_seen():
     """The budget is worth nothing if a kernel that must spill is read as clean."""
-    [launch] = (row for row in launches("layer_norm", "bfloat16", 90) if "x8192" in row.label)
+    [launch] = (row for row in launches("layer_norm", "bfloat16", 90) if "-1x8192w8p0s1-" in row.label)
     starved = replace(launch, num_warps=1)  # 256 values per thread
     assert resources(starved, 90).spill_bytes > 0
 
@@ -56,8 +56,8 @@ def test_spills_are_seen():
 def test_resources_have_names():
     used = resources(launches("layer_norm", "bfloat16", 90)[0], 90)
     assert isinstance(used, Resources)
-    assert used.label == "layer_norm[4096x128-residual-bias-bfloat16]"
-    assert (used.capability, used.num_warps) == (90, 4)
+    assert used.label == "layer_norm[4096x4096-forward-1x4096w8p0s1-bfloat16]"
+    assert (used.capability, used.num_warps) == (90, 8)
 
 
 def test_instructions_are_counted_in_machine_code_or_else_in_ptx():

@@ -71,8 +71,7 @@ def test_longest_row(interpreter, place, check):
 
 
 def tile(row):
-    reload = "-reload" * getattr(row, "reload", False)
-    return f"{row.columns}-{row.BLOCK_M}x{row.BLOCK_N}-w{row.warps}-p{row.programs}-s{row.stages}{reload}"
+    return f"{row.columns}-{row.BLOCK_M}x{row.BLOCK_N}-w{row.warps}-p{row.programs}-s{row.stages}"
 
 
 def several(rows):
@@ -80,7 +79,7 @@ def several(rows):
     kinds = {}
     for row in rows:
         looped = row.columns > row.BLOCK_N
-        kinds.setdefault((row.BLOCK_M, row.BLOCK_N, looped, row.programs > 0, getattr(row, "reload", 0)), row)
+        kinds.setdefault((row.BLOCK_M, row.BLOCK_N, looped, row.programs > 0, getattr(row, "blocks", 1)), row)
     return list(kinds.values())
 
 
@@ -121,11 +120,17 @@ def statistics(x, eps=1e-5):
     return {"statistics": torch.stack((s.mean(-1), rstd)).float()}
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(293, 5), (101, 20)], ids=["rows", "blocks"])
-def test_programs_add_up_more_rows_than_one(rows, columns, interpreter, place, check):
-    """Hopper has 132 processors: one program each, in the second case spread over three blocks of columns."""
+@pytest.mark.parametrize(
+    ("rows", "columns", "blocks"),
+    [(140, 5, 1), (70, 13, 2), (50, 20, 0)],
+    ids=["whole", "halves", "blocks"],
+)
+def test_programs_add_up_more_rows_than_one(rows, columns, blocks, interpreter, place, check):
+    """Hopper has 132 processors: one program each, later spread over two and three blocks of columns."""
     tensors, cotangent, exact, longest = problem("layer_norm", f"{rows}x{columns}", 2, "float32", place)
-    config = norm_backward.Config(columns=32, BLOCK_M=1, BLOCK_N=8, warps=1, programs=1, stages=2)
+    config = norm_backward.Config(
+        columns=32, blocks=blocks, BLOCK_M=1, BLOCK_N=8, warps=1, programs=1, stages=2
+    )
     library = with_gradients(tensors, cotangent)
     results = interpreter(
         "norm_backward:norm_backward",
