@@ -157,7 +157,6 @@ class _Variants:
     overwritten: tuple[str, ...] = ()
     composed_apart: bool = True
     kernels: tuple[str, ...] = ("pallas", "triton")
-    triton_passes: tuple[str, ...] = ("forward",)
     triton: str = ""  # the target of the Triton kernel where it is not the kernel's own function
     triton_dtypes: tuple[str, ...] = _IEEE
     # Of the library calls: a compiler adds nothing to PyTorch's one call for 8-bit products, and TensorFlow
@@ -173,10 +172,9 @@ _VARIANTS = (
         triton="fuseproof.fusion.triton_ops:matmul",
         triton_dtypes=_PRODUCTS,
         library_dtypes=_PRODUCTS,
-        triton_passes=("forward", "forward_backward"),
     ),
     _Variants(operator="layer_norm", overwritten=("x",)),
-    _Variants(operator="rms_norm", overwritten=("x",), composed_apart=False, kernels=()),
+    _Variants(operator="rms_norm", overwritten=("x",), composed_apart=False, kernels=("triton",)),
 )
 
 
@@ -233,7 +231,6 @@ def _torch_rows(variants: _Variants) -> Iterable[Implementation]:
             "triton",
             target=variants.triton or f"fuseproof.kernels.triton.{operator}:{operator}",
             compiled="kernel",
-            passes=variants.triton_passes,
             dtypes=variants.triton_dtypes,
             devices=("cuda",),
         )

@@ -48,6 +48,7 @@ def settings_for(
     blocks: int | None = None,
     max_blocks: int | None = None,
     palindromes: int | None = None,
+    profile: bool = True,
     **more: Any,
 ) -> Settings:
     """The suite's settings with what the user asked for instead; more of anything raises its maximum too."""
@@ -61,6 +62,7 @@ def settings_for(
         palindromes=palindromes,
         max_palindromes=max(palindromes, suite.max_palindromes),
         leg_seconds=suite.leg_seconds,
+        profile=profile and suite.profile,
         **more,
     )
 
@@ -234,7 +236,12 @@ def wanted(
         return {(row.operator, row.name) for row in rows}
     # What is usual cannot name what the user adds to the table, and leaving it out would surprise.
     added = set() if only else {*rows} - {*IMPLEMENTATIONS}
-    return {(row.operator, row.name) for row in rows if row.name in (only or usual) or row in added}
+    names = {*(only or usual)}
+    return {
+        (row.operator, row.name)
+        for row in rows
+        if row.name in names or f"{row.operator}:{row.name}" in names or row in added
+    }
 
 
 def with_baselines(

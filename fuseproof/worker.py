@@ -27,7 +27,7 @@ from fuseproof import checks, frameworks
 from fuseproof.cases import Case
 from fuseproof.frameworks import Framework, Result, Step
 from fuseproof.implementations import Implementation, resolve_function
-from fuseproof.operators import DTYPES, result_dtype, tensor_dtype
+from fuseproof.operators import DTYPES, Sampled, result_dtype, tensor_dtype
 from fuseproof.operators.base import Arrays
 
 # Sets of inputs the cold regime rotates through: together at least twice the last-level cache.
@@ -38,7 +38,7 @@ MAX_INPUT_SETS = 4096
 _MAX_COPIES_BYTES = 256 * 2**20
 _CHECK_SEEDS = 2
 
-# Idle time before each profiled call: clocks of host and device may disagree by less, and calls stay apart.
+# Idle time around each profiled call: clocks of host and device may disagree by less, and calls stay apart.
 _PROFILE_GAP = 0.002
 
 _LAYOUT_AXES = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}  # each is its own inverse
@@ -70,6 +70,7 @@ class Worker:
         """Forget the case before and choose the sets of inputs of this one."""
         self._prepared.clear()
         self._tensors: dict[str, list[tuple[dict[str, Any], Any]]] = {}
+        self._references: dict[int, tuple[Arrays, NDArray[np.float32] | None, dict[str, Sampled]]] = {}
         self._framework.reset()
         self._case = Case.from_group(group)
         operator, dtype = self._case.operator, self._case.dtype
@@ -124,25 +125,32 @@ class Worker:
         operator, layout = case.operator, prepared.implementation.layout
         errors: dict[str, float] = {}
         for seed in range(_CHECK_SEEDS):
-            seed += self._seeds[-1] + 1  # sets that the timing never sees
-            arrays = operator.inputs(seed, case.dtype)
-            cotangent = operator.cotangent(seed, case.dtype) if case.pass_ != "forward" else None
+            arrays, cotangent, reference = self._checked_set(self._seeds[-1] + 1 + seed)
             inputs, device_cotangent = self._to_device(arrays, cotangent, layout)
             kept = {
                 key: tensor for key, tensor in inputs.items() if key not in prepared.implementation.consumes
             }
-            before = {key: self._framework.to_numpy(tensor) for key, tensor in kept.items()}
+            before = {key: self._framework.copy(tensor) for key, tensor in kept.items()}
             with self._framework.poisoned_memory(np.empty(operator.output_shape, np.float32)):
                 result = prepared.step(inputs, device_cotangent)
                 self._framework.synchronize(result)
             found = self._to_arrays(result, arrays, layout)
             for key, tensor in kept.items():
-                if not np.array_equal(self._framework.to_numpy(tensor), before[key]):
+                if not self._framework.same(tensor, before[key]):
                     raise WrongResultError(f"the input {key!r} was changed by the call")
-            for key, sampled in operator.reference(arrays, cotangent).items():
+            for key, sampled in reference.items():
                 error = checks.relative_rms(found[key], sampled)
                 errors[key] = max(errors.get(key, 0.0), error) if error == error else error
         return {"errors": {key: value if np.isfinite(value) else None for key, value in errors.items()}}
+
+    def _checked_set(self, seed: int) -> tuple[Arrays, NDArray[np.float32] | None, dict[str, Sampled]]:
+        """Inputs and reference of a set that the timing never sees, made once for all implementations."""
+        if seed not in self._references:
+            operator, case = self._case.operator, self._case
+            arrays = operator.inputs(seed, case.dtype)
+            cotangent = operator.cotangent(seed, case.dtype) if case.pass_ != "forward" else None
+            self._references[seed] = arrays, cotangent, operator.reference(arrays, cotangent)
+        return self._references[seed]
 
     def peak_memory(self, *, name: str) -> dict[str, Any]:
         prepared = self._prepared[name]
@@ -173,10 +181,7 @@ class Worker:
             off = [self._one_call(prepared)[2] for _ in range(calls + 1)][1:]
             with self._framework.profile(Path(folder), memory=memory, stacks=stacks) as found:
                 self._one_call(prepared)  # what a profiler does once, at the first call, is nobody's
-                on = []
-                for _ in range(calls):
-                    time.sleep(_PROFILE_GAP)
-                    on.append(self._one_call(prepared))
+                on = [self._one_call(prepared, after=_PROFILE_GAP) for _ in range(calls)]
                 time.sleep(_PROFILE_GAP)
         return {
             "calls": [[start, end] for start, end, _ in on],
@@ -200,12 +205,15 @@ class Worker:
             calls += 1
         return {"start_ns": start, "end_ns": time.time_ns(), "calls": calls}
 
-    def _one_call(self, prepared: Prepared) -> tuple[int, int, float]:
+    def _one_call(self, prepared: Prepared, *, after: float = 0.0) -> tuple[int, int, float]:
         """Unix start and end, and seconds, of one call and the wait for its results.
 
-        The results are let go after the end, so that no call frees what another made.
+        `after` seconds of idleness part what makes it ready, such as a copy of what it consumes, from it and
+        from the call before. The results are let go after the end, so that no call frees what another made.
         """
+        time.sleep(after)
         call = self._first_set(prepared, 1)
+        time.sleep(after)
         start, started = time.time_ns(), time.perf_counter()
         result = call()
         self._framework.synchronize(result)

@@ -82,6 +82,11 @@ def copy(array: Any) -> Any:
     return jnp.array(array, copy=True)
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two arrays have the same values."""
+    return bool(jnp.array_equal(one, other))
+
+
 def differentiable(inputs: Inputs) -> Inputs:
     return inputs
 

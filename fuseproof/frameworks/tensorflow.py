@@ -89,6 +89,11 @@ def copy(tensor: Any) -> Any:
         return tf.raw_ops.DeepCopy(x=tensor)
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two tensors have the same values."""
+    return bool(tf.reduce_all(tf.equal(one, other)))
+
+
 def differentiable(inputs: Inputs) -> Inputs:
     return inputs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,12 +61,15 @@ def from_numpy(array: NDArray[np.float32], dtype: str) -> torch.Tensor:
     """A new tensor on the device; never an alias of `array`. A matrix keeps its order in memory."""
     if array.ndim == 2 and not array.flags.c_contiguous:
         return from_numpy(array.T, dtype).T
-    return torch.tensor(array, dtype=getattr(torch, dtype), device=_device)
+    if _device.type == "cuda":
+        # The GPU rounds a large array in no time, the host in seconds.
+        return torch.from_numpy(array).to(_device).to(getattr(torch, dtype))
+    return torch.tensor(array, dtype=getattr(torch, dtype))
 
 
 def to_numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
     """A copy as float32, which holds every value of the supported dtypes."""
-    return np.array(tensor.detach().to(device="cpu", dtype=torch.float32))
+    return np.asarray(tensor.detach().to(device="cpu", dtype=torch.float32, copy=True))
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
@@ -75,6 +79,13 @@ def dtype_name(tensor: torch.Tensor) -> str:
 def copy(tensor: torch.Tensor) -> torch.Tensor:
     """A new tensor of the same values, a leaf as the given one is."""
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors have the same values."""
+    if one.element_size() == 1:  # there is no comparison of 8-bit floats
+        one, other = one.view(torch.uint8), other.view(torch.uint8)
+    return bool(torch.equal(one, other))
 
 
 def differentiable(inputs: Inputs) -> Inputs:
@@ -212,24 +223,29 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
         ]
     if not stacks:
         found["not_seen"].append("Python between the operators: record with stacks")
-    if memory and on_gpu:
+    history = memory and on_gpu
+    if history:
         torch.cuda.memory._record_memory_history(
             context="alloc" if stacks else None, stacks="python", max_entries=_HISTORY
         )
-    with (
-        _named_inductor_kernels(found["warnings"]),
-        torch.profiler.profile(
-            activities=activities, profile_memory=memory, record_shapes=True, with_stack=stacks
-        ) as profiler,
-    ):
-        yield found
-        if on_gpu:
-            torch.cuda.synchronize()
+    try:
+        with (
+            _named_inductor_kernels(found["warnings"]),
+            torch.profiler.profile(
+                activities=activities, profile_memory=memory, record_shapes=True, with_stack=stacks
+            ) as profiler,
+        ):
+            yield found
+            if on_gpu:
+                torch.cuda.synchronize()
+        if history:
+            torch.cuda.memory._dump_snapshot(str(folder / "torch-memory.pickle"))
+    finally:
+        if history:
+            torch.cuda.memory._record_memory_history(enabled=None)
     profiler.export_chrome_trace(str(folder / "torch.json.gz"))
     found["traces"].append({"file": "torch.json.gz", "kind": "kineto"})
-    if memory and on_gpu:
-        torch.cuda.memory._dump_snapshot(str(folder / "torch-memory.pickle"))
-        torch.cuda.memory._record_memory_history(enabled=None)
+    if history:
         found["traces"].append({"file": "torch-memory.pickle", "kind": "torch-memory"})
 
 
@@ -284,14 +300,13 @@ def _named_inductor_kernels(warnings: list[Any]) -> Iterator[None]:
     that would be other code than what was checked and timed, compiled anew. The module that Inductor loaded
     calls each by a global name, and that is where they are met.
     """
-    from torch._inductor.codecache import PyCodeCache
-
-    modules = getattr(PyCodeCache, "modules", None)
+    # Not imported: where nothing was compiled it is not there, and takes a second to load.
+    cache = sys.modules.get("torch._inductor.codecache")
+    modules = [] if cache is None else getattr(cache.PyCodeCache, "modules", None)
     if modules is None:
         warnings.append("this PyTorch hides Inductor's loaded modules: its C++ kernels are not counted")
-        modules = []
     replaced: list[tuple[ModuleType, str, Any]] = []
-    for module in modules:
+    for module in modules or []:
         for name, kernel in list(vars(module).items()):
             if isinstance(kernel, BuiltinFunctionType) and _INDUCTOR_KERNEL.fullmatch(name):
                 replaced.append((module, name, kernel))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from fuseproof.errors import UserError
+
+T = TypeVar("T")
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -28,6 +32,9 @@ DTYPES: Mapping[str, np.dtype] = {
     "float8_e4m3": np.dtype(ml_dtypes.float8_e4m3fn),
 }
 PASSES = ("forward", "forward_backward")
+
+# Elements that one thread draws or rounds at a time: a billion of them take half a minute on one core.
+_PART = 1 << 22
 
 # Rows or heads the float64 reference is computed for: the first, the last and random ones between.
 SAMPLES = 64
@@ -127,12 +134,11 @@ class Operator(ABC):
     def cotangent(self, seed: int, dtype: str) -> NDArray[np.float32]:
         """The gradient of a loss with respect to the output, drawn like the inputs."""
         generator = self._generator(seed + 1_000_003)
-        cotangent = generator.standard_normal(self.output_shape, dtype=np.float32)
-        return round_to(cotangent, result_dtype(dtype))
+        return round_to(standard_normal(self.output_shape, generator), result_dtype(dtype))
 
     def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
         """Values of the input `name`; standard normal unless the operator says otherwise."""
-        return generator.standard_normal(shape, dtype=np.float32)
+        return standard_normal(shape, generator)
 
     def minimum_bytes(self, pass_: str, dtype: str) -> int:
         """Bytes that must move when every tensor is read or written once per direction."""
@@ -159,7 +165,48 @@ def result_dtype(dtype: str) -> str:
 
 def round_to(array: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
     """`array` rounded to `dtype` and back to float32."""
-    return array.astype(DTYPES[dtype]).astype(np.float32)
+    storage = DTYPES[dtype]
+    if storage == np.float32:
+        return array.astype(np.float32)
+    rounded = np.empty(array.shape, np.float32)
+    source, target = np.ascontiguousarray(array).reshape(-1), rounded.reshape(-1)
+
+    def fill(part: slice) -> None:
+        target[part] = source[part].astype(storage)
+
+    _for_each_part(fill, array.size)
+    return rounded
+
+
+def standard_normal(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
+    """Draws of `generator`; large arrays part by part on all cores, the same whatever their number."""
+    size = math.prod(shape)
+    if size <= _PART:
+        return generator.standard_normal(shape, dtype=np.float32)
+    array = np.empty(shape, np.float32)
+    flat = array.reshape(-1)
+    children = generator.spawn(-(-size // _PART))
+
+    def fill(part: slice) -> None:
+        children[part.start // _PART].standard_normal(dtype=np.float32, out=flat[part])
+
+    _for_each_part(fill, size)
+    return array
+
+
+def in_threads(work: Callable[[T], object], items: Sequence[T]) -> None:
+    """`work` on every item, on as many threads as the process may use cores; NumPy leaves them alone."""
+    workers = min(len(items), len(os.sched_getaffinity(0)))
+    if workers <= 1:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, items))
+
+
+def _for_each_part(work: Callable[[slice], object], size: int) -> None:
+    in_threads(work, [slice(start, min(start + _PART, size)) for start in range(0, size, _PART)])
 
 
 def rms(values: NDArray[np.float64]) -> float:

@@ -30,8 +30,9 @@ USUAL = (
 class Suite:
     """blocks are fresh processes; every block holds at least `palindromes` palindromes of each case.
 
-    only: of Fuseproof's own table these implementations, unless the user says --only; all if empty. Rows that
-    the user adds to the table are always taken.
+    only:    of Fuseproof's own table these implementations, `NAME` or `OPERATOR:NAME`, unless the user says
+             --only; all if empty. Rows that the user adds to the table are always taken.
+    profile: whether the kernels of a call are counted after the timing.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Suite:
     palindromes: int = 20
     max_palindromes: int = 60
     leg_seconds: float = 0.006
+    profile: bool = True
 
 
 def names() -> list[str]:

@@ -78,7 +78,7 @@ class Launch:
             index = tensor.get_device()
             if index != torch.cuda.current_device():
                 with torch.cuda.device(index):
-                    self._enqueue()
+                    self._call()
                 return
         elif not (tensor.is_cpu and is_interpreted(self.kernel)):
             raise NotImplementedError(
@@ -86,9 +86,13 @@ class Launch:
                 "to a GPU, or set TRITON_INTERPRET=1 before the import to run them on the CPU in Triton's "
                 "interpreter (correctness only)"
             )
-        self._enqueue()
+        self._call()
 
-    def _enqueue(self) -> None:
+    def compile(self) -> None:
+        """Compile the kernel for the current GPU, if it is not yet, without running it."""
+        self._call(warmup=True)
+
+    def _call(self, *, warmup: bool = False) -> None:
         # By position where the order allows, and by `run`, which `kernel[grid]` wraps: a third of the time
         # that some 25 keywords take on their way through Triton's two calls.
         if [*self.arguments, *self.constants] == self.kernel.arg_names:
@@ -98,7 +102,7 @@ class Launch:
         self.kernel.run(
             *by_position,
             grid=self.grid,
-            warmup=False,
+            warmup=warmup,
             num_warps=self.num_warps,
             num_stages=self.num_stages,
             **by_name,

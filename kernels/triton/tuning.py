@@ -21,6 +21,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -147,6 +148,19 @@ def measure(launches: Sequence[Launch], device: torch.device) -> float:
     return float(milliseconds) / 1e3
 
 
+def compile_all(plans: Sequence[Sequence[Launch]], device: torch.device) -> None:
+    """Compile the launches of all candidates on all cores: most of a timing is compiling, which needs one."""
+
+    def work(launches: Sequence[Launch]) -> None:
+        # What does not compile is met again, and reported, when it is timed.
+        with torch.cuda.device(device), contextlib.suppress(Exception):
+            for launch in launches:
+                launch.compile()
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(work, plans))
+
+
 def is_capturing() -> bool:
     """Whether a CUDA graph is being captured: a timing would end the capture, or land in the graph."""
     return bool(torch.cuda.is_current_stream_capturing())
@@ -190,8 +204,9 @@ def _time_all(
 ) -> list[float | None]:
     seconds: list[float | None] = []
     reasons = []
-    for candidate in candidates:
-        launches = plan(candidate)
+    plans = [plan(candidate) for candidate in candidates]
+    compile_all(plans, device)
+    for candidate, launches in zip(candidates, plans, strict=True):
         try:
             value = measure(launches, device)
         except torch.cuda.OutOfMemoryError:

@@ -75,7 +75,8 @@ def test_references_are_those_of_autograd(name, label):
 
     forward_only = operator.reference(inputs, None)
     assert forward_only.keys() == {"output"}
-    assert (forward_only["output"].values == sampled["output"].values).all()
+    part = forward_only["output"]  # of fewer rows than with gradients, where there are many
+    assert part.values == pytest.approx(expected["output"].numpy()[part.index], rel=1e-10, abs=1e-11)
 
 
 def test_every_operator_has_a_reference_tested():

@@ -28,7 +28,7 @@ def test_arguments_reach_the_kernel_under_their_names(monkeypatch, in_order):
     monkeypatch.setattr(launch_module, "is_interpreted", lambda kernel: True)
     x, kernel = torch.zeros(4), Kernel()
     arguments = {"x_ptr": x, "n": 4} if in_order else {"n": 4, "x_ptr": x}
-    Launch(
+    launch = Launch(
         kernel=kernel,
         grid=(3,),
         arguments=arguments,
@@ -36,7 +36,10 @@ def test_arguments_reach_the_kernel_under_their_names(monkeypatch, in_order):
         num_warps=2,
         num_stages=1,
         options={"maxnreg": 64},
-    ).run()
+    )
+    launch.compile()
+    assert kernel.seen.warmup is True
+    launch.run()
     seen = kernel.seen
     by_name = {**dict(zip(kernel.arg_names, seen.args, strict=False)), **seen.options}
     assert by_name == {"x_ptr": x, "n": 4, "BLOCK": 16, "num_warps": 2, "num_stages": 1, "maxnreg": 64}

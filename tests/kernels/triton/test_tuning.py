@@ -1,5 +1,6 @@
 """The choice of a config by a fake clock on a fake GPU: what is timed, remembered and passed over."""
 
+import contextlib
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ def clock(monkeypatch, tmp_path):
 
     class Clock:
         def __init__(self):
-            self.seconds, self.timed = {16: 3.0, 64: 1.0, 128: 2.0}, []
+            self.seconds, self.timed, self.compiled = {16: 3.0, 64: 1.0, 128: 2.0}, [], []
 
         def __call__(self, launches, device):
             [block] = launches
@@ -46,6 +47,7 @@ def clock(monkeypatch, tmp_path):
     monkeypatch.setenv("FUSEPROOF_CACHE", str(tmp_path))
     monkeypatch.delenv("FUSEPROOF_AUTOTUNE", raising=False)
     monkeypatch.setattr(tuning, "measure", clock)
+    monkeypatch.setattr(tuning, "compile_all", lambda plans, device: clock.compiled.extend(plans))
     monkeypatch.setattr(tuning, "gpu_of", lambda device: H100)
     monkeypatch.setattr(tuning, "is_capturing", lambda: False)
     tuning.forget()
@@ -66,6 +68,7 @@ def test_the_fastest_is_timed_once_and_remembered(clock, tmp_path):
     assert choose() is MIDDLE
     assert choose() is MIDDLE
     assert clock.timed == [16, 64, 128]
+    assert clock.compiled == [[16], [64], [128]]
     file = the_file(tmp_path)
     assert file.name.startswith("NVIDIA-H100-80GB-HBM3-sm_90-")
     [entry] = json.loads(file.read_text()).values()
@@ -190,3 +193,20 @@ def test_the_cache_directory(monkeypatch, tmp_path):
     monkeypatch.delenv("FUSEPROOF_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert tuning.cache_directory() == tmp_path / "fuseproof"
+
+
+def test_all_candidates_are_compiled_although_some_cannot(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    compiled = []
+
+    class Fake:
+        def __init__(self, name):
+            self.name = name
+
+        def compile(self):
+            if self.name == "bad":
+                raise RuntimeError("PassManager::run failed")
+            compiled.append(self.name)
+
+    tuning.compile_all([[Fake("a"), Fake("b")], [Fake("bad"), Fake("after")], [Fake("c")]], GPU)
+    assert sorted(compiled) == ["a", "b", "c"]
