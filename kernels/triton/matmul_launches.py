@@ -73,7 +73,7 @@ def result_of(dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if dtype == torch.float8_e4m3fn else dtype
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)  # lengths of sequences are many
 def choices(target: Target, problem: Problem) -> tuple[tuple[object, ...], tuple[Config, ...]]:
     """The key by which a choice is remembered, and what there is to choose from."""
     bucketed = problem.bucketed()
