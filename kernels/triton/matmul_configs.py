@@ -133,7 +133,7 @@ CONFIGS = (
     _row("tf32",        90, inf, "tma",     0, (128, 256, 32),       8, 3),
     _row("tf32",        90, inf, "tma",     3, (128, 128, 32),       8, 4),
     _row("tf32",        90, inf, "tma+ws",  3, (128, 128, 32),       4, 4),
-    _row("tf32",        90, inf, "tma",     3, (64,  128, 32),       4, 4),
+    _row("tf32",        90, inf, "tma",     3, (64,  128, 32),       4, 3),
     _row("tf32",        80, 16,  "aligned", 3, (16,  64,  64),       4, 4),
     _row("tf32",        80, inf, "aligned", 3, (128, 128, 32),       8, 3),
     _row("tf32",        80, inf, "aligned", 3, (64,  64,  32),       4, 4),
@@ -159,6 +159,11 @@ _TRIES_OF_A_TILE = 3
 def parts(config: Config) -> int:
     """In how many pieces the persistent kernel finishes a tile; triton 3.6.0 cannot cut a specialized one."""
     return 1 if config.specialize else 2
+
+
+def programs(config: Config) -> int:
+    """Persistent programs for each processor: two small tiles fit beside each other, in 4 warps each."""
+    return 2 if config.BLOCK_M * config.BLOCK_N <= 64 * 128 else 1
 
 
 def shared_memory(config: Config, problem: Problem) -> int:

@@ -20,6 +20,7 @@ from fuseproof.kernels.triton.matmul_configs import (
     candidates,
     is_legal,
     parts,
+    programs,
 )
 from fuseproof.kernels.triton.matmul_kernels import (
     matmul_cotangent_kernel,
@@ -136,7 +137,7 @@ def plan_forward(
         assert rows_a is not None and rows_b is not None, "a config of descriptors for operands without"
         first = Launch(
             kernel=matmul_descriptor_kernel,
-            grid=(min(tiles * splits, target.processors),),
+            grid=(min(tiles * splits, programs(config) * target.processors),),
             arguments={
                 "a_ptr": a,
                 "b_ptr": b,
