@@ -388,7 +388,8 @@ def matmul(
     bias and residual have the result's dtype, all tensors one device. Returns (M, N), contiguous.
 
     Differentiable once with respect to a, b, bias and residual (not with float8 operands), and traced by
-    torch.compile without a graph break. Gradients are the same bits in every run.
+    torch.compile without a graph break. With one choice of config, which is kept for each GPU, results and
+    gradients are the same bits in every run; FUSEPROOF_AUTOTUNE=0 chooses without timing.
 
     Raises ValueError or TypeError for what the kernel cannot take, NotImplementedError for tensors that are
     not on a GPU (outside Triton's interpreter), for gradients of float8 products, for a GPU without float8,

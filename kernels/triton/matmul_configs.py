@@ -133,7 +133,7 @@ CONFIGS = (
     _row("tf32",        90, inf, "tma",     0, (128, 256, 32),       8, 3),
     _row("tf32",        90, inf, "tma",     3, (128, 128, 32),       8, 4),
     _row("tf32",        90, inf, "tma+ws",  3, (128, 128, 32),       4, 4),
-    _row("tf32",        90, inf, "tma",     3, (64,  128, 32),       4, 4),
+    _row("tf32",        90, inf, "tma",     3, (64,  128, 32),       4, 3),
     _row("tf32",        80, 16,  "aligned", 3, (16,  64,  64),       4, 4),
     _row("tf32",        80, inf, "aligned", 3, (128, 128, 32),       8, 3),
     _row("tf32",        80, inf, "aligned", 3, (64,  64,  32),       4, 4),
@@ -159,6 +159,11 @@ _TRIES_OF_A_TILE = 3
 def parts(config: Config) -> int:
     """In how many pieces the persistent kernel finishes a tile; triton 3.6.0 cannot cut a specialized one."""
     return 1 if config.specialize else 2
+
+
+def programs(config: Config) -> int:
+    """Persistent programs for each processor: two small tiles fit beside each other, in 4 warps each."""
+    return 2 if config.BLOCK_M * config.BLOCK_N <= 64 * 128 else 1
 
 
 def shared_memory(config: Config, problem: Problem) -> int:
@@ -188,7 +193,7 @@ def is_legal(config: Config, target: Target, problem: Problem) -> bool:
         and config.tma <= problem.tma
         and config.room >= weight
         and (not config.specialize or _can_specialize(target, problem))
-        and not (target.capability >= 100 and _is_large(config) and (config.splits > 1 or weight > 1))
+        and (target.capability < 100 or _fits_blackwell(config, problem, weight))
         and shared_memory(config, problem) <= target.shared_memory
     )
 
@@ -202,20 +207,24 @@ _MULTIPLIED_BY = {
 }
 
 
-def _is_large(config: Config) -> bool:
-    """On Blackwell, whose accumulators come out of tensor memory all at once, such tiles have less room.
+def _fits_blackwell(config: Config, problem: Problem, weight: int) -> bool:
+    """Whether a large tile fits, whose accumulators come out of tensor memory all at once.
 
-    Seen with triton 3.7.1, ahead of time: 8 to 48 bytes spilled with a full epilogue or the parts of a split.
+    Seen with triton 3.7.1, ahead of time: 8 to 48 bytes spilled with a full epilogue or the parts of a split,
+    and up to 304 KiB of shared memory for TF32 operands that have to be turned.
     """
-    return config.BLOCK_M * config.BLOCK_N > 128 * 128
+    if config.BLOCK_M * config.BLOCK_N <= 128 * 128:
+        return True
+    turned = problem.bytes == 4 and problem.layouts != "nt"
+    return config.splits == 1 and weight <= 1 and not turned
 
 
 def _can_specialize(target: Target, problem: Problem) -> bool:
     """Seen with triton 3.6.0 and 3.7.1, ahead of time.
 
     On Hopper the tensor cores take 1 and 4 byte elements only with K innermost, and specialized warps cannot
-    turn them. On Blackwell the specialized loop spills with any epilogue (256 bytes at 128 × 128, 1680 at
-    128 × 256), the plain one never.
+    turn them. On Blackwell the specialized loop spills with a full epilogue (256 bytes at 128 × 128, 1680 at
+    128 × 256), the plain one at most 16 bytes.
     """
     return 90 <= target.capability < 100 and (problem.bytes == 2 or problem.layouts == "nt")
 

@@ -20,6 +20,7 @@ from fuseproof.kernels.triton.matmul_configs import (
     candidates,
     is_legal,
     parts,
+    programs,
 )
 from fuseproof.kernels.triton.matmul_kernels import (
     matmul_cotangent_kernel,
@@ -73,7 +74,7 @@ def result_of(dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if dtype == torch.float8_e4m3fn else dtype
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)  # lengths of sequences are many
 def choices(target: Target, problem: Problem) -> tuple[tuple[object, ...], tuple[Config, ...]]:
     """The key by which a choice is remembered, and what there is to choose from."""
     bucketed = problem.bucketed()
@@ -136,7 +137,7 @@ def plan_forward(
         assert rows_a is not None and rows_b is not None, "a config of descriptors for operands without"
         first = Launch(
             kernel=matmul_descriptor_kernel,
-            grid=(min(tiles * splits, target.processors),),
+            grid=(min(tiles * splits, programs(config) * target.processors),),
             arguments={
                 "a_ptr": a,
                 "b_ptr": b,
