@@ -98,6 +98,14 @@ def _parser() -> argparse.ArgumentParser:
     claims.set_defaults(command=_claims)
     _add_runs(claims)
     claims.add_argument("--claims", type=Path, metavar="FILE", help="a TOML file of claims instead of ours")
+    claims.add_argument(
+        "--estimates",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also judge what `compile --target tpu-… --without-fusion --json` printed; alone without RUN",
+    )
     claims.add_argument("--json", action="store_true")
     claims.add_argument("--require", metavar="VERDICT", help="exit with 1 unless every row has this verdict")
 
@@ -337,11 +345,13 @@ def _report(options: argparse.Namespace) -> int:
 
 def _claims(options: argparse.Namespace) -> int:
     """Print whether the data support published claims such as "torch.compile gives 30-60 %"."""
-    from fuseproof.reports import claims
+    from fuseproof.reports import claims, reductions
 
     if options.require is not None and options.require not in claims.VERDICTS:
         raise UserError(f"unknown verdict {options.require!r}; there are {', '.join(claims.VERDICTS)}")
-    rows = claims.evaluate(_load_runs(options.runs), options.claims)
+    estimates = [reductions.load_estimates(path) for path in options.estimates]
+    runs = _load_runs(options.runs) if options.runs or not estimates else []
+    rows = claims.evaluate(runs, options.claims, estimates=estimates)
     if options.json:
         print(json.dumps([row.to_json() for row in rows], indent=1, allow_nan=False))
     else:

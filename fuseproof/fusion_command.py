@@ -177,6 +177,7 @@ class _Session:
         self._worker: WorkerProcess | None = None
         self._description: dict[str, Any] = {}
         self._case: Case | None = None
+        self._counts: dict[tuple[Case, str], int] = {}  # kernels, by implementation
 
     def account(self, case: Case, row: Implementation, eager: Implementation) -> Account:
         place = Path("fusion") / _file_name(case.group) / _file_name(row.name)
@@ -237,6 +238,11 @@ class _Session:
     def _kernels(self, case: Case, row: Implementation, figure: str, unknown: dict[str, str]) -> int | None:
         """Kernels of one call of a prepared implementation, by the framework's profiler."""
         assert self._worker is not None  # it has just answered
+        if row.consumes:
+            unknown[figure] = "copies of the inputs that a call uses up are in its trace too"
+            return None
+        if (case, row.name) in self._counts:
+            return self._counts[case, row.name]
         with tempfile.TemporaryDirectory(dir=self._temporary) as folder:
             record = capture.profile_prepared(
                 self._worker.ask,
@@ -249,6 +255,8 @@ class _Session:
             )
         if record.kernels_per_call is None:
             unknown[figure] = "; ".join(record.warnings) or "the profiler does not tell"
+            return None
+        self._counts[case, row.name] = record.kernels_per_call
         return record.kernels_per_call
 
     def _start(self) -> WorkerProcess:

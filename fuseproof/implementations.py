@@ -174,7 +174,7 @@ _VARIANTS = (
         library_dtypes=_PRODUCTS,
     ),
     _Variants(operator="layer_norm", overwritten=("x",)),
-    _Variants(operator="rms_norm", overwritten=("x",), composed_apart=False, kernels=()),
+    _Variants(operator="rms_norm", overwritten=("x",), composed_apart=False, kernels=("triton",)),
 )
 
 
@@ -231,7 +231,6 @@ def _torch_rows(variants: _Variants) -> Iterable[Implementation]:
             "triton",
             target=variants.triton or f"fuseproof.kernels.triton.{operator}:{operator}",
             compiled="kernel",
-            passes=("forward",),
             dtypes=variants.triton_dtypes,
             devices=("cuda",),
         )

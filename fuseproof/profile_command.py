@@ -97,7 +97,7 @@ def _capture(request: Request, progress: Progress) -> tuple[str, list[Profiled],
         progress(f"{row.name} ({i + 1} of {len(rows)})")
         try:
             capture.capture(case, row, device=request.device, directory=directory, options=options)
-            profiles.append(profiled.load(directory / row.name))
+            profiles.append(profiled.load(capture.folder_of(directory, row)))
         except UserError as error:
             failures.append(
                 (row.name, str(error).removeprefix(f"cannot profile {row.name} of {case.group}: "))
@@ -154,7 +154,7 @@ def _plan(request: Request, as_json: bool, progress: Progress) -> Outcome:
         timelines,
         title=f"{case.group} on {target}",
         notes=notes,
-        page=viewer.Page(kind="static plan, an estimate", failures=failures),
+        page=viewer.Page(kind="static plan, an estimate", failures=failures, failed="Not compiled"),
     )
     _write(page, text)
     if as_json:

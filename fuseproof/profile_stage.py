@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fuseproof.cases import Case
-from fuseproof.crew import Crew
+from fuseproof.crew import SHORT_TIMEOUT, Crew
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
 from fuseproof.profiling import capture
@@ -22,7 +22,7 @@ from fuseproof.worker_process import WorkerDied, WorkerError, WorkerSkip
 # The kind of its pieces for the progress, and a guess of the seconds of one: a case of one framework.
 PIECE = "profile"
 GUESS = 1.0
-_OPTIONS = capture.Options(calls=3, samples=False, energy_seconds=0.0)
+_OPTIONS = capture.Options(calls=3, samples=False, energy_seconds=0.0, timeout=SHORT_TIMEOUT)
 
 
 def left(directory: RunDirectory) -> list[tuple[str, Case]]:
@@ -41,13 +41,24 @@ def left(directory: RunDirectory) -> list[tuple[str, Case]]:
 def run(directory: RunDirectory, progress: Progress) -> None:
     """Profile what is left."""
     todo = left(directory)
-    for framework in dict.fromkeys(framework for framework, _ in todo):
-        with Crew(directory, stage="profile") as crew:
-            for case in (case for of, case in todo if of == framework):
-                rows = [row for row in directory.measurable(case) if row.framework == framework]
-                with progress.piece(PIECE, f"profiling {case.group} in {framework}"):
-                    found = _profile_case(directory, crew, case, rows)
-                    directory.save_profile(framework, case, {"group": case.group, "rows": found})
+    with Crew(directory, stage="profile") as crew:
+        crew.spawn(dict.fromkeys(framework for framework, _ in todo))  # they load while others work
+        for framework, case in todo:
+            failed = _failed_while_measured(directory, case)
+            rows = [
+                row
+                for row in directory.measurable(case)
+                if row.framework == framework and row.name not in failed
+            ]
+            with progress.piece(PIECE, f"profiling {case.group} in {framework}"):
+                found = _profile_case(directory, crew, case, rows)
+                directory.save_profile(framework, case, {"group": case.group, "rows": found})
+
+
+def _failed_while_measured(directory: RunDirectory, case: Case) -> set[str]:
+    """What hung or crashed then would do it again."""
+    cells = (directory.cell(block, case) for block in range(directory.plan.settings.max_blocks))
+    return {name for cell in cells if cell is not None for name in cell["failures"]}
 
 
 def _profile_case(

@@ -38,7 +38,7 @@ MAX_INPUT_SETS = 4096
 _MAX_COPIES_BYTES = 256 * 2**20
 _CHECK_SEEDS = 2
 
-# Idle time before each profiled call: clocks of host and device may disagree by less, and calls stay apart.
+# Idle time around each profiled call: clocks of host and device may disagree by less, and calls stay apart.
 _PROFILE_GAP = 0.002
 
 _LAYOUT_AXES = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}  # each is its own inverse
@@ -181,10 +181,7 @@ class Worker:
             off = [self._one_call(prepared)[2] for _ in range(calls + 1)][1:]
             with self._framework.profile(Path(folder), memory=memory, stacks=stacks) as found:
                 self._one_call(prepared)  # what a profiler does once, at the first call, is nobody's
-                on = []
-                for _ in range(calls):
-                    time.sleep(_PROFILE_GAP)
-                    on.append(self._one_call(prepared))
+                on = [self._one_call(prepared, after=_PROFILE_GAP) for _ in range(calls)]
                 time.sleep(_PROFILE_GAP)
         return {
             "calls": [[start, end] for start, end, _ in on],
@@ -208,12 +205,15 @@ class Worker:
             calls += 1
         return {"start_ns": start, "end_ns": time.time_ns(), "calls": calls}
 
-    def _one_call(self, prepared: Prepared) -> tuple[int, int, float]:
+    def _one_call(self, prepared: Prepared, *, after: float = 0.0) -> tuple[int, int, float]:
         """Unix start and end, and seconds, of one call and the wait for its results.
 
-        The results are let go after the end, so that no call frees what another made.
+        `after` seconds of idleness part what makes it ready, such as a copy of what it consumes, from it and
+        from the call before. The results are let go after the end, so that no call frees what another made.
         """
+        time.sleep(after)
         call = self._first_set(prepared, 1)
+        time.sleep(after)
         start, started = time.time_ns(), time.perf_counter()
         result = call()
         self._framework.synchronize(result)

@@ -156,10 +156,10 @@ def render_text(accounts: Sequence[Account]) -> str:
     for case in dict.fromkeys(account.case for account in accounts):
         mine = [account for account in accounts if account.case == case]
         lines.append(f"\n{case}")
-        lines.append(
-            f"  {'':26}{'kernels':>15}{'operations':>15}{'MB moved':>19}{'peak MB':>19}   (eager → compiled)"
-        )
-        lines += [line for account in mine if account.status == "ok" for line in _figures(account)]
+        width = max(len(account.implementation) for account in mine)
+        titles = f"{'kernels':>12}{'operations':>13}{'MB moved':>19}{'peak MB':>19}"
+        lines.append(f"  {'':{width}}{titles}   (eager → compiled)")
+        lines += [line for account in mine if account.status == "ok" for line in _figures(account, width)]
         for account in mine:
             if account.status == "ok":
                 lines += _fusions(account)
@@ -167,7 +167,7 @@ def render_text(accounts: Sequence[Account]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _figures(account: Account) -> Iterator[str]:
+def _figures(account: Account, width: int) -> Iterator[str]:
     def arrow(pair: Pair, unit: float | None = None) -> str:
         sides = (
             "-" if side is None else f"{side / unit:,.2f}" if unit else str(side)
@@ -176,7 +176,7 @@ def _figures(account: Account) -> Iterator[str]:
         return " → ".join(sides)
 
     yield (
-        f"  {account.implementation:26}{arrow(account.kernels):>15}{arrow(account.operations):>15}"
+        f"  {account.implementation:{width}}{arrow(account.kernels):>12}{arrow(account.operations):>13}"
         f"{arrow(account.bytes, 1e6):>19}{arrow(account.peak_memory_bytes, 1e6):>19}"
     )
 

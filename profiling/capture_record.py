@@ -212,8 +212,14 @@ class _Fields:
     def whole_or_none(self, key: str) -> int | None:
         return None if self.value(key, int, type(None)) is None else self.whole(key)
 
+    def number(self, key: str) -> float:
+        try:
+            return float(self.value(key, int, float))
+        except OverflowError:
+            raise _Malformed(f"{key!r} of {self._place} is beyond every quantity") from None
+
     def seconds(self, key: str) -> float:
-        value = float(self.value(key, int, float))
+        value = self.number(key)
         if value <= 0:
             raise _Malformed(f"{key!r} of {self._place} is {value}; it must be above 0")
         return value
@@ -289,8 +295,7 @@ def _trace(item: _Fields) -> Trace:
 
 def _series(item: _Fields) -> Series:
     def sample(entry: _Fields) -> float | None:
-        value = entry.value("", int, float, type(None))
-        return None if value is None else float(value)
+        return None if entry.value("", int, float, type(None)) is None else entry.number("")
 
     series = Series(
         name=item.text("name"),
@@ -310,7 +315,7 @@ def _series(item: _Fields) -> Series:
 def _energy(item: _Fields) -> Energy:
     energy = Energy(
         device=item.text("device"),
-        joules=float(item.value("joules", int, float)),
+        joules=item.number("joules"),
         seconds=item.seconds("seconds"),
         calls=item.whole("calls"),
     )

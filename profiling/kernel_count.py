@@ -36,6 +36,7 @@ _KERNELS: Final = ("kernel", "collective")
 _NAMED: Final = ("framework_op", "user_range")
 _CONTROL_FLOW: Final = re.compile(r"%?(while|conditional|call)([.\- ]|$)")
 _END: Final = "end: "
+_MOST_ROOM: Final = 2_000_000  # nanoseconds
 
 Calls = Sequence[ProfiledCall]
 
@@ -79,18 +80,18 @@ def by_call(timeline: Timeline, calls: Calls) -> list[NDArray[np.int64]]:
     """The slices that are kernels of each call, in order of their start, of a marked timeline.
 
     A kernel belongs to the call in which it was launched, where the trace tells the launch; else in which it
-    began. Between two calls the middle is the border, so that clocks may disagree a little.
+    began. Clocks may disagree by half the idle time between two calls, at most a millisecond. What runs
+    further from every call belongs to none: the call that warms the profiler up, copies of inputs that a call
+    consumes.
     """
     slices = timeline.slices
     kernels = np.flatnonzero(timeline.select(timeline.lane_mask(derived=False), _KERNELS))
     launched = _launch_times(timeline, kernels)
     starts = np.array([call.start_ns for call in calls], np.int64) - timeline.origin_ns
     ends = np.array([call.end_ns for call in calls], np.int64) - timeline.origin_ns
-    middles = (ends[:-1] + starts[1:]) // 2
-    # Before the first call and after the last as much room as between two calls, at least.
-    room = int(np.min(starts[1:] - ends[:-1], initial=2_000_000)) // 2
-    borders = np.concatenate((starts[:1] - room, middles, ends[-1:] + room))
-    place = np.searchsorted(borders, launched, side="right") - 1
+    room = int(np.min(starts[1:] - ends[:-1], initial=_MOST_ROOM)) // 2
+    place = np.searchsorted(starts - room, launched, side="right") - 1
+    place[(place >= 0) & (launched > ends[place] + room)] = -1
     found = []
     for call in range(len(calls)):
         mine = kernels[place == call]

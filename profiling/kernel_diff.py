@@ -6,7 +6,7 @@ Two kernels are joined, in this order,
 2. by framework operator: what ran before under `aten::gelu` and after as `triton_poi_fused_add_gelu_0` or
    `graph_0_cpp_fused_add_gelu_0` (Inductor puts the operators into the name), as `add_rsqrt_fusion` (XLA puts
    the last operations of a fusion there), under the same operator, or with that operator in its HLO metadata.
-   All that hang together are one row: `merged` where the kernels after are fewer, or fused; else `matched`.
+   All that hang together are one row: `merged` where the kernels after are fewer, else `matched`.
 
 The rest is `only-before` and `only-after`. Not joined does not mean unrelated: XLA's `fusion.4` has no words.
 Where no kernel was seen, the outermost framework operators stand in, as in a bare trace of PyTorch's CPU.
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseproof.profiling.layout import union_length
-from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Timeline, TimeUnit
+from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Source, Timeline, TimeUnit
 
 Relation = Literal["merged", "only-before", "only-after", "matched"]
 RELATIONS: Final[tuple[Relation, ...]] = ("merged", "only-before", "only-after", "matched")
@@ -91,9 +91,11 @@ class Side:
     """One timeline in numbers per call. `unit`: what was compared."""
 
     name: str
+    source: Source
     unit: Literal["kernel", "operator"]
     count: float
     busy_ns: float  # length of the union within a call, the median over calls
+    calls: int = 0  # 0: none was marked, the whole trace counts as one
     time_unit: TimeUnit = "ns"  # of this and of the kernels
 
 
@@ -110,10 +112,21 @@ class Difference:
             k.count for row in rows for k in row.after
         )
 
+    @property
+    def per(self) -> str:
+        """What the numbers are of, in words."""
+        known = self.before.calls and self.after.calls
+        return "per call" if known else "in the program" if self.is_static else "over the whole trace"
+
+    @property
+    def is_static(self) -> bool:
+        return "tpu-static" in (self.before.source, self.after.source)
+
     def sentence(self) -> str:
-        """The difference in one or two lines, per call."""
+        """The difference in one or two lines."""
         static = any(k.time_ns is None for row in self.rows for k in (*row.before, *row.after))
-        told = [f"{number(self.before.count)} {self.before.unit}s became {number(self.after.count)}"]
+        plural = "" if self.before.count == 1 else "s"
+        told = [f"{number(self.before.count)} {self.before.unit}{plural} became {number(self.after.count)}"]
         merged, into = self.count("merged")
         if merged:
             told.append(f"{number(merged)} merged into {number(into)}")
@@ -129,7 +142,7 @@ class Difference:
         return (
             f"{'; '.join(told)}. "
             f"Busy {duration(self.before.busy_ns, self.before.time_unit)} → "
-            f"{duration(self.after.busy_ns, self.after.time_unit)} per call{unknown}."
+            f"{duration(self.after.busy_ns, self.after.time_unit)} {self.per}{unknown}."
         )
 
 
@@ -222,9 +235,11 @@ def gather(timeline: Timeline, calls: Sequence[Window] = ()) -> Gathered:
     start, end = s.start_ns[timed], s.end_ns[timed]
     side = Side(
         name=timeline.name,
+        source=timeline.source,
         unit="operator" if operators else "kernel",
         count=len(chosen) / len(windows),
         busy_ns=statistics.median(_busy(start, end, window) for window in windows),
+        calls=len(calls),
         time_unit=timeline.time_unit,
     )
     return Gathered(side=side, units=_same_names_together(units))
@@ -293,8 +308,7 @@ def _rows(before: Sequence[_Unit], after: Sequence[_Unit]) -> Iterable[Row]:
         elif not a:
             yield Row(relation="only-after", after=second)
         else:
-            fewer = sum(k.count for k in second) < sum(k.count for k in first)
-            merged = fewer or (any(unit.fused for unit in b) and not any(unit.fused for unit in a))
+            merged = sum(k.count for k in second) < sum(k.count for k in first)
             yield Row(
                 relation="merged" if merged else "matched",
                 before=first,

@@ -117,8 +117,9 @@ def render_text(group: str, profiles: Sequence[Profiled], failures: Sequence[Fai
             f"  {one.name:26}{_count(record):>8} {kernel_diff.duration(one.side.busy_ns):>10} "
             f"{_optional(one.call_ns):>10} {_overhead(record):>9}"
         )
-    for _, _, found in differences(profiles):
-        lines.append(f"  {found.before.name} → {found.after.name}: {found.sentence()}")
+    for before, after, found in differences(profiles):
+        if profiles[after].record.row.baseline == profiles[before].name:
+            lines.append(f"  {found.before.name} → {found.after.name}: {found.sentence()}")
     lines += [f"  {name}: not profiled: {reason}" for name, reason in failures]
     return "\n".join(lines) + "\n"
 

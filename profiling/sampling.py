@@ -39,12 +39,15 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def __enter__(self) -> Sampler:
+        # Here and at the end too, so that what happens within lies between two samples.
+        self._sample()
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._sample()
 
     def series(self) -> tuple[Series, ...]:
         """What was sampled so far; a probe that never answered is left out."""
@@ -63,16 +66,14 @@ class Sampler:
         return tuple(series for series in found if any(value is not None for value in series.value))
 
     def _run(self) -> None:
-        while True:
-            # At least one sample, even of a capture that is over at once, and one at its end.
-            stopping = self._stop.is_set()
-            self._samples.append((time.time_ns(), tuple(probe.read() for probe in self._probes)))
+        while not self._stop.wait(self._interval):
+            self._sample()
             if len(self._samples) >= _MOST_SAMPLES:
                 del self._samples[1::2]
                 self._interval *= 2
-            if stopping:
-                return
-            self._stop.wait(self._interval)
+
+    def _sample(self) -> None:
+        self._samples.append((time.time_ns(), tuple(probe.read() for probe in self._probes)))
 
 
 def resident_memory(pid: int) -> Probe:

@@ -70,9 +70,9 @@ def compile_request(request: dict[str, Any]) -> dict[str, Any]:
         )
         done = time.perf_counter()
     if donates and not compiled.memory_analysis().alias_size_in_bytes:
+        names = ", ".join(row.consumes)
         raise NotImplementedError(
-            f"nothing that is computed has the shape of {', '.join(row.consumes)}, so its memory cannot be used "
-            "again"
+            f"nothing that is computed has the shape of {names}, so its memory cannot be used again"
         )
     text = compiled.as_text()
     (directory / "optimized.hlo.txt").write_text(text, encoding="utf-8")

@@ -128,8 +128,8 @@ def compile_all(
 ) -> list[dict[str, Any]]:
     """One plain-data result for each target, case and implementation, in that order.
 
-    `status` is `ok`, `skipped` or `failed`, the last two with a `reason` in one line. `without_fusion` adds the
-    figures of the same program compiled with the compiler's fusion passes off. The compiler's files
+    `status` is `ok`, `skipped` or `failed`, the last two with a `reason` in one line. `without_fusion` adds
+    the figures of the same program compiled with the compiler's fusion passes off. The compiler's files
     (HLO before and after, buffer assignment, live ranges) are kept under `output` if given. Raises UserError
     for an unknown target or topology, and if libtpu is not installed.
     """

@@ -17,9 +17,9 @@ from markupsafe import Markup
 from fuseproof import offline_page
 from fuseproof.errors import UserError
 from fuseproof.profiling import kernel_diff
-from fuseproof.profiling.kernel_diff import Difference
+from fuseproof.profiling.kernel_diff import Difference, Row
 from fuseproof.profiling.packing import SOURCES, pack
-from fuseproof.profiling.timeline import DEVICE_WORK, Timeline
+from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Timeline
 
 _FOLDER: Final = "fuseproof.profiling.html"
 _SCRIPTS: Final = (
@@ -42,6 +42,10 @@ _MOST_NAMES: Final = 6  # of one of its rows at once; the others unfold
 _PLANNED: Final = (
     "Nothing here was measured: this is what the compiler planned. Widths are its estimated cycles, memory "
     "is its plan; a loop's body stands there once, and waiting for memory is not in it."
+)
+_NO_WIDTH: Final = (
+    "Pale instructions have no estimate, as hand-written kernels have none: their width means nothing, and "
+    "the lengths of timelines with them do not compare."
 )
 
 
@@ -73,6 +77,7 @@ class Page:
     head: Sequence[str] = ()  # of the columns of `glance`
     glance: Sequence[Glance] = ()
     failures: Sequence[tuple[str, str]] = ()
+    failed: str = "Not profiled"  # the heading of `failures`
     trust: Sequence[Sequence[Line]] = ()
     differences: Sequence[tuple[int, int, Difference]] | None = None
 
@@ -104,8 +109,8 @@ def to_html(
     page = page or Page()
     differences = page.differences
     if differences is None:
-        pairs = ((0, k) for k in range(1, len(timelines)))
-        differences = [(a, b, kernel_diff.compare(timelines[a], timelines[b])) for a, b in pairs]
+        compared = ((0, k, kernel_diff.compare(timelines[0], timelines[k])) for k in range(1, len(timelines)))
+        differences = [one for one in compared if one[2].before.count and one[2].after.count]
     environment = offline_page.templates(_FOLDER)
     # The look is that of the reports: their style sheet first, then what only a timeline needs.
     sheets = (("fuseproof.reports.html", "report.css"), (_FOLDER, "viewer.css"))
@@ -113,7 +118,7 @@ def to_html(
     script = "\n".join(offline_page.read(_FOLDER, f"{name}.js") for name in _SCRIPTS)
     text = environment.get_template("viewer.html").render(
         title=title,
-        notes=list(notes),
+        notes=[*notes, *([_NO_WIDTH] if any(map(_has_unestimated, timelines)) else [])],
         page=page,
         differences=[_difference(*one) for one in differences],
         most_names=_MOST_NAMES,
@@ -130,13 +135,17 @@ def to_html(
 
 
 def _difference(before: int, after: int, found: Difference) -> dict[str, Any]:
-    rows = found.rows[:_MOST_ROWS]
+    joined = [row for row in found.rows if row.before and row.after]
+    rows = [*_alone(found), *joined]
+    rows.sort(key=lambda row: kernel_diff.RELATIONS.index(row.relation))
+    rows, left_out = rows[:_MOST_ROWS], len(rows) - _MOST_ROWS
     return {
+        "per": found.per,
         "before": found.before.name,
         "after": found.after.name,
         "sentence": found.sentence(),
-        "unlike": found.before.unit != found.after.unit,
-        "left_out": len(found.rows) - len(rows),
+        "unlike": _unlike(found),
+        "left_out": max(0, left_out),
         "rows": [
             {
                 "relation": row.relation,
@@ -160,6 +169,28 @@ def _difference(before: int, after: int, found: Difference) -> dict[str, Any]:
             for row in rows
         ],
     }
+
+
+def _alone(found: Difference) -> Iterator[Row]:
+    """What is on one side only, all in one row."""
+    before = tuple(k for row in found.rows if row.relation == "only-before" for k in row.before)
+    after = tuple(k for row in found.rows if row.relation == "only-after" for k in row.after)
+    if before:
+        yield Row(relation="only-before", before=before)
+    if after:
+        yield Row(relation="only-after", after=after)
+
+
+def _has_unestimated(timeline: Timeline) -> bool:
+    return bool((timeline.slices.kind == KIND["unestimated"]).any())
+
+
+def _unlike(found: Difference) -> str:
+    if found.before.unit != found.after.unit:
+        return f"Unlike things: {found.before.unit}s before, {found.after.unit}s after."
+    if found.before.source != found.after.source:
+        return "Two profilers: what is a kernel differs, and only the names of operators join them."
+    return ""
 
 
 def trust(timeline: Timeline) -> Iterator[Line]:

@@ -148,9 +148,13 @@ class _Drawing:
         self.result = result
         self.schedule: Sequence[Mapping[str, Any]] = result["schedule"]
         self.device = f"{result.get('device_kind') or 'TPU'} (planned)"
+        for step in self.schedule:
+            texts = (step["instruction"], step["opcode"] or "", step["op_name"] or "")
+            if not all(isinstance(text, str) for text in texts) or not _is_count(step["fused"]):
+                raise ValueError(f"an instruction is {str(step)[:80]}")
         estimates = [step["estimated_cycles"] for step in self.schedule]
         known = [cycles for cycles in estimates if cycles is not None]
-        if any(isinstance(cycles, bool) or not isinstance(cycles, int) or cycles < 0 for cycles in known):
+        if not all(map(_is_count, known)):
             raise ValueError("estimated_cycles must be whole numbers")
         self.nominal = round(sum(known) / len(known)) if known else WIDTH_WITHOUT_ESTIMATES
         self.unestimated = [
@@ -198,7 +202,9 @@ class _Drawing:
         return replace(made, time_unit="cycles")
 
     def _lanes(self) -> list[Lane]:
-        spaces = list(dict.fromkeys(b["space"] for b in self.result["memory_plan"]["buffers"]))
+        found = {b["space"] for b in self.result["memory_plan"]["buffers"]}
+        known = list(xla_dumps.SPACES.values())
+        spaces = [space for space in known if space in found] + sorted(found.difference(known))
         self.spaces = {space: _BUFFERS + i for i, space in enumerate(spaces)}
         titles = ["schedule", "in flight, start to wait", *(f"values in {space}" for space in spaces)]
         return [
@@ -331,6 +337,10 @@ class _Drawing:
             },
             **versions,
         }
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _runs(opcode: str | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fuseproof.reports import units, wording
+from fuseproof.reports.claims import band_words
 from fuseproof.reports.summary import Mean, Summary
 
 
@@ -23,7 +24,7 @@ def to_markdown(summary: Summary) -> str:
             lines += ["", _escape(verdict.sentence), ""]
             lines += [
                 f"- read as {wording.READINGS.get(row.reading, row.reading)}, "
-                f"{row.band[0]:.2f}–{row.band[1]:.2f}×: **{wording.judged(row)}**"
+                f"{band_words(row.band)}: **{wording.judged(row)}**"
                 for row in verdict.readings
             ]
     lines += ["", *(f"- {_escape(caveat)}" for caveat in wording.caveats(summary))]

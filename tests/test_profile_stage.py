@@ -27,13 +27,15 @@ class FakeCrew:
     def __init__(self, directory, *, stage):
         assert stage == "profile"
         self.descriptions = {framework: {"version": "1"} for framework in ("torch", "jax")}
-        self.log.append("crew")
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
         pass
+
+    def spawn(self, frameworks):
+        self.log += [f"{framework} is started" for framework in frameworks]
 
     def get(self, framework):
         return SimpleNamespace(ask=None)
@@ -115,7 +117,7 @@ def test_kernels_are_in_the_run_file(crew, make):
     progress = Quiet()
     profile_stage.run(directory, progress)
     # One process for each framework, every case in it.
-    assert [entry for entry in crew.log if entry == "crew"] == ["crew", "crew"]
+    assert crew.log[:2] == ["torch is started", "jax is started"]
     assert progress.pieces[0] == ("profile", f"profiling {CASE.group} in torch")
     directory.write_run_file(complete=True)
     run = run_file.load(directory.path)
@@ -147,6 +149,15 @@ def test_what_fails_is_a_note_and_the_others_go_on(crew, make):
     assert crew.log.count("torch is buried") == 1
     assert crew.log.count(("torch", CASE.group)) == 2
     assert crew.log.count(("jax", CASE.group)) == crew.log.count(("torch", OTHER.group)) == 1
+
+
+def test_what_failed_while_it_was_measured_is_not_tried_again(crew, make):
+    directory = make()
+    cell = directory.cell(0, CASE)
+    directory.save_cell(0, CASE, {**cell, "failures": {"jax.jit": "gave no answer"}})
+    profile_stage.run(directory, Quiet())
+    assert "jax.jit" not in directory.profiled(CASE)
+    assert directory.profiled(OTHER)["jax.jit"]["kernels"] == len("jax.jit")
 
 
 def test_what_is_profiled_is_not_profiled_again(crew, make):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -222,24 +223,29 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
         ]
     if not stacks:
         found["not_seen"].append("Python between the operators: record with stacks")
-    if memory and on_gpu:
+    history = memory and on_gpu
+    if history:
         torch.cuda.memory._record_memory_history(
             context="alloc" if stacks else None, stacks="python", max_entries=_HISTORY
         )
-    with (
-        _named_inductor_kernels(found["warnings"]),
-        torch.profiler.profile(
-            activities=activities, profile_memory=memory, record_shapes=True, with_stack=stacks
-        ) as profiler,
-    ):
-        yield found
-        if on_gpu:
-            torch.cuda.synchronize()
+    try:
+        with (
+            _named_inductor_kernels(found["warnings"]),
+            torch.profiler.profile(
+                activities=activities, profile_memory=memory, record_shapes=True, with_stack=stacks
+            ) as profiler,
+        ):
+            yield found
+            if on_gpu:
+                torch.cuda.synchronize()
+        if history:
+            torch.cuda.memory._dump_snapshot(str(folder / "torch-memory.pickle"))
+    finally:
+        if history:
+            torch.cuda.memory._record_memory_history(enabled=None)
     profiler.export_chrome_trace(str(folder / "torch.json.gz"))
     found["traces"].append({"file": "torch.json.gz", "kind": "kineto"})
-    if memory and on_gpu:
-        torch.cuda.memory._dump_snapshot(str(folder / "torch-memory.pickle"))
-        torch.cuda.memory._record_memory_history(enabled=None)
+    if history:
         found["traces"].append({"file": "torch-memory.pickle", "kind": "torch-memory"})
 
 
@@ -294,14 +300,13 @@ def _named_inductor_kernels(warnings: list[Any]) -> Iterator[None]:
     that would be other code than what was checked and timed, compiled anew. The module that Inductor loaded
     calls each by a global name, and that is where they are met.
     """
-    from torch._inductor.codecache import PyCodeCache
-
-    modules = getattr(PyCodeCache, "modules", None)
+    # Not imported: where nothing was compiled it is not there, and takes a second to load.
+    cache = sys.modules.get("torch._inductor.codecache")
+    modules = [] if cache is None else getattr(cache.PyCodeCache, "modules", None)
     if modules is None:
         warnings.append("this PyTorch hides Inductor's loaded modules: its C++ kernels are not counted")
-        modules = []
     replaced: list[tuple[ModuleType, str, Any]] = []
-    for module in modules:
+    for module in modules or []:
         for name, kernel in list(vars(module).items()):
             if isinstance(kernel, BuiltinFunctionType) and _INDUCTOR_KERNEL.fullmatch(name):
                 replaced.append((module, name, kernel))

@@ -114,7 +114,12 @@ def is_interpreted(kernel: triton.runtime.KernelInterface) -> bool:
     return not isinstance(kernel, triton.runtime.JITFunction)
 
 
-def check_tensors(operator: str, required: Mapping[str, Any], optional: Mapping[str, Any]) -> None:
+def check_tensors(
+    operator: str,
+    required: Mapping[str, Any],
+    optional: Mapping[str, Any],
+    dtypes: tuple[torch.dtype, ...] = FLOATS,
+) -> None:
     """Raise TypeError or ValueError unless all are tensors of a supported floating type on one device.
 
     Dtypes may still differ between tensors: how they must agree is the operator's own rule.
@@ -123,7 +128,7 @@ def check_tensors(operator: str, required: Mapping[str, Any], optional: Mapping[
     for name, value in given.items():
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{operator}: {name} must be a torch.Tensor, not {type(value).__name__}")
-        if value.dtype not in FLOATS:
+        if value.dtype not in dtypes:
             raise TypeError(
                 f"{operator}: {name} has dtype {name_of(value.dtype)}; "
                 "cast it to float16, bfloat16 or float32"

@@ -17,6 +17,7 @@ therefore keep the sums over rows in registers.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -24,13 +25,14 @@ import torch
 
 import triton
 import triton.language as tl
-from fuseproof.kernels.triton.launch import Launch, Target, target_of
-from fuseproof.kernels.triton.norm_rows import load_float32, load_sum, vector_of
+from fuseproof.kernels.triton import tuning
+from fuseproof.kernels.triton.launch import Launch, Target, name_of, target_of
+from fuseproof.kernels.triton.norm_rows import as_rows, load_float32, load_sum, vector_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Tile sizes for rows of up to `columns` elements. BLOCK_N < columns means two kernels over column blocks.
+    """Tile sizes for rows of up to `columns` elements. BLOCK_N < columns: two kernels over column blocks.
 
     programs: per processor; each takes tiles of its rows in turn while the next ones are on their way
     (`stages` tiles in shared memory; 1 for none).
@@ -79,8 +81,11 @@ CONFIGS = (
 # The row sums of long rows: a program per row, column blocks of this size, loads this many blocks ahead.
 ROW_SUMS = Config(columns=inf, BLOCK_M=1, BLOCK_N=4096, warps=8, programs=0, stages=3)
 
-# The sums over programs: blocks of partial sums.
-COLUMN_SUMS = Config(columns=inf, BLOCK_M=32, BLOCK_N=64, warps=4, programs=0, stages=1)
+# The sums over programs, of which long rows have few. The first row with enough `columns` is taken.
+COLUMN_SUMS = (
+    Config(columns=16384, BLOCK_M=32, BLOCK_N=64,  warps=4, programs=0, stages=3),
+    Config(columns=inf,   BLOCK_M=4,  BLOCK_N=512, warps=4, programs=0, stages=3),
+)  # fmt: skip
 
 
 @triton.jit
@@ -99,8 +104,8 @@ def norm_row_sums_kernel(
     CENTRED: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
     VECTOR: tl.constexpr,  # elements that every row starts at a multiple of
-    STAGES: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """One row per program: what dx needs to know of the whole row."""
     columns = column_vectors * VECTOR
@@ -131,6 +136,30 @@ def norm_row_sums_kernel(
     tl.store(row_sums_ptr + row, tl.sum(sum_gs, axis=0) / columns)
     if CENTRED:
         tl.store(row_sums_ptr + rows + row, tl.sum(sum_g, axis=0) / columns)
+
+
+def shared_memory(config: Config, itemsize: int, tensors: int) -> int:
+    """Bytes of shared memory needed at most: a tile of each tensor read per stage, and the reductions."""
+    tile = config.BLOCK_M * config.BLOCK_N
+    stages = 0 if config.stages == 1 else config.stages
+    # At the end, the sums over the rows of a tile go through shared memory.
+    return max(itemsize * tile * stages * tensors, 4 * tile if config.BLOCK_M > 1 else 0) + 2048
+
+
+def is_legal(config: Config, target: Target, itemsize: int, columns: int, tensors: int) -> bool:
+    """Whether the kernels are right with this config and fit the target; `tensors` of x's shape are read."""
+    return (
+        config.columns >= columns
+        and (columns <= config.BLOCK_N or not config.reload)
+        and shared_memory(config, itemsize, tensors) <= target.shared_memory
+    )
+
+
+@functools.cache
+def candidates(target: Target, itemsize: int, columns: int, tensors: int) -> tuple[Config, ...]:
+    """The legal rows of the least sufficient `columns`, the best guess first."""
+    legal = [row for row in CONFIGS if is_legal(row, target, itemsize, columns, tensors)]
+    return tuple(row for row in legal if row.columns == legal[0].columns)
 
 
 @triton.jit
@@ -180,9 +209,9 @@ def norm_backward_kernel(
     VECTOR: tl.constexpr,  # elements that every row starts at a multiple of
     EVEN_N: tl.constexpr,  # columns is a multiple of BLOCK_N
     RELOAD: tl.constexpr,
-    STAGES: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """A block of columns of many rows per program; the sums over rows stay in registers from tile to tile."""
     columns = column_vectors * VECTOR
@@ -255,10 +284,18 @@ def norm_backward_kernel(
 
 
 @triton.jit
-def _sum_columns(partial_ptr, out_ptr, programs, columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _sum_columns(
+    partial_ptr,
+    out_ptr,
+    programs,
+    columns,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    STAGES: tl.constexpr,
+):
     column = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     total = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
-    for first in tl.range(0, programs, BLOCK_M, num_stages=3):
+    for first in tl.range(0, programs, BLOCK_M, num_stages=STAGES):
         program = first + tl.arange(0, BLOCK_M)
         mask = (program < programs)[:, None] & (column < columns)[None, :]
         offsets = program.to(tl.int64)[:, None] * columns + column[None, :]
@@ -278,41 +315,18 @@ def norm_column_sums_kernel(
     NEEDS_DBIAS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """The sums over all programs, a block of columns of dweight or of dbias per program."""
     if NEEDS_DWEIGHT and NEEDS_DBIAS:
         if tl.program_id(1) == 0:
-            _sum_columns(partial_dweight_ptr, dweight_ptr, programs, columns, BLOCK_M, BLOCK_N)
+            _sum_columns(partial_dweight_ptr, dweight_ptr, programs, columns, BLOCK_M, BLOCK_N, STAGES)
         else:
-            _sum_columns(partial_dbias_ptr, dbias_ptr, programs, columns, BLOCK_M, BLOCK_N)
+            _sum_columns(partial_dbias_ptr, dbias_ptr, programs, columns, BLOCK_M, BLOCK_N, STAGES)
     elif NEEDS_DWEIGHT:
-        _sum_columns(partial_dweight_ptr, dweight_ptr, programs, columns, BLOCK_M, BLOCK_N)
+        _sum_columns(partial_dweight_ptr, dweight_ptr, programs, columns, BLOCK_M, BLOCK_N, STAGES)
     else:
-        _sum_columns(partial_dbias_ptr, dbias_ptr, programs, columns, BLOCK_M, BLOCK_N)
-
-
-def shared_memory(config: Config, itemsize: int, tensors: int) -> int:
-    """Bytes of shared memory needed at most: a tile of each tensor read per stage, and the reductions."""
-    tile = config.BLOCK_M * config.BLOCK_N
-    stages = 0 if config.stages == 1 else config.stages
-    # At the end, the sums over the rows of a tile go through shared memory.
-    return max(itemsize * tile * stages * tensors, 4 * tile if config.BLOCK_M > 1 else 0) + 2048
-
-
-def is_legal(config: Config, target: Target, itemsize: int, columns: int, tensors: int) -> bool:
-    """Whether the kernels are correct with this config and fit the target; `tensors` of x's shape are read."""
-    return (
-        config.columns >= columns
-        and (columns <= config.BLOCK_N or not config.reload)
-        and shared_memory(config, itemsize, tensors) <= target.shared_memory
-    )
-
-
-@functools.cache
-def candidates(target: Target, itemsize: int, columns: int, tensors: int) -> tuple[Config, ...]:
-    """The legal rows of the least sufficient `columns`, the best guess first."""
-    legal = [row for row in CONFIGS if is_legal(row, target, itemsize, columns, tensors)]
-    return tuple(row for row in legal if row.columns == legal[0].columns)
+        _sum_columns(partial_dbias_ptr, dbias_ptr, programs, columns, BLOCK_M, BLOCK_N, STAGES)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -354,76 +368,83 @@ def plan_backward(
     vector = vector_of(columns, x.element_size(), *(tensor.stride(0) for tensor in read))
     whole = columns <= config.BLOCK_N
     programs = row_programs(rows, columns, target, config)
-    needs = {
-        "NEEDS_DWEIGHT": gradients.dweight is not None,
-        "NEEDS_DBIAS": gradients.dbias is not None,
-    }
+    needs = {"NEEDS_DWEIGHT": gradients.dweight is not None, "NEEDS_DBIAS": gradients.dbias is not None}
     partial_dweight, partial_dbias = (
         torch.empty((programs, columns), dtype=torch.float32, device=x.device) if needed else None
         for needed in needs.values()
     )
-    common = {
-        "dy_ptr": dy,
-        "x_ptr": x,
-        "residual_ptr": residual,
-        "weight_ptr": weight,
-        "statistics_ptr": statistics,
-        "rows": rows,
-        "column_vectors": columns // vector,
-        **{
-            f"{name}_row_vectors": 0 if tensor is None else tensor.stride(0) // vector
-            for name, tensor in (("dy", dy), ("x", x), ("residual", residual))
-        },
+    row_sums = None if whole or gradients.dx is None else torch.empty_like(statistics)
+    vectors = {
+        f"{name}_row_vectors": 0 if tensor is None else tensor.stride(0) // vector
+        for name, tensor in (("dy", dy), ("ds", ds), ("x", x), ("residual", residual))
     }
-    flags = {"CENTRED": statistics.shape[0] == 2, "HAS_RESIDUAL": residual is not None, "VECTOR": vector}
+    flags = {"CENTRED": statistics.shape[0] == 2, "HAS_RESIDUAL": residual is not None}
     launches = []
-    row_sums = None
-    if not whole and gradients.dx is not None:
-        row_sums = torch.empty_like(statistics)
+    if row_sums is not None:
         launches.append(
             Launch(
                 kernel=norm_row_sums_kernel,
                 grid=(rows,),
-                arguments={**common, "row_sums_ptr": row_sums},
-                constants={**flags, "STAGES": ROW_SUMS.stages, "BLOCK_N": ROW_SUMS.BLOCK_N},
+                arguments={
+                    "dy_ptr": dy,
+                    "x_ptr": x,
+                    "residual_ptr": residual,
+                    "weight_ptr": weight,
+                    "statistics_ptr": statistics,
+                    "row_sums_ptr": row_sums,
+                    "rows": rows,
+                    "column_vectors": columns // vector,
+                    **{name: value for name, value in vectors.items() if name != "ds_row_vectors"},
+                },
+                constants={
+                    **flags, "VECTOR": vector, "BLOCK_N": ROW_SUMS.BLOCK_N, "STAGES": ROW_SUMS.stages,
+                },
                 num_warps=ROW_SUMS.warps,
                 num_stages=1,
             )
-        )
+        )  # fmt: skip
     launches.append(
         Launch(
             kernel=norm_backward_kernel,
             grid=(triton.cdiv(columns, config.BLOCK_N), programs),
             arguments={
-                **common,
+                "dy_ptr": dy,
                 "ds_ptr": ds,
-                "ds_row_vectors": 0 if ds is None else ds.stride(0) // vector,
+                "x_ptr": x,
+                "residual_ptr": residual,
+                "weight_ptr": weight,
+                "statistics_ptr": statistics,
                 "row_sums_ptr": row_sums,
                 "dx_ptr": gradients.dx,
                 "partial_dweight_ptr": partial_dweight,
                 "partial_dbias_ptr": partial_dbias,
+                "rows": rows,
+                "column_vectors": columns // vector,
+                **vectors,
             },
             constants={
                 **flags,
-                **needs,
                 "HAS_DS": ds is not None,
                 "NEEDS_DX": gradients.dx is not None,
+                **needs,
                 "WHOLE_ROWS": whole,
+                "VECTOR": vector,
                 "EVEN_N": columns % config.BLOCK_N == 0,
                 "RELOAD": config.reload,
-                "STAGES": config.stages,
                 "BLOCK_M": config.BLOCK_M,
                 "BLOCK_N": config.BLOCK_N,
+                "STAGES": config.stages,
             },
             num_warps=config.warps,
             num_stages=1,  # the loop says itself how far it looks ahead
         )
     )
     if any(needs.values()):
+        sums = next(row for row in COLUMN_SUMS if row.columns >= columns)
         launches.append(
             Launch(
                 kernel=norm_column_sums_kernel,
-                grid=(triton.cdiv(columns, COLUMN_SUMS.BLOCK_N), sum(needs.values())),
+                grid=(triton.cdiv(columns, sums.BLOCK_N), sum(needs.values())),
                 arguments={
                     "partial_dweight_ptr": partial_dweight,
                     "partial_dbias_ptr": partial_dbias,
@@ -432,9 +453,66 @@ def plan_backward(
                     "programs": programs,
                     "columns": columns,
                 },
-                constants={**needs, "BLOCK_M": COLUMN_SUMS.BLOCK_M, "BLOCK_N": COLUMN_SUMS.BLOCK_N},
-                num_warps=COLUMN_SUMS.warps,
+                constants={**needs, "BLOCK_M": sums.BLOCK_M, "BLOCK_N": sums.BLOCK_N, "STAGES": sums.stages},
+                num_warps=sums.warps,
                 num_stages=1,
             )
         )
     return tuple(launches)
+
+
+def norm_backward(
+    dy: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    statistics: torch.Tensor,
+    *,
+    wanted: Sequence[bool],
+    bias_dtype: torch.dtype | None = None,
+    residual: torch.Tensor | None = None,
+    ds: torch.Tensor | None = None,
+    config: Config | None = None,
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """dx (which is dresidual, too), dweight and dbias, those of them that are `wanted`, else None.
+
+    Any strides; statistics as `norm_forward` returned them.
+    """
+    columns = x.shape[-1]
+    rows = x.numel() // columns
+    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device) if wanted[0] else None
+    dweight, dbias = (
+        torch.empty(columns, dtype=dtype, device=x.device) if needed else None
+        for needed, dtype in zip(wanted[1:], (weight.dtype, bias_dtype), strict=True)
+    )
+    if rows == 0:
+        for gradient in (dweight, dbias):
+            if gradient is not None:
+                gradient.zero_()
+        return dx, dweight, dbias
+    if not any(wanted):
+        return None, None, None
+    target = target_of(x.device)
+    dy_rows, x_rows = as_rows(dy), as_rows(x)
+    ds_rows, residual_rows = (None if tensor is None else as_rows(tensor) for tensor in (ds, residual))
+    weight = weight.contiguous()
+    gradients = Gradients(dx=None if dx is None else dx.view(rows, columns), dweight=dweight, dbias=dbias)
+
+    def plan(row: Config) -> tuple[Launch, ...]:
+        return plan_backward(
+            dy_rows, ds_rows, x_rows, residual_rows, weight, statistics, gradients, target=target, config=row
+        )
+
+    if config is None:
+        config = tuning.choose(
+            "layer_norm_backward" if statistics.shape[0] == 2 else "rms_norm_backward",
+            (
+                triton.next_power_of_2(rows), columns, name_of(x.dtype), name_of(weight.dtype),
+                tuple(wanted), residual is not None, ds is not None,
+            ),
+            candidates(target, x.element_size(), columns, 2 + (ds is not None) + (residual is not None)),
+            plan,
+            x.device,
+        )  # fmt: skip
+    for launch in plan(config):
+        launch.run()
+    return dx, dweight, dbias

@@ -21,15 +21,16 @@ import torch
 
 import triton
 import triton.language as tl
-from fuseproof.kernels.triton.launch import Launch, Target, target_of
+from fuseproof.kernels.triton import tuning
+from fuseproof.kernels.triton.launch import Launch, Target, name_of, target_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Tile sizes for rows of up to `columns` elements. BLOCK_N < columns means a loop over column blocks.
 
-    programs: 0 for one program per tile; else this many per processor, which take tiles in turn while the next
-    ones are on their way (`stages` tiles in shared memory).
+    programs: 0 for one program per tile; else this many per processor, which take tiles in turn while the
+    next ones are on their way (`stages` tiles in shared memory).
     """
 
     columns: float
@@ -76,13 +77,13 @@ CONFIGS = (
 
 
 def shared_memory(config: Config, itemsize: int, residual: bool) -> int:
-    """Bytes of shared memory needed at most: a tile of x and of the residual per stage, and the reductions."""
+    """Bytes of shared memory needed at most: tiles of x and residual per stage, and the reductions."""
     tiles = 0 if config.stages == 1 else config.stages * (2 if residual else 1)
     return itemsize * config.BLOCK_M * config.BLOCK_N * tiles + 4 * 32 * config.BLOCK_M * 2
 
 
 def is_legal(config: Config, target: Target, itemsize: int, columns: int, residual: bool) -> bool:
-    """Whether the kernel is correct with this config and fits the target; only single rows can be looped over."""
+    """Whether the kernel is right with this config and fits the target; only single rows are looped over."""
     return (
         config.columns >= columns
         and (columns <= config.BLOCK_N or (config.BLOCK_M == 1 and config.programs > 0))
@@ -189,9 +190,9 @@ def norm_rows_kernel(
     VECTOR: tl.constexpr,  # elements that every row starts at a multiple of
     EVEN_N: tl.constexpr,  # columns == BLOCK_N
     PERSISTENT: tl.constexpr,
-    STAGES: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """Whole rows at once: read once, written once."""
     columns = column_vectors * VECTOR
@@ -252,8 +253,8 @@ def norm_loop_kernel(
     HAS_BIAS: tl.constexpr,
     STORE_SUM: tl.constexpr,
     VECTOR: tl.constexpr,  # elements that every row starts at a multiple of
-    STAGES: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """One row at a time in column blocks: forwards for the statistics, then backwards for y.
 
@@ -272,8 +273,7 @@ def norm_loop_kernel(
             residual_row_ptr = residual_ptr + row_64 * (residual_row_vectors * VECTOR)
         out = row_64 * columns
 
-        # Each lane keeps the mean and the sum of squares about it of what it has seen; lanes meet once, at the
-        # end.
+        # Each lane keeps the mean of what it has seen and the sum of squares about it; lanes meet at the end.
         lane_mean = tl.zeros([BLOCK_N], dtype=tl.float32)
         lane_squares = tl.zeros([BLOCK_N], dtype=tl.float32)
         for block in tl.range(0, full_blocks, num_stages=STAGES):
@@ -345,8 +345,8 @@ def plan_forward(
 ) -> Launch:
     """The launch that writes y, the statistics and, unless it is None, s. Tensors may be on the meta device.
 
-    x, residual: (rows, columns) with contiguous rows; y, s likewise, contiguous; statistics: (2, rows) float32
-    for layer norm, (1, rows) for RMS norm.
+    x, residual: (rows, columns) with contiguous rows; y, s: contiguous; statistics: (2, rows) float32 for
+    layer norm, (1, rows) for RMS norm.
     """
     rows, columns = x.shape
     target = target or target_of(x.device)
@@ -360,8 +360,6 @@ def plan_forward(
         "HAS_BIAS": bias is not None,
         "STORE_SUM": s is not None,
         "VECTOR": vector,
-        "STAGES": config.stages,
-        "BLOCK_N": config.BLOCK_N,
     }
     kernel = norm_loop_kernel
     if columns <= config.BLOCK_N:
@@ -371,6 +369,7 @@ def plan_forward(
             "PERSISTENT": config.programs > 0,
             "BLOCK_M": config.BLOCK_M,
         }
+    constants |= {"BLOCK_N": config.BLOCK_N, "STAGES": config.stages}
     return Launch(
         kernel=kernel,
         grid=(min(tiles, config.programs * target.processors) if config.programs else tiles,),
@@ -392,3 +391,59 @@ def plan_forward(
         num_warps=config.warps,
         num_stages=1,  # the loops say themselves how far they look ahead
     )
+
+
+def as_rows(x: torch.Tensor) -> torch.Tensor:
+    """x as (rows, columns) with contiguous, evenly spaced rows; copied only where its strides need it."""
+    rows = x.reshape(-1, x.shape[-1])
+    return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
+
+
+def norm_forward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
+    *,
+    eps: float,
+    centred: bool,
+    return_sum: bool = False,
+    config: Config | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """y like x; s likewise, empty without `return_sum`; the statistics as `plan_forward` has them.
+
+    Layer norm if `centred`, else RMS norm. Any strides; weight and bias of x's dtype or float32.
+    """
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    s = torch.empty(x.shape if return_sum else (0,), dtype=x.dtype, device=x.device)
+    columns = x.shape[-1]
+    rows = x.numel() // columns
+    statistics = torch.empty((2 if centred else 1, rows), dtype=torch.float32, device=x.device)
+    if rows == 0:
+        return y, s, statistics
+    x_rows, residual_rows = as_rows(x), None if residual is None else as_rows(residual)
+    weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
+    y_rows, s_rows = y.view(rows, columns), s.view(rows, columns) if return_sum else None
+    target = target_of(x.device)
+
+    def plan(row: Config) -> tuple[Launch]:
+        return (
+            plan_forward(
+                x_rows, residual_rows, weight, bias, y_rows, s_rows, statistics,
+                eps=eps, target=target, config=row,
+            ),
+        )  # fmt: skip
+
+    if config is None:
+        config = tuning.choose(
+            "layer_norm" if centred else "rms_norm",
+            (
+                triton.next_power_of_2(rows), columns, name_of(x.dtype), name_of(weight.dtype),
+                bias is not None, residual is not None, return_sum,
+            ),
+            candidates(target, x.element_size(), columns, residual is not None),
+            plan,
+            x.device,
+        )  # fmt: skip
+    plan(config)[0].run()
+    return y, s, statistics

@@ -4,6 +4,7 @@ class App {
   constructor(timelines, settings) {
     this.measuring = false;
     this.pending = null; // first point of a measurement: { stage, t }
+    this.crossAt = null; // what is pointed at: { stage, since zero }
     this.measure = null; // { stage or null for all, at: [from, to] since zero }
     this.hit = -1;
     this.linked = true;

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fuseproof.fusion.account import reasons
 from fuseproof.reports import units, wording
+from fuseproof.reports.claims import REDUCTION
 from fuseproof.reports.html import plots
 from fuseproof.reports.summary import Case, Claim, Interval, Mean, Missing, Row, Summary, Why
 
@@ -161,7 +162,8 @@ def by_operator(lines: Iterable[Line]) -> dict[str, list[Line]]:
 
 
 def bands(claims: Iterable[Claim]) -> list[Band]:
-    found = {(c.row.text, c.row.reading): c.row.band for c in claims}
+    # A band of fewer kernels or less memory is no band of speedups.
+    found = {(c.row.text, c.row.reading): c.row.band for c in claims if c.row.reading != REDUCTION}
     return [
         Band(
             label=f"“{claim}”, read as {wording.READINGS.get(reading, reading)}",

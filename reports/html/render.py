@@ -17,6 +17,7 @@ from markupsafe import Markup
 from fuseproof import offline_page
 from fuseproof.fusion.program import counted
 from fuseproof.reports import units, wording
+from fuseproof.reports.claims import band_words
 from fuseproof.reports.html import page, plots
 from fuseproof.reports.summary import Summary
 
@@ -85,6 +86,7 @@ def _environment() -> Environment:
         "verdict": wording.judged,
         "signs": {name: sign for name, (sign, _) in wording.VERDICTS.items()},
         "readings": wording.READINGS,
+        "band": band_words,
         "isfinite": math.isfinite,
         "median": statistics.median,
         "style": lambda: Markup(offline_page.read(_FOLDER, "report.css")),

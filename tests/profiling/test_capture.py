@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import re
+import sys
+import time
+import warnings
 from decimal import Decimal
 
 import pytest
@@ -15,6 +19,8 @@ from fuseproof.implementations import IMPLEMENTATIONS, Implementation
 from fuseproof.profiling import capture, capture_record, kernel_count
 from fuseproof.profiling.capture import CaptureError, Options
 from fuseproof.worker_process import WorkerProcess
+
+from . import fake_nvml
 
 CASE = Case.from_group("layer_norm[33x65-float32-forward]")
 
@@ -34,6 +40,19 @@ def captured(name, folder, **options):
     assert capture_record.load_all(folder) == [(folder / name, record)]
     (timeline,) = capture.timelines(folder / name, record)
     return record, timeline, folder / name / record.traces[0].file
+
+
+def profiled(ask, folder, name, device):
+    """What a worker, real or scripted, has prepared."""
+    return capture.profile_prepared(
+        ask,
+        row(name),
+        group=CASE.group,
+        device=device,
+        description={"version": "1", "device": f"a {device}"},
+        folder=folder,
+        options=Options(calls=2),
+    )
 
 
 def within(record, start_ns):
@@ -91,8 +110,10 @@ def test_torch(tmp_path):
     assert memory.peak_bytes >= 33 * 65 * 4
 
 
-def test_kernels_of_inductor(tmp_path, start_worker):
+def test_kernels_of_inductor(tmp_path, start_worker, monkeypatch):
     need("torch")
+    # One kernel is compiled here: making a header for many takes longer than it saves.
+    monkeypatch.setenv("TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS", "0")
     worker = start_worker("torch")
     worker.open_case(CASE.group)
     found = {}
@@ -100,15 +121,7 @@ def test_kernels_of_inductor(tmp_path, start_worker):
         worker.prepare(row(name))
         folder = tmp_path / name
         folder.mkdir()
-        found[name] = capture.profile_prepared(
-            worker.ask,
-            row(name),
-            group=CASE.group,
-            device="cpu",
-            description={"version": "of the worker", "device": "cpu"},
-            folder=folder,
-            options=Options(calls=2),
-        )
+        found[name] = profiled(worker.ask, folder, name, "cpu")
     assert found["torch.eager"].kernel_counts == found["torch.compile"].kernel_counts == (1, 1)
     assert found["torch.eager"].kernel_names == ("aten::native_layer_norm",)
     events = json.loads(gzip.decompress((tmp_path / "torch.compile" / "torch.json.gz").read_bytes()))
@@ -132,8 +145,36 @@ def test_kernels_of_inductor(tmp_path, start_worker):
     }
     kept = worker.ask("kernel_names", names=list(judged))["names"]
     assert kept == [name for name, counts in judged.items() if counts]
+    loop = worker.ask("repeat", name="torch.eager", seconds=0.01)
+    assert loop["calls"] >= 1 and loop["end_ns"] - loop["start_ns"] >= 10_000_000
     # The wrapped kernels are put back: timing in this process would not be of other code.
     assert worker.ask("leg", name="torch.compile", rounds=1, calls=1, warm_up=0)["wall"]
+
+
+def test_memory_history_of_a_gpu_ends_with_the_profile(tmp_path, monkeypatch):
+    """With PyTorch's functions for it replaced, as there is no GPU here: not verified on hardware."""
+    torch = need("torch")
+    from fuseproof.frameworks import torch as framework
+
+    real = inspect.signature(torch.cuda.memory._record_memory_history_impl)
+    asked = []
+    monkeypatch.setattr(framework, "_device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(
+        torch.cuda.memory,
+        "_record_memory_history",
+        lambda enabled="all", **how: asked.append(real.bind(enabled, **how).arguments["enabled"]),
+    )
+    monkeypatch.setattr(torch.cuda.memory, "_dump_snapshot", asked.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no CUDA
+        with framework.profile(tmp_path, memory=True, stacks=True) as found:
+            torch.ones(3)
+        with pytest.raises(ZeroDivisionError), framework.profile(tmp_path, memory=True, stacks=False):
+            1 / 0  # noqa: B018
+    assert [trace["kind"] for trace in found["traces"]] == ["kineto", "torch-memory"]
+    snapshot = str(tmp_path / "torch-memory.pickle")
+    assert asked == ["all", snapshot, None, "all", None]
 
 
 def test_jax(tmp_path):
@@ -147,6 +188,18 @@ def test_jax(tmp_path):
             counts[call] += 1
     assert counts == [*record.kernel_counts] and min(counts) > 0
     assert any(name.startswith("$worker.py") for name in timeline.names)  # a Python frame
+
+
+def test_copies_of_what_a_call_consumes_are_not_its_kernels(tmp_path, start_worker):
+    need("jax")
+    worker = start_worker("jax")
+    worker.open_case(CASE.group)
+    counts = {}
+    for name in ("jax.jit", "jax.jit-donate"):
+        worker.prepare(row(name))
+        counts[name] = profiled(worker.ask, tmp_path, name, "cpu").kernels_per_call
+    assert counts["jax.jit"] is not None
+    assert counts["jax.jit-donate"] == counts["jax.jit"]
 
 
 def test_tensorflow(tmp_path):
@@ -247,7 +300,9 @@ class Scripted:
     def __call__(self, do, *, timeout, **arguments):
         self.asked.append(do)
         if do == "repeat":
-            return {"start_ns": UNIX, "end_ns": UNIX + 10**9, "calls": 50}
+            assert arguments["seconds"] >= 1  # the counter ticks every 10 ms or slower
+            now = time.time_ns()
+            return {"start_ns": now, "end_ns": now + 1, "calls": 50}
         assert do == "profile"
         return {
             "calls": [[UNIX + start, UNIX + end] for start, end in self.calls],
@@ -257,18 +312,6 @@ class Scripted:
             "warnings": [],
             "not_seen": [],
         }
-
-
-def profiled(scripted, tmp_path, name, device):
-    return capture.profile_prepared(
-        scripted,
-        row(name),
-        group=CASE.group,
-        device=device,
-        description={"version": "1", "device": f"a {device}"},
-        folder=tmp_path,
-        options=Options(calls=2),
-    )
 
 
 def kineto_of_a_gpu(*starts_us, base=UNIX):
@@ -300,6 +343,18 @@ def test_kernels_of_a_gpu(tmp_path):
     assert record.kernel_rule == kernel_count.DEVICE_RULE
     assert record.energy is None and record.samples == ()  # there is no board here
     assert record.overhead == 2.0
+
+
+def test_the_board_is_sampled_and_its_energy_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml.board())
+    scripted = Scripted(kineto_of_a_gpu(100, 5100))
+    record = profiled(scripted, tmp_path, "torch.eager", "cuda")
+    assert scripted.asked == ["profile", "repeat"]
+    assert {series.name for series in record.samples} == {
+        *("power", "sm_clock", "memory_clock", "temperature", "memory_used", "clock_event_reasons", "energy")
+    }
+    assert record.energy.calls == 50 and 0 <= record.energy.joules <= 10
+    assert capture_record.load(tmp_path) == record
 
 
 def test_counts_that_differ_are_a_warning(tmp_path):

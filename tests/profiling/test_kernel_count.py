@@ -56,6 +56,7 @@ def test_the_first_operator_on_the_way_down_counts(kineto):
         event("cpu_op", "aten::mul", 160, 5),
         event("user_annotation", "cpp_fused_0", 170, 5),
         event("cpu_op", "aten::mul", 120, 5, thread=2),
+        event("cpu_op", "aten::mul", 2500, 5),  # between two calls, far from both
         event("cpu_op", "aten::mul", 5100, 5),
     )
     assert kernel_count.names_to_judge(timeline) == [
@@ -73,7 +74,7 @@ def test_the_first_operator_on_the_way_down_counts(kineto):
         ["aten::mul"],
     ]
     (device,) = marked.devices()
-    assert (device.name, device.kernels, device.busy_ns) == ("CPU", 6, 1000 * (10 + 30 + 5 + 5 + 5))
+    assert (device.name, device.kernels, device.busy_ns) == ("CPU", 7, 1000 * (10 + 30 + 5 + 5 + 5 + 5))
     assert timeline.devices() == ()  # the reader's own timeline is as it was
     assert kernel_count.rule("torch", timeline) == kernel_count.RULES["torch"]
 
@@ -191,7 +192,7 @@ def test_a_tpu_counts_its_operations_and_not_its_loops(xspace):
             "/host:CPU": {"python": [("PjitFunction(step)", 0, 100_000, False)]},
         }
     )
-    # The host's stamps half a millisecond late: the middle between two calls is the border.
+    # The host's stamps are half a millisecond late.
     calls = [
         ProfiledCall(start_ns=UNIX + start + 500_000, end_ns=UNIX + start + 1_400_000)
         for start in (0, second)

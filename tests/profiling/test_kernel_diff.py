@@ -117,6 +117,10 @@ def test_calls_divide_what_lies_in_them(eager, compiled):
     )
     assert (difference.before.count, difference.after.count) == (8, 5)
     assert difference.count("merged") == (5, 2)
+    assert difference.sentence() == (
+        "8 kernels became 5; 5 merged into 2; 1 named by nothing after; 1 by nothing before; "
+        "2 matched with 2. Busy 80.0 µs → 50.0 µs per call."
+    )
     gelu = next(row for row in difference.rows if row.before and row.before[0].name == "elementwise<gelu>")
     assert gelu.before[0] == kernel_diff.Kernel(name="elementwise<gelu>", count=1, time_ns=10_000)
 
@@ -132,6 +136,7 @@ def test_a_timeline_with_itself_only_matches(eager):
     difference = kernel_diff.compare(eager, eager)
     assert {row.relation for row in difference.rows} == {"matched"}
     assert difference.count("matched") == (16, 16)
+    assert difference.sentence().endswith("Busy 160 µs → 160 µs over the whole trace.")
 
 
 def test_where_no_kernel_ran_outermost_operators_stand_in(tmp_path):

@@ -162,6 +162,7 @@ def _without(key):
         {**RESULT, "schedule": [1]},
         {**RESULT, "schedule": [step("a", "fusion", -5)]},
         {**RESULT, "schedule": [step("a", "fusion", 1 << 70)]},
+        {**RESULT, "schedule": [step("a", "fusion", op_name=-1)]},
         {**RESULT, "schedule": [step("a", "fusion", 5, hbm="many")]},
         {**RESULT, "status": "failed", "reason": "out of memory", "schedule": None},
         _without("instruction"),
