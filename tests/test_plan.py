@@ -80,8 +80,8 @@ def test_a_pass_an_implementation_lacks_is_skipped():
     planned = make(cases=(case,), settings=Settings(device="cuda"))
     assert {f.group for f in planned.skipped} == {case}
     reasons = {f.implementation: f.message for f in planned.skipped}
-    assert set(reasons) == {"triton", "pallas", "torch.eager-inplace", "quack"}
-    assert "forward_backward" in reasons["triton"]
+    assert set(reasons) == {"pallas", "torch.eager-inplace", "quack", "helion"}
+    assert "forward_backward" in reasons["quack"]
 
 
 def test_nothing_to_measure_says_why(monkeypatch):
