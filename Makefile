@@ -19,10 +19,10 @@ test: $(VENV)/.installed-dev ## run every test
 	@$(BIN)/python -m pytest -q $(PYTEST_FLAGS)
 
 # float16 takes the tiles of bfloat16, and float32 much the same on every GPU: what is left out here is compared
-# with the budget by `fuseproof compile --target sm_80,sm_90,sm_100`.
+# with the budget by `fuseproof compile --target sm_80,sm_90,sm_100`. `make aot AOT_FLAGS=--update-budget` pins anew.
 aot: $(VENV)/.installed-dev ## compile the Triton kernels for three GPUs, none needed, against their budget
-	@$(BIN)/fuseproof compile --target sm_90 --dtype bfloat16,float32,float8_e4m3fn --quiet
-	@$(BIN)/fuseproof compile --target sm_80,sm_100 --dtype bfloat16 --quiet
+	@$(BIN)/fuseproof compile --target sm_90 --dtype bfloat16,float32,float8_e4m3fn --quiet $(AOT_FLAGS)
+	@$(BIN)/fuseproof compile --target sm_80,sm_100 --dtype bfloat16 --quiet $(AOT_FLAGS)
 
 bench: $(VENV)/.installed-dev ## the demo suite through pytest-benchmark
 	@$(BIN)/python -m pytest tests/bench

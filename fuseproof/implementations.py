@@ -27,6 +27,7 @@ _PRODUCTS = (*_DTYPES, "float8_e4m3")
 _INSTALL: Mapping[str, str] = {
     "liger_kernel": "pip install 'fuseproof[peers]'",
     "quack": "pip install 'fuseproof[peers]'",
+    "helion": "pip install 'fuseproof[peers]'",
     "xformers": "pip install 'fuseproof[peers]'",
     "flash_attn": "pip install flash-attn --no-build-isolation",
 }
@@ -195,6 +196,10 @@ PEERS = (
     _peer("layer_norm", "liger", target=f"{_PEERS_MODULE}:layer_norm_liger", requires="liger_kernel"),
     _peer("layer_norm", "quack", target=f"{_PEERS_MODULE}:layer_norm_quack", requires="quack",
           passes=("forward",), dtypes=("float32",)),  # its weights are float32
+    _peer("layer_norm", "helion", target="fuseproof.fusion.helion_ops:layer_norm", requires="helion",
+          passes=("forward",)),
+    _peer("rms_norm", "helion", target="fuseproof.fusion.helion_ops:rms_norm", requires="helion",
+          passes=("forward",)),
     _peer("rms_norm", "liger", target=f"{_PEERS_MODULE}:rms_norm_liger", requires="liger_kernel"),
     _peer("rms_norm", "quack", target=f"{_PEERS_MODULE}:rms_norm_quack", requires="quack"),
 )

@@ -18,7 +18,8 @@ from typing import Any
 from fuseproof.errors import UserError
 
 # kernels/ is a real folder in a checkout, and lies in the package when it is installed.
-FILE = Path(__file__).resolve().parent.parent / "kernels" / "triton" / "budget.toml"
+KERNELS = Path(__file__).resolve().parent.parent / "kernels" / "triton"
+FILE = KERNELS / "budget.toml"
 
 _HEADER = """\
 # What each launch of the Triton kernels may use, by Triton's minor version, target and dtype: registers and

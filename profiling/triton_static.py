@@ -50,10 +50,8 @@ class Job:
 
 
 def operators() -> list[str]:
-    """The operators that have a hand-written kernel."""
-    return [
-        name for name in OPERATORS if importlib.util.find_spec(f"fuseproof.kernels.triton.{name}") is not None
-    ]
+    """The operators that have a hand-written kernel; told by the files, as the modules import PyTorch."""
+    return [name for name in OPERATORS if (triton_budget.KERNELS / f"{name}.py").is_file()]
 
 
 def answer(request: Request) -> list[dict[str, Any]]:
@@ -80,8 +78,9 @@ def answer(request: Request) -> list[dict[str, Any]]:
     order = {target: index for index, target in enumerate(request.targets)}
     results.sort(key=lambda result: order[result["target"]])
     failed = any(result["status"] == "failed" for result in results)
-    complete = not (request.operators or request.launches or failed)
-    return _judge(results, version, complete=complete, update=request.update_budget)
+    # Labels begin with the operator's name: these prefixes are those of the rows that must all be there.
+    whole = () if request.launches or failed else tuple(request.operators or [""])
+    return _judge(results, version, whole=whole, update=request.update_budget)
 
 
 class _Compilers:
@@ -207,7 +206,7 @@ def _file_name(label: str) -> str:
 
 
 def _judge(
-    results: list[dict[str, Any]], version: str, *, complete: bool, update: bool
+    results: list[dict[str, Any]], version: str, *, whole: tuple[str, ...], update: bool
 ) -> list[dict[str, Any]]:
     """The results with what the budget says; or the budget with what the results say."""
     budget = triton_budget.load(triton_budget.FILE)
@@ -215,11 +214,11 @@ def _judge(
     for result in results:
         result["triton"] = version
     if update:
-        _update(budget, results, minor, complete=complete)
+        _update(budget, results, minor, whole=whole)
         return results
     unknown = []
     for (target, dtype), own in _sections(results).items():
-        unknown += _compare(own, budget.get((minor, target, dtype)), minor, target, complete=complete)
+        unknown += _compare(own, budget.get((minor, target, dtype)), minor, target, whole=whole)
     return results + unknown
 
 
@@ -237,9 +236,12 @@ def _compare(
     minor: str,
     target: str,
     *,
-    complete: bool,
+    whole: tuple[str, ...],
 ) -> list[dict[str, Any]]:
-    """Mark what is over budget or has none; a result for each row of the budget that no launch has."""
+    """Mark what is over budget or has none.
+
+    Returns a result for each row of the budget whose label begins with one of `whole` and that no launch has.
+    """
     remedy = _UPDATE.format(target)
     if rows is None:
         dtype = results[0]["dtype"]
@@ -255,9 +257,8 @@ def _compare(
         worse = [missing] if row is None else row.exceeded_by(_row_of(result))
         if worse:
             result |= {"status": "over budget", "reason": ", ".join(worse)}
-    if not complete:
-        return []
-    unknown = sorted(rows.keys() - {result["launch"] for result in results})
+    unknown = sorted(label for label in rows if label.startswith(whole))
+    found = {result["launch"] for result in results}
     return [
         {
             "target": target,
@@ -268,18 +269,20 @@ def _compare(
             "reason": f"in the budget, but no launch has this label; remove it with `{remedy}`",
         }
         for label in unknown
+        if label not in found
     ]
 
 
 def _update(
-    budget: triton_budget.Budget, results: Sequence[dict[str, Any]], minor: str, *, complete: bool
+    budget: triton_budget.Budget, results: Sequence[dict[str, Any]], minor: str, *, whole: tuple[str, ...]
 ) -> None:
     if any(result["status"] == "failed" for result in results):
         return  # half a budget would hide what failed
     for (target, dtype), own in _sections(results).items():
         rows = {result["launch"]: _row_of(result) for result in own}
-        old = {} if complete else budget.get((minor, target, dtype), {})
-        budget[minor, target, dtype] = {**old, **rows}
+        old = budget.get((minor, target, dtype), {})
+        kept = {label: row for label, row in old.items() if not label.startswith(whole)}
+        budget[minor, target, dtype] = {**kept, **rows}
     triton_budget.save(triton_budget.FILE, budget)
 
 

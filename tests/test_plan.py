@@ -80,7 +80,7 @@ def test_a_pass_an_implementation_lacks_is_skipped():
     planned = make(cases=(case,), settings=Settings(device="cuda"))
     assert {f.group for f in planned.skipped} == {case}
     reasons = {f.implementation: f.message for f in planned.skipped}
-    assert set(reasons) == {"pallas", "torch.eager-inplace", "quack"}
+    assert set(reasons) == {"pallas", "torch.eager-inplace", "quack", "helion"}
     assert "forward_backward" in reasons["torch.eager-inplace"]
 
 

@@ -14,7 +14,7 @@ ONLY = (
     "xformers",
 )
 
-# Most of such a run is starting, compiling and checking: short legs, and a profile only when asked for.
+# Most of such a run is starting, compiling and checking: short legs, and no profile of every case afterwards.
 gpu_suite = partial(Suite, palindromes=6, max_palindromes=6, leg_seconds=0.003, profile=False)
 
 TOKENS, HIDDEN = 16384, 2048

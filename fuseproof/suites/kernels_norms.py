@@ -3,7 +3,15 @@
 from fuseproof.suites import cases
 from fuseproof.suites.kernels_attention import gpu_suite
 
-ONLY = ("torch.eager", "layer_norm:torch.compile", "rms_norm:torch.compile", "triton", "liger", "quack")
+ONLY = (
+    "torch.eager",
+    "layer_norm:torch.compile",
+    "rms_norm:torch.compile",
+    "triton",
+    "liger",
+    "quack",
+    "helion",
+)
 
 SHAPES = (
     *(f"4096x{columns}" for columns in (1024, 2048, 4096, 8192, 16384)),

@@ -28,9 +28,9 @@ _POINTER_TYPES = {
 }
 _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
-# From compute capability 9.0 on, what the hardware keeps of every block's shared memory for itself stands in
-# the cubin as if the kernel used it (seen: a kernel without any shared memory has 0 bytes on sm_80, 1024 on
-# sm_90 and sm_100).
+# From compute capability 9.0 on, what the system keeps of every block's shared memory stands in the cubin as
+# if the kernel used it, when it has dynamic shared memory (seen: the same kernels have 0 bytes on sm_80, and
+# 1024 on sm_90 and sm_100; one without any shared memory has 0 everywhere).
 _RESERVED_SHARED = 1024
 
 _WIDE_PTX = r"(?:\.\w+)*\.(?:v4\.[bfu]32|v8\.[bfu]32|v2\.[bfu]64|b128)"  # 128 bits or more

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fuseproof import operators
 from fuseproof.errors import UserError
-from fuseproof.operators import DTYPES, OPERATORS
+from fuseproof.operators import DTYPES, OPERATORS, base
 from fuseproof.operators.base import SAMPLES, result_dtype, round_to, sample
 
 
@@ -160,3 +160,20 @@ def test_the_bytes_of_8_bit_products_have_a_wider_result():
     shape = OPERATORS["matmul"].from_label("32x64x16")
     assert shape.minimum_bytes("forward", "float8_e4m3") == 32 * 64 + 64 * 16 + 2 * 32 * 16
     assert shape.minimum_bytes("forward", "tf32") == shape.minimum_bytes("forward", "float32")
+
+
+def test_large_inputs_do_not_depend_on_the_number_of_cores(monkeypatch):
+    shape = OPERATORS["matmul"].from_label("7x33x13")
+    small = shape.inputs(0, "bfloat16")
+    monkeypatch.setattr(base, "_PART", 50)
+    drawn = []
+    for cores in ({0}, {0, 1, 2}):
+        monkeypatch.setattr(base.os, "sched_getaffinity", lambda process, cores=cores: cores)
+        drawn.append({**shape.inputs(0, "bfloat16"), "cotangent": shape.cotangent(0, "bfloat16")})
+    one, three = drawn
+    for name, array in one.items():
+        assert np.array_equal(array, three[name])
+        assert np.array_equal(array, round_to(array, "bfloat16"))
+        assert abs(array.std() / (33**-0.5 if name == "b" else 1) - 1) < 0.3, "every part is drawn"
+        assert len(np.unique(array)) > array.size / 4, "and none twice"
+    assert not np.array_equal(small["b"], one["b"])

@@ -126,6 +126,14 @@ def test_rows_that_are_missing_or_unknown(answers, capsys):
     # With a choice, what was not chosen is not missed.
     assert main(["compile", "--target", "sm_90", "--quiet", "--launch", "[a-"]) == 0
     assert main(["compile", "--target", "sm_90", "--quiet", "--operator", "matmul", "--launch", "[c-"]) == 1
+    answers["list attention"] = ["attention[d-bfloat16]"]
+    update = ["--operator", "attention", "--update-budget"]
+    assert main(["compile", "--target", "sm_90", "--quiet", *update]) == 0
+    assert main(["compile", "--target", "sm_90", "--quiet", "--operator", "attention"]) == 0
+    capsys.readouterr()
+    assert main(["compile", "--target", "sm_90", "--quiet", "--operator", "matmul"]) == 1
+    assert f"{LABELS[1]}: in the budget, but" in capsys.readouterr().out, "an operator's rows are whole"
+    answers["list attention"] = []
 
     assert main(["compile", "--target", "sm_90", "--quiet", "--update-budget"]) == 0
     budget = triton_budget.load(triton_budget.FILE)
