@@ -18,12 +18,19 @@ _GROUP = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One row of a suite. `float32` means IEEE: TF32 is off, as precision is part of a case's identity."""
+    """One row of a suite. `float32` means IEEE: TF32 is off, as precision is part of a case's identity.
+
+    Raises UserError for a dtype or pass that the operator does not have at this shape.
+    """
 
     operator: Operator
     dtype: str = "float32"
     pass_: str = "forward"
     cache: str = "warm"
+
+    def __post_init__(self) -> None:
+        if (reason := self.operator.reason_against(self.dtype, self.pass_)) is not None:
+            raise UserError(f"{self.group!r} is not a case: {reason}")
 
     @property
     def group(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ from fuseproof.palindromes import Leg
 from fuseproof.plan import Settings
 from fuseproof.worker_process import WorkerDied, WorkerError, WorkerSkip
 
-# A worker that dies once is replaced and only its leg is lost; dying again is the implementation's failure.
-_ATTEMPTS = 2
+# A worker that dies once is replaced and only its leg is lost: anything may have killed it. Dying again in
+# the same case is the failure of the implementation it died of, or of all of them if it had none yet.
+_DEATHS = 2
 
 Samples = dict[str, list[float]]  # seconds per call, by metric
 
@@ -32,6 +34,7 @@ class Cell:
         self._prepared: set[str] = set()
         self._legs: dict[str, list[Samples]] = {row.name: [] for row in rows}
         self._failures: dict[str, str] = {}
+        self._deaths: Counter[str] = Counter()  # by implementation, and by framework for the time before
 
     def measure(self, legs: Mapping[str, Leg], settings: Settings) -> dict[str, Any]:
         """The record of the cell: `legs[name][leg][metric]` lists seconds per call, 2i and 2i+1 mirrored."""
@@ -57,8 +60,7 @@ class Cell:
         return {"group": self._case.group, "legs": self._legs, "failures": self._failures}
 
     def _leg(self, row: Implementation, leg: Leg) -> None:
-        message = ""
-        for _ in range(_ATTEMPTS):
+        while True:
             self._prepare(row.framework)
             if row not in self._rows:  # it failed while its worker's successor was prepared
                 return
@@ -75,14 +77,13 @@ class Cell:
                 )
             except WorkerDied as death:
                 self._prepared.discard(row.framework)
-                message = str(death)
+                self._died(row.name, [row], death)
             except (WorkerError, WorkerSkip) as error:
                 self._fail(row, str(error))
                 return
             else:
                 self._legs[row.name].append(samples)
                 return
-        self._fail(row, message)
 
     def _prepare(self, framework: str) -> None:
         """Have the framework's worker ready for every row that still works; rows it cannot serve fail."""
@@ -93,7 +94,11 @@ class Cell:
             try:
                 self._crew.get(framework)
                 self._crew.open_case(framework, self._case)
-            except (WorkerDied, WorkerError, WorkerSkip) as error:
+            except WorkerDied as death:
+                self._crew.bury(framework)
+                self._died(framework, rows, death)
+                continue
+            except (WorkerError, WorkerSkip) as error:
                 self._crew.bury(framework)
                 for row in rows:
                     self._fail(row, str(error))
@@ -105,9 +110,15 @@ class Cell:
                     except (WorkerError, WorkerSkip) as error:
                         self._fail(row, str(error))
             except WorkerDied as death:
-                self._fail(row, str(death))  # the loop starts a successor for the rows that are left
+                self._died(row.name, [row], death)  # the loop starts a successor for the rows that are left
             else:
                 self._prepared.add(framework)
+
+    def _died(self, who: str, rows: Sequence[Implementation], death: WorkerDied) -> None:
+        self._deaths[who] += 1
+        if self._deaths[who] == _DEATHS:
+            for row in rows:
+                self._fail(row, str(death))
 
     def _fail(self, row: Implementation, message: str) -> None:
         self._rows.remove(row)

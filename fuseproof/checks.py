@@ -13,12 +13,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseproof.operators import DTYPES, Sampled
+from fuseproof.operators import DTYPES, Sampled, result_dtype
+from fuseproof.operators.base import rms
 
 # Largest error a baseline itself may have, so that a broken library call is not the measure of anything: a
 # few hundred roundings in float32, some dozen in the others. Seen on CPUs: float32 8e-8 to 5e-7; bfloat16
-# 2e-3, but 0.03 for the weight gradient of PyTorch's layer norm.
-CEILINGS: Mapping[str, float] = {"float32": 3e-5, "float16": 1e-2, "bfloat16": 6e-2}
+# 2e-3, but 0.03 for the weight gradient of PyTorch's layer norm. tf32: operands rounded to 10 bits give 3e-4,
+# operands cut off 8e-4 (computed with NumPy, K from 64 to 14336). float8_e4m3: the result is bfloat16, and
+# the products of what the operands hold are exact in float32.
+CEILINGS: Mapping[str, float] = {
+    "float32": 3e-5,
+    "float16": 1e-2,
+    "bfloat16": 6e-2,
+    "tf32": 5e-3,
+    "float8_e4m3": 6e-2,
+}
+
+# Half the distance from 1 to the next number of TF32's 10 bits.
+_TF32_ROUNDOFF = 2.0**-11
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +58,9 @@ def relative_rms(result: NDArray[np.float32], reference: Sampled) -> float:
     """RMS of the difference over RMS of the reference on the sampled part; NaN if any value is not finite."""
     if not np.isfinite(result).all():
         return math.nan
-    difference = np.sqrt(np.mean((result[reference.index] - reference.values) ** 2))
-    scale = np.sqrt(np.mean(reference.values**2))
-    return float(difference / scale) if scale > 0 else float(difference)
+    difference = rms(result[reference.index] - reference.values)
+    scale = rms(reference.values) if reference.scale is None else reference.scale
+    return difference / scale if scale > 0 else difference
 
 
 def unit_roundoff(dtype: str) -> float:
@@ -61,10 +73,14 @@ def unit_roundoff(dtype: str) -> float:
 def rounding(dtype: str, longest: int) -> float:
     """What correct arithmetic may add: one store in `dtype`, and sums over up to `longest` float32 terms.
 
+    For tf32 one rounding of an operand takes the store's place: tensor cores cut the lower bits off, others
+    round, and the first errs more.
+
     Rounding errors of a sum in sequence grow like a random walk, √n units (Higham, Accuracy and Stability of
     Numerical Algorithms, 4.2). Without this term a baseline that sums pairwise would fail correct kernels.
     """
-    return unit_roundoff(dtype) + math.sqrt(longest) * unit_roundoff("float32")
+    store = _TF32_ROUNDOFF if dtype == "tf32" else unit_roundoff(result_dtype(dtype))
+    return store + math.sqrt(longest) * unit_roundoff("float32")
 
 
 def judge(

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: .fuseproof/runs/<id>")
     what = run.add_argument_group("what to measure (comma-separated; default: all of the suite)")
     what.add_argument(
-        "--only", type=_names, default=(), metavar="IMPL", help="implementations (and baselines)"
+        "--only", type=_names, default=(), metavar="IMPL", help="implementations (and baselines), or all"
     )
     what.add_argument("--operator", type=_names, default=(), metavar="NAME")
     what.add_argument("--dtype", type=_names, default=(), metavar="NAME")
@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--precision", type=_fraction, metavar="2%", help="stop when all intervals are this narrow"
     )
+    how.add_argument(
+        "--no-profile", action="store_true", help="do not count each implementation's kernels afterwards"
+    )
     how.add_argument("--quiet", action="store_true", help="no progress")
 
     report = commands.add_parser("report", help="write the report of runs", description=_report.__doc__)
@@ -95,6 +98,14 @@ def _parser() -> argparse.ArgumentParser:
     claims.set_defaults(command=_claims)
     _add_runs(claims)
     claims.add_argument("--claims", type=Path, metavar="FILE", help="a TOML file of claims instead of ours")
+    claims.add_argument(
+        "--estimates",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also judge what `compile --target tpu-… --without-fusion --json` printed; alone without RUN",
+    )
     claims.add_argument("--json", action="store_true")
     claims.add_argument("--require", metavar="VERDICT", help="exit with 1 unless every row has this verdict")
 
@@ -112,20 +123,85 @@ def _parser() -> argparse.ArgumentParser:
     )
     compilation.set_defaults(command=_compile)
     compilation.add_argument(
-        "--target", type=_names, required=True, metavar="NAME,...", help="tpu-v5e, tpu-v5p, tpu-v6e"
+        "--target",
+        type=_names,
+        required=True,
+        metavar="NAME,...",
+        help="sm_80, sm_90, sm_100; tpu-v5e, tpu-v5p, tpu-v6e",
     )
-    compilation.add_argument("--case", action="append", default=[], metavar="CASE")
-    compilation.add_argument("--operator", type=_names, default=(), metavar="NAME")
-    compilation.add_argument("--only", type=_names, default=(), metavar="IMPL", help="implementations")
+    compilation.add_argument("--operator", type=_names, default=(), metavar="NAME,...")
+    compilation.add_argument("--case", action="append", default=[], metavar="CASE", help="(TPU)")
+    compilation.add_argument(
+        "--only",
+        type=_names,
+        default=(),
+        metavar="IMPL",
+        help="implementations, or all; the usual if none (TPU)",
+    )
     compilation.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
+    compilation.add_argument("--dtype", type=_names, default=(), metavar="NAME,...", help="(GPU)")
+    compilation.add_argument(
+        "--launch", type=_names, default=(), metavar="TEXT,...", help="launches whose label has it (GPU)"
+    )
+    compilation.add_argument(
+        "--update-budget", action="store_true", help="pin what is found in kernels/triton/budget.toml (GPU)"
+    )
+    compilation.add_argument("--quiet", action="store_true", help="print only what is wrong (GPU)")
     compilation.add_argument(
         "--topology", default="1x1", metavar="1x1|2x2|4x4", help="chips to shard over (TPU)"
     )
     compilation.add_argument("--schedule", action="store_true", help="also what runs when")
     compilation.add_argument(
+        "--without-fusion",
+        action="store_true",
+        help="also compile without the fusion passes, for `claims --estimates` (TPU)",
+    )
+    compilation.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="keep the compiler's files here"
     )
     compilation.add_argument("--json", action="store_true")
+
+    fusion = commands.add_parser(
+        "fusion", help="what compilers fused, and what that saved", description=_fusion.__doc__
+    )
+    fusion.set_defaults(command=_fusion)
+    fusion.add_argument("cases", nargs="*", metavar="CASE", help="layer_norm[512x768-float32-forward]")
+    fusion.add_argument(
+        "--run", type=Path, metavar="RUN", help="account for what a run measured; its report shows it"
+    )
+    fusion.add_argument(
+        "--only", type=_names, default=(), metavar="IMPL", help="implementations, compiled ones"
+    )
+    fusion.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
+    fusion.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    fusion.add_argument("--threads", type=_positive, metavar="N")
+    fusion.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: .fuseproof/fusion/<time>")
+    fusion.add_argument("--json", action="store_true")
+
+    profile = commands.add_parser(
+        "profile", help="what runs in a call, side by side", description=_profile.__doc__
+    )
+    profile.set_defaults(command=_profile)
+    profile.add_argument(
+        "case", metavar="CASE", help="layer_norm[512x768-float32-forward], or a directory of captures"
+    )
+    profile.add_argument(
+        "--only", type=_names, default=(), metavar="IMPL", help="implementations (and baselines)"
+    )
+    profile.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
+    profile.add_argument("--device", choices=("cpu", "cuda", "tpu"), default="cpu")
+    profile.add_argument(
+        "--target", metavar="NAME", help="tpu-v5e, tpu-v5p or tpu-v6e: no TPU needed, the compiler's plan"
+    )
+    profile.add_argument(
+        "--calls", type=_positive, default=5, metavar="N", help="profiled calls (default: 5)"
+    )
+    profile.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: all)")
+    profile.add_argument("--stacks", action="store_true", help="Python frames too; slows every call")
+    profile.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.html", help="default: profile-<case>-<device>.html"
+    )
+    profile.add_argument("--json", action="store_true", help="print what the page says")
 
     timeline = commands.add_parser(
         "timeline", help="show traces of any profiler side by side", description=_timeline.__doc__
@@ -211,6 +287,7 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
         blocks=options.blocks,
         max_blocks=options.max_blocks,
         palindromes=options.palindromes,
+        profile=not options.no_profile,
         **({} if options.precision is None else {"precision": options.precision}),
     )
     if settings.max_blocks < settings.blocks:
@@ -242,6 +319,8 @@ def _summarise(run: Run, directory: RunDirectory) -> None:
     for failure in run.failures:
         if failure.kind == "error":
             print(f"FAILED {failure.group} {failure.implementation}: {failure.message}", file=sys.stderr)
+    for note in run.notes:
+        print(f"note: {note}", file=sys.stderr)
     print(f"run: {directory.path}")
     print(f"report: fuseproof report {shlex.quote(str(directory.path))}")
 
@@ -254,7 +333,7 @@ def _report(options: argparse.Namespace) -> int:
     endings = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
     output: Path | None = options.output
     chosen = options.format or (endings.get(output.suffix.lower(), "html") if output else "html")
-    text = report.render(report.summarise(runs), chosen)
+    text = report.render(report.summarise(runs, beside=output.parent if output else None), chosen)
     if output is None and chosen != "html":
         sys.stdout.write(text)
         return 0
@@ -266,11 +345,13 @@ def _report(options: argparse.Namespace) -> int:
 
 def _claims(options: argparse.Namespace) -> int:
     """Print whether the data support published claims such as "torch.compile gives 30-60 %"."""
-    from fuseproof.reports import claims
+    from fuseproof.reports import claims, reductions
 
     if options.require is not None and options.require not in claims.VERDICTS:
         raise UserError(f"unknown verdict {options.require!r}; there are {', '.join(claims.VERDICTS)}")
-    rows = claims.evaluate(_load_runs(options.runs), options.claims)
+    estimates = [reductions.load_estimates(path) for path in options.estimates]
+    runs = _load_runs(options.runs) if options.runs or not estimates else []
+    rows = claims.evaluate(runs, options.claims, estimates=estimates)
     if options.json:
         print(json.dumps([row.to_json() for row in rows], indent=1, allow_nan=False))
     else:
@@ -311,20 +392,86 @@ def _compile(options: argparse.Namespace) -> int:
     from fuseproof import compile_command
 
     with Console(stderr=True).status("compiling") as status:
-        text, code = compile_command.run(
-            options.target,
-            groups=options.case,
+        request = compile_command.Request(
+            targets=options.target,
             operators=options.operator,
+            cases=tuple(options.case),
+            dtypes=options.dtype,
+            only=options.only,
+            launches=options.launch,
+            extra=tuple(options.implementations),
+            topology=options.topology,
+            schedule=options.schedule,
+            without_fusion=options.without_fusion,
+            update_budget=options.update_budget,
+            quiet=options.quiet,
+            output=options.output,
+            progress=lambda what: status.update(f"compiling {what}"),
+        )
+        text, code = compile_command.run(request, as_json=options.json)
+    sys.stdout.write(text)
+    return code
+
+
+def _fusion(options: argparse.Namespace) -> int:
+    """What compiling changed: kernels, fusions, bytes and peak memory, eager against compiled."""
+    from rich.console import Console
+
+    from fuseproof import fusion_command
+
+    with Console(stderr=True).status("compiling") as status:
+        text, code = fusion_command.run(
+            options.cases,
+            of_run=options.run,
             only=options.only,
             extra=options.implementations,
-            topology=options.topology,
+            device=options.device,
+            threads=options.threads,
             output=options.output,
-            schedule=options.schedule,
             as_json=options.json,
             progress=lambda what: status.update(f"compiling {what}"),
         )
     sys.stdout.write(text)
     return code
+
+
+def _profile(options: argparse.Namespace) -> int:
+    """Profile each implementation of a case in a process of its own; timelines and memory in one HTML page.
+
+    Interrupt it at any time: what is captured is shown.
+    """
+    from rich.console import Console
+
+    from fuseproof import profile_command
+
+    request = profile_command.Request(
+        case=options.case,
+        only=options.only,
+        extra=options.implementations,
+        device=options.device,
+        target=options.target,
+        calls=options.calls,
+        threads=options.threads,
+        stacks=options.stacks,
+        output=options.output,
+    )
+    console = Console(stderr=True)
+    try:
+        with console.status("profiling") as status:
+
+            def progress(what: str) -> None:
+                if console.is_terminal:
+                    status.update(f"profiling {what}")
+                else:
+                    console.print(f"profiling {what}", highlight=False, markup=False, soft_wrap=True)
+
+            outcome = profile_command.run(request, as_json=options.json, progress=progress)
+    except KeyboardInterrupt:
+        print("\nstopped before anything was captured", file=sys.stderr)
+        return _INTERRUPTED
+    sys.stdout.write(outcome.text)
+    print(f"profile: {outcome.page.resolve()}", file=sys.stderr if options.json else sys.stdout)
+    return _INTERRUPTED if outcome.stopped else 0
 
 
 def _timeline(options: argparse.Namespace) -> int:

@@ -8,75 +8,108 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from fuseproof import implementations
-from fuseproof.cases import Case
 from fuseproof.errors import UserError
-from fuseproof.implementations import Implementation
 
 Result = Mapping[str, Any]
 
 # First characters of a target's name, and the module that compiles for it.
-FAMILIES: Mapping[str, str] = {"tpu-": "fuseproof.profiling.tpu_static"}
+FAMILIES: Mapping[str, str] = {
+    "tpu-": "fuseproof.profiling.tpu_static",
+    "sm_": "fuseproof.profiling.triton_static",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for. What no family but some has a use for is refused by the others.
+
+    cases:         cases by name; a family has its own if there are none.
+    operators, dtypes, only: of the cases and implementations, or of the launches, these.
+    launches:      launches whose label contains one of these.
+    extra:         further rows, as in `implementations.table`.
+    topology:      chips to shard over.
+    schedule:      also print what runs when.
+    without_fusion: also compile without the compiler's fusion passes, to compare.
+    update_budget: write what is found into the budget instead of comparing the two.
+    quiet:         print what is wrong and a summary only.
+    output:        keep the compiler's files in this directory.
+    """
+
+    targets: Sequence[str]
+    operators: Sequence[str] = ()
+    cases: Sequence[str] = ()
+    dtypes: Sequence[str] = ()
+    only: Sequence[str] = ()
+    launches: Sequence[str] = ()
+    extra: Sequence[str] = ()
+    topology: str = "1x1"
+    schedule: bool = False
+    without_fusion: bool = False
+    update_budget: bool = False
+    quiet: bool = False
+    output: Path | None = None
+    progress: Callable[[str], None] = lambda text: None
+
+
+_FLAGS: Mapping[str, str] = {
+    "cases": "--case",
+    "dtypes": "--dtype",
+    "only": "--only",
+    "launches": "--launch",
+    "extra": "--implementations",
+    "topology": "--topology",
+    "schedule": "--schedule",
+    "without_fusion": "--without-fusion",
+    "update_budget": "--update-budget",
+    "quiet": "--quiet",
+}
 
 
 class Family(Protocol):
-    """What a module in FAMILIES provides. A result says `status`: `ok`, `skipped` or `failed`."""
+    """What a module in FAMILIES provides. TAKES: the fields of Request, of those in _FLAGS, it has a use for.
+
+    A result says its `target` and `status`: `ok`, `skipped`, `failed` or `over budget`.
+    """
 
     TARGETS: Mapping[str, Any]
-    DEFAULT_CASES: Sequence[str]
+    TAKES: frozenset[str]
 
-    def compile_all(
-        self,
-        targets: Sequence[str],
-        cases: Sequence[Case],
-        rows: Sequence[Implementation],
-        *,
-        topology: str,
-        output: Path | None,
-        progress: Callable[[str], None],
-    ) -> list[dict[str, Any]]: ...
+    def answer(self, request: Request) -> list[dict[str, Any]]: ...
 
-    def render_text(self, results: Sequence[Result], *, schedule: bool) -> str: ...
+    def render(self, results: Sequence[Result], request: Request) -> str: ...
 
 
-def run(
-    targets: Sequence[str],
-    *,
-    groups: Sequence[str] = (),
-    operators: Sequence[str] = (),
-    only: Sequence[str] = (),
-    extra: Sequence[str] = (),
-    topology: str = "1x1",
-    output: Path | None = None,
-    schedule: bool = False,
-    as_json: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
-) -> tuple[str, int]:
-    """The text to print and the exit code: 0, or 1 if anything did not compile. Raises UserError.
+def run(request: Request, *, as_json: bool = False) -> tuple[str, int]:
+    """The text to print and the exit code: 1 if anything did not compile or is over budget, else 0.
 
-    groups: cases by name; each family has its own if there are none. operators, only: of those cases and of
-    the implementations, these. extra: further rows, as in `implementations.table`.
+    Raises UserError.
     """
-    table = implementations.table(extra)
-    _known("implementation", only, [row.name for row in table])
-    rows = [row for row in table if not only or row.name in only]
+    families = _by_family(request.targets)
+    for family, targets in families.items():
+        _refuse_useless(family, targets, request)
     results: list[dict[str, Any]] = []
     texts = []
-    for family, names in _by_family(targets).items():
-        cases = [Case.from_group(group) for group in groups or family.DEFAULT_CASES]
-        _known("operator", operators, [case.operator.name for case in cases])
-        chosen = [case for case in cases if not operators or case.operator.name in operators]
-        found = family.compile_all(names, chosen, rows, topology=topology, output=output, progress=progress)
+    for family, targets in families.items():
+        own = replace(request, targets=targets)
+        found = family.answer(own)
         results += found
         if not as_json:
-            texts.append(family.render_text(found, schedule=schedule))
+            texts.append(family.render(found, own))
     if not results:
         raise UserError("nothing to compile: no implementation of these cases matches; see `fuseproof list`")
     text = json.dumps(results, indent=1, allow_nan=False) + "\n" if as_json else "\n".join(texts)
-    return text, 1 if any(result["status"] == "failed" for result in results) else 0
+    return text, 1 if any(result["status"] in ("failed", "over budget") for result in results) else 0
+
+
+def known(kind: str, given: Sequence[str], names: Sequence[str]) -> None:
+    """Raise UserError, with the names there are, for one that is not among them."""
+    for name in given:
+        if name not in names:
+            raise UserError(f"unknown {kind} {name!r}; there are {', '.join(dict.fromkeys(names))}")
 
 
 def _by_family(targets: Sequence[str]) -> dict[Family, list[str]]:
@@ -85,13 +118,16 @@ def _by_family(targets: Sequence[str]) -> dict[Family, list[str]]:
     for target in dict.fromkeys(targets):
         module = next((m for m in modules.values() if target in m.TARGETS), None)
         if module is None:
-            known = ", ".join(name for m in modules.values() for name in m.TARGETS)
-            raise UserError(f"unknown target {target!r}; there are {known}")
+            names = ", ".join(name for m in modules.values() for name in m.TARGETS)
+            raise UserError(f"unknown target {target!r}; there are {names}")
         chosen.setdefault(module, []).append(target)
     return chosen
 
 
-def _known(kind: str, given: Sequence[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise UserError(f"unknown {kind} {name!r}; there are {', '.join(dict.fromkeys(known))}")
+def _refuse_useless(family: Family, targets: Sequence[str], request: Request) -> None:
+    """Raise UserError for an option that would silently change nothing."""
+    for field in fields(Request):
+        flag = _FLAGS.get(field.name)
+        if flag and field.name not in family.TAKES and getattr(request, field.name) != field.default:
+            useful = ", ".join(sorted(_FLAGS[name] for name in family.TAKES))
+            raise UserError(f"{flag} means nothing for {', '.join(targets)}; there are --operator, {useful}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -108,12 +109,15 @@ def worker_environment(*, device: str, threads: int, caches: Path, cold: bool) -
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "torchinductor"),
         "TRITON_CACHE_DIR": str(caches / "triton"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        "KERAS_BACKEND": "tensorflow",
         # Two frameworks share the device, so neither may take all its memory at the start.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        "JAX_PLATFORMS": {"cuda": "cuda", "cpu": "cpu"}[device],
+        # The boards numbered as NVML numbers them, so that what is sampled is what is used.
+        "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
+        "JAX_PLATFORMS": device,
     }
-    if device == "cpu":
+    if device != "cuda":
         variables["CUDA_VISIBLE_DEVICES"] = ""
     if not cold:
         # Nothing is left to compile in parallel, and the pool of compile processes would only disturb.

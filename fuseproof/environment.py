@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 # Packages whose versions change what is measured.
-PACKAGES = ("torch", "triton", "jax", "jaxlib", "tensorflow", "tensorflow-cpu", "numpy", "libtpu")
+PACKAGES = ("torch", "triton", "jax", "jaxlib", "tensorflow", "tensorflow-cpu", "keras", "numpy", "libtpu")
 
 # Raised when the way of measuring changes so that old and new figures must not be compared.
 METHOD = 1

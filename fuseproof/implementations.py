@@ -7,7 +7,8 @@ import importlib.util
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,34 @@ from fuseproof.errors import UserError
 
 # Framework by the name of its module in fuseproof/frameworks; each worker process imports one of them.
 FRAMEWORKS: Mapping[str, str] = {"torch": "torch.eager", "jax": "jax.eager", "tensorflow": "tf.eager"}
+
+_HALF = ("float16", "bfloat16")
+_IEEE = ("float32", *_HALF)
+_DTYPES = (*_IEEE, "tf32")
+_PRODUCTS = (*_DTYPES, "float8_e4m3")
+
+# How to install what a row `requires`, by the name it is imported by.
+_INSTALL: Mapping[str, str] = {
+    "liger_kernel": "pip install 'fuseproof[peers]'",
+    "quack": "pip install 'fuseproof[peers]'",
+    "xformers": "pip install 'fuseproof[peers]'",
+    "flash_attn": "pip install flash-attn --no-build-isolation",
+}
+
+# Modes of torch.compile that use CUDA graphs, and what each of them is without.
+CUDA_GRAPHS: Mapping[str, str] = {
+    "reduce-overhead": "default",
+    "max-autotune": "max-autotune-no-cudagraphs",
+}
+
+# What a row's fields may hold.
+_KNOWN: Mapping[str, tuple[str, ...]] = {
+    "passes": ("forward", "forward_backward"),  # operators.PASSES, whose import would cost every `--help`
+    "dtypes": _PRODUCTS,  # operators.DTYPES, likewise
+    "devices": ("cpu", "cuda", "tpu"),
+    "interpreted": ("cpu",),
+    "layout": ("bhsd", "bshd"),
+}
 
 
 @dataclass(frozen=True)
@@ -28,13 +57,18 @@ class Implementation:
     target:    `module:function` or `path/to/file.py:function`; called with the operator's inputs and options
                as keyword arguments, returns the output.
     compiled:  None to call the target as it is, else the compiler's mode: for torch a mode of
-               torch.compile, or `kernel` for a target that compiles itself at its first call; for jax `jit`;
-               for tensorflow `function` or `xla`.
+               torch.compile, with `+dynamic` after it for one program for all shapes, or `kernel` for a
+               target that compiles itself at its first call; for jax `jit`; for tensorflow `function` or
+               `xla`.
     baseline:  the implementation its speedup and its error limit refer to; the framework's library call
                unless given.
     passes:    passes the target can compute.
+    dtypes:    dtypes of cases the target can compute.
     devices:   devices it can be timed on.
     interpreted: devices where it runs in an interpreter: right, but of no use to time.
+    consumes:  inputs that a call may use up: written over in place, or donated to XLA where `compiled` is
+               `jit`. Every call is given new copies of them, made before the clock starts.
+    requires:  a package beside the framework that the target imports.
     layout:    order of the axes of 4-dimensional tensors the target takes and returns, `bhsd` (batch, heads,
                length, head dim) or `bshd`; conversion is never timed.
     """
@@ -47,8 +81,11 @@ class Implementation:
     compiled: str | None = None
     baseline: str = ""
     passes: tuple[str, ...] = ("forward", "forward_backward")
+    dtypes: tuple[str, ...] = _DTYPES
     devices: tuple[str, ...] = ("cpu", "cuda")
     interpreted: tuple[str, ...] = ()
+    consumes: tuple[str, ...] = ()
+    requires: str = ""
     layout: str = "bhsd"
 
     def __post_init__(self) -> None:
@@ -61,65 +98,187 @@ class Implementation:
             raise UserError(f"{self.operator} {self.name}: target {self.target!r} is not module:function")
         if not self.baseline:
             object.__setattr__(self, "baseline", FRAMEWORKS[self.framework])
-        for field in ("passes", "devices", "interpreted"):  # a JSON list becomes the tuple it was
-            object.__setattr__(self, field, tuple(getattr(self, field)))
+        object.__setattr__(self, "consumes", _as_tuple(self.consumes))
+        for field, known in _KNOWN.items():
+            values = _as_tuple(getattr(self, field))
+            if field != "layout":  # a JSON list becomes the tuple it was
+                object.__setattr__(self, field, values)
+            for value in values:
+                if value not in known:
+                    raise UserError(
+                        f"{self.operator} {self.name}: unknown {field} {value!r}; "
+                        f"there are {', '.join(known)}"
+                    )
 
     def reason_not_on(self, device: str) -> str | None:
         """Why it cannot be timed on `device`; None if it can."""
+        mode = (self.compiled or "").partition("+")[0]
+        if device != "cuda" and self.framework == "torch" and mode in CUDA_GRAPHS:
+            return f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}"
         if device in self.devices:
-            return None
+            return self._reason_not_installed()
         if device in self.interpreted:
             return f"interpreted on the {device.upper()}: correctness only, never timed"
         return f"needs {' or '.join(self.devices)}; this run is on {device}"
 
+    def _reason_not_installed(self) -> str | None:
+        if not self.requires or importlib.util.find_spec(self.requires) is not None:
+            return None
+        return f"{self.requires} is not installed; {_INSTALL.get(self.requires, 'install it first')}"
+
+
+def _as_tuple(given: Any) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+# Modes of torch.compile by what they add to `torch.compile` in a row's name.
+_TORCH_MODES: Mapping[str, str] = {
+    "": "default",
+    "-dynamic": "default+dynamic",
+    "-reduce-overhead": "reduce-overhead",
+    "-max-autotune": "max-autotune",
+    "-max-autotune-no-cudagraphs": "max-autotune-no-cudagraphs",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Variants:
+    """What differs between operators in the rows we give each of them.
+
+    library_layout: the order of axes that jax.nn's and Keras's own call wants.
+    donated:        the input whose memory a result can take.
+    overwritten:    the inputs that the code in place writes over.
+    composed_apart: False where JAX and TensorFlow have no library call, so the composed code is the usual.
+    """
+
+    operator: str
+    library_layout: str = "bhsd"
+    donated: str = "x"
+    overwritten: tuple[str, ...] = ()
+    composed_apart: bool = True
+    kernels: tuple[str, ...] = ("pallas", "triton")
+    triton: str = ""  # the target of the Triton kernel where it is not the kernel's own function
+    triton_dtypes: tuple[str, ...] = _IEEE
+    # Of the library calls: a compiler adds nothing to PyTorch's one call for 8-bit products, and TensorFlow
+    # has no such product.
+    library_dtypes: tuple[str, ...] = _DTYPES
+
+
+_VARIANTS = (
+    _Variants(operator="attention", library_layout="bshd", donated="q"),
+    _Variants(
+        operator="matmul",
+        donated="a",
+        triton="fuseproof.fusion.triton_ops:matmul",
+        triton_dtypes=_PRODUCTS,
+        library_dtypes=_PRODUCTS,
+    ),
+    _Variants(operator="layer_norm", overwritten=("x",)),
+    _Variants(operator="rms_norm", overwritten=("x",), composed_apart=False, kernels=("triton",)),
+)
+
+
+_gpu = partial(Implementation, framework="torch", devices=("cuda",))
+_peer = partial(_gpu, compiled="kernel", dtypes=_IEEE)
+_PEERS_MODULE = "fuseproof.fusion.peers"
+
+# PyTorch's own attention by backend, and what a user would take from a package instead of our kernels.
+# fmt: off
+PEERS = (
+    _gpu("attention", "torch.sdpa-cudnn", target=f"{_PEERS_MODULE}:attention_cudnn", dtypes=_HALF),
+    _gpu("attention", "torch.sdpa-flash", target=f"{_PEERS_MODULE}:attention_flash", dtypes=_HALF),
+    _gpu("attention", "torch.sdpa-efficient", target=f"{_PEERS_MODULE}:attention_efficient"),
+    _peer("attention", "flash-attn", target=f"{_PEERS_MODULE}:attention_flash_attn", layout="bshd",
+          dtypes=_HALF, requires="flash_attn"),
+    _peer("attention", "xformers", target=f"{_PEERS_MODULE}:attention_xformers", layout="bshd",
+          requires="xformers"),
+    _peer("layer_norm", "liger", target=f"{_PEERS_MODULE}:layer_norm_liger", requires="liger_kernel"),
+    _peer("layer_norm", "quack", target=f"{_PEERS_MODULE}:layer_norm_quack", requires="quack",
+          passes=("forward",), dtypes=("float32",)),  # its weights are float32
+    _peer("rms_norm", "liger", target=f"{_PEERS_MODULE}:rms_norm_liger", requires="liger_kernel"),
+    _peer("rms_norm", "quack", target=f"{_PEERS_MODULE}:rms_norm_quack", requires="quack"),
+)
+# fmt: on
+
 
 def _rows() -> Iterable[Implementation]:
-    torch_ops = "fuseproof.fusion.torch_ops"
-    jax_ops = "fuseproof.fusion.jax_ops"
-    tf_ops = "fuseproof.fusion.tensorflow_ops"
-    composed = "torch.eager-composed"
-    # JAX's own attention wants the length before the heads.
-    for operator, layout in (("attention", "bshd"), ("matmul", "bhsd"), ("layer_norm", "bhsd")):
-        library, primitives = f"{torch_ops}:{operator}", f"{torch_ops}:{operator}_composed"
-        yield Implementation(operator, "torch.eager", framework="torch", target=library)
-        yield Implementation(operator, "torch.compile", framework="torch", target=library, compiled="default")
-        yield Implementation(operator, composed, framework="torch", target=primitives)
-        yield Implementation(
-            operator,
-            "torch.compile-composed",
-            framework="torch",
-            target=primitives,
-            compiled="default",
-            baseline=composed,
+    for variants in _VARIANTS:
+        yield from _torch_rows(variants)
+        yield from (row for row in PEERS if row.operator == variants.operator)
+        yield from _jax_rows(variants)
+        yield from _tensorflow_rows(variants)
+
+
+def _torch_rows(variants: _Variants) -> Iterable[Implementation]:
+    operator = variants.operator
+    row = partial(Implementation, operator, framework="torch")
+    for source in ("", "-composed"):
+        target = f"fuseproof.fusion.torch_ops:{operator}{source.replace('-', '_')}"
+        eager = f"torch.eager{source}"
+        yield row(eager, target=target, dtypes=_DTYPES if source else variants.library_dtypes)
+        for suffix, mode in _TORCH_MODES.items():
+            name = f"torch.compile{suffix}{source}"
+            yield row(name, target=target, compiled=mode, baseline=eager)
+    yield row(
+        "torch.eager-inplace",
+        target=f"fuseproof.fusion.torch_ops:{operator}_inplace",
+        baseline="torch.eager-composed",
+        passes=("forward",),
+        consumes=variants.overwritten,
+    )
+    if "triton" in variants.kernels:
+        yield row(
+            "triton",
+            target=variants.triton or f"fuseproof.kernels.triton.{operator}:{operator}",
+            compiled="kernel",
+            dtypes=variants.triton_dtypes,
+            devices=("cuda",),
         )
-        jax_target, tf_target = f"{jax_ops}:{operator}", f"{tf_ops}:{operator}"
-        yield Implementation(operator, "jax.eager", framework="jax", target=jax_target, layout=layout)
-        yield Implementation(
-            operator, "jax.jit", framework="jax", target=jax_target, compiled="jit", layout=layout
-        )
-        yield Implementation(
-            operator,
+
+
+def _jax_rows(variants: _Variants) -> Iterable[Implementation]:
+    operator, layout = variants.operator, variants.library_layout
+    row = partial(Implementation, operator, framework="jax")
+    target = f"fuseproof.fusion.jax_ops:{operator}"
+    for name, compiled in (("jax.eager", None), ("jax.jit", "jit")):
+        yield row(name, target=target, compiled=compiled, layout=layout, dtypes=variants.library_dtypes)
+    yield row(
+        "jax.jit-donate",
+        target=target,
+        compiled="jit",
+        baseline="jax.jit",
+        consumes=(variants.donated,),
+        layout=layout,
+    )
+    if variants.composed_apart:
+        composed = "jax.eager-composed"
+        yield row(composed, target=f"{target}_composed")
+        yield row("jax.jit-composed", target=f"{target}_composed", compiled="jit", baseline=composed)
+    if "pallas" in variants.kernels:
+        yield row(
             "pallas",
-            framework="jax",
             target=f"fuseproof.kernels.pallas.{operator}:{operator}",
             compiled="jit",
             devices=("tpu",),
             interpreted=("cpu",),
         )
-        yield Implementation(operator, "tf.eager", framework="tensorflow", target=tf_target)
-        yield Implementation(
-            operator, "tf.function", framework="tensorflow", target=tf_target, compiled="function"
-        )
-        yield Implementation(operator, "tf.xla", framework="tensorflow", target=tf_target, compiled="xla")
-        yield Implementation(
-            operator,
-            "triton",
-            framework="torch",
-            target=f"fuseproof.kernels.triton.{operator}:{operator}",
-            compiled="kernel",
-            passes=("forward",),
-            devices=("cuda",),
-        )
+
+
+def _tensorflow_rows(variants: _Variants) -> Iterable[Implementation]:
+    operator = variants.operator
+    row = partial(Implementation, operator, framework="tensorflow")
+    for prefix, source, module, layout in (
+        ("tf", "", "tensorflow_ops", "bhsd"),
+        ("tf", "-composed", "tensorflow_ops", "bhsd"),
+        ("keras", "", "keras_ops", variants.library_layout),
+    ):
+        if source and not variants.composed_apart:
+            continue
+        target = f"fuseproof.fusion.{module}:{operator}{source.replace('-', '_')}"
+        eager = f"{prefix}.eager{source}"
+        yield row(eager, target=target, layout=layout)
+        for mode in ("function", "xla"):
+            yield row(f"{prefix}.{mode}{source}", target=target, compiled=mode, baseline=eager, layout=layout)
 
 
 IMPLEMENTATIONS: tuple[Implementation, ...] = tuple(_rows())
@@ -147,7 +306,7 @@ def table(extra: Iterable[str] = ()) -> tuple[Implementation, ...]:
         added = (added,) if isinstance(added, Implementation) else added
         if not isinstance(added, tuple | list) or not all(isinstance(row, Implementation) for row in added):
             raise UserError(f"{reference} is not a tuple of fuseproof.Implementation rows")
-        rows += added
+        rows += [_with_absolute_target(row) for row in added]
     seen: set[tuple[str, str]] = set()
     for row in rows:
         operators.get(row.operator)
@@ -161,6 +320,12 @@ def table(extra: Iterable[str] = ()) -> tuple[Implementation, ...]:
                 "its baseline"
             )
     return tuple(rows)
+
+
+def _with_absolute_target(row: Implementation) -> Implementation:
+    """A run may be resumed, and its workers started, from another folder than this."""
+    place, _, attribute = row.target.rpartition(":")
+    return replace(row, target=f"{Path(place).absolute()}:{attribute}") if place.endswith(".py") else row
 
 
 def resolve(reference: str) -> Any:

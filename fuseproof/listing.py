@@ -38,9 +38,13 @@ def document(extra: Sequence[str], *, device: str) -> dict[str, Any]:
 
 
 def render_text(document: dict[str, Any]) -> str:
+    def width(rows: str) -> int:
+        return max(len(row["name"]) for row in document[rows])
+
     lines = ["SUITES"]
     for suite in document["suites"]:
-        lines.append(f"  {suite['name']:8} {len(suite['cases']):3} cases  {suite['summary']}")
+        name = f"{suite['name']:{width('suites')}}"
+        lines.append(f"  {name} {len(suite['cases']):3} cases  {suite['summary']}")
     lines.append("\nOPERATORS (shape, then named shapes)")
     for operator in document["operators"]:
         lines.append(f"  {operator['name']}: {operator['shape']}")
@@ -51,5 +55,5 @@ def render_text(document: dict[str, Any]) -> str:
         for row in document["implementations"]:
             if row["operator"] == operator["name"]:
                 state = f"cannot run here: {row['not_here']}" if row["not_here"] else ", ".join(row["passes"])
-                lines.append(f"    {row['name']:23} {state}")
+                lines.append(f"    {row['name']:{width('implementations')}} {state}")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fuseproof.cases import CACHES, Case
 from fuseproof.errors import UserError
-from fuseproof.implementations import Implementation
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation
 from fuseproof.operators import DTYPES, OPERATORS, PASSES
 from fuseproof.run_file import Failure
 from fuseproof.suites import Suite
@@ -19,6 +19,9 @@ DEVICES = ("cpu", "cuda")
 
 # The twin that `--null` adds to every implementation: the same code, so the true speedup is exactly 1.
 NULL_SUFFIX = "-null"
+
+# `--only all`: every row of the table, also where the suite takes fewer.
+ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,7 @@ class Settings:
     max_palindromes: int = 60
     leg_seconds: float = 0.006
     precision: float = 0.02
+    profile: bool = True  # count the kernels of a call, in processes of their own, after timing
 
 
 def settings_for(
@@ -44,6 +48,7 @@ def settings_for(
     blocks: int | None = None,
     max_blocks: int | None = None,
     palindromes: int | None = None,
+    profile: bool = True,
     **more: Any,
 ) -> Settings:
     """The suite's settings with what the user asked for instead; more of anything raises its maximum too."""
@@ -57,13 +62,14 @@ def settings_for(
         palindromes=palindromes,
         max_palindromes=max(palindromes, suite.max_palindromes),
         leg_seconds=suite.leg_seconds,
+        profile=profile and suite.profile,
         **more,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which rows of a suite and of the table; an empty tuple means all."""
+    """Which rows of a suite and of the table; an empty tuple means all, of `only` those the suite takes."""
 
     only: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
@@ -138,7 +144,7 @@ def make(
 ) -> Plan:
     """Select cases and rows, and find out what cannot run here. Raises UserError if nothing is left."""
     cases = _select_cases(suite, selection)
-    rows = _select_rows(table, selection, {case.operator.name for case in cases})
+    rows = _select_rows(table, suite, selection, {case.operator.name for case in cases})
     if selection.null:
         rows = tuple(twin for row in rows for twin in (row, _null_twin(row)))
     skipped = []
@@ -178,6 +184,10 @@ def reason_to_skip(row: Implementation, case: Case, device: str) -> str | None:
         return reason
     if case.pass_ not in row.passes:
         return f"has no {case.pass_} pass yet"
+    if case.dtype == "tf32" and device == "cpu":
+        return "TF32 is a mode of NVIDIA's tensor cores; on a CPU it would be float32 again"
+    if case.dtype not in row.dtypes:
+        return f"takes no {case.dtype}; only {', '.join(row.dtypes)}"
     return None
 
 
@@ -190,11 +200,10 @@ def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
     _known("dtype", selection.dtypes, DTYPES)
     _known("pass", selection.passes, PASSES)
     _known("cache regime", selection.caches, CACHES)
-    if selection.cases:
-        return tuple(dict.fromkeys(Case.from_group(group) for group in selection.cases))
+    named = tuple(Case.from_group(group) for group in selection.cases)
     chosen = [
         case
-        for case in suite.cases
+        for case in named or suite.cases
         if (not selection.operators or case.operator.name in selection.operators)
         and (not selection.dtypes or case.dtype in selection.dtypes)
         and (not selection.passes or case.pass_ in selection.passes)
@@ -203,32 +212,50 @@ def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
         chosen = [dataclasses.replace(case, cache=cache) for case in chosen for cache in selection.caches]
     cases = tuple(dict.fromkeys(chosen))
     if not cases:
-        raise UserError(f"no case of the suite {suite.name!r} matches; see `fuseproof list`")
+        whose = "that --case names" if named else f"of the suite {suite.name!r}"
+        raise UserError(f"no case {whose} matches the other choices; see `fuseproof list`")
     return cases
 
 
 def _select_rows(
-    table: Sequence[Implementation], selection: Selection, operators: set[str]
+    table: Sequence[Implementation], suite: Suite, selection: Selection, operators: set[str]
 ) -> tuple[Implementation, ...]:
     rows = [row for row in table if row.operator in operators]
-    _known("implementation", selection.only, dict.fromkeys(row.name for row in rows))
-    if not selection.only:
-        return tuple(rows)
-    return with_baselines(rows, {(row.operator, row.name) for row in rows if row.name in selection.only})
+    _known("implementation", selection.only, [ALL, *dict.fromkeys(row.name for row in rows)])
+    return with_baselines(rows, wanted(rows, selection.only, usual=suite.only))
+
+
+def wanted(
+    rows: Sequence[Implementation], only: Sequence[str], *, usual: Sequence[str]
+) -> set[tuple[str, str]]:
+    """(operator, name) of the rows that `only` names; without it, of those in `usual` and the user's own.
+
+    All of them for `--only all`, and if there is neither.
+    """
+    if ALL in only or not (only or usual):
+        return {(row.operator, row.name) for row in rows}
+    # What is usual cannot name what the user adds to the table, and leaving it out would surprise.
+    added = set() if only else {*rows} - {*IMPLEMENTATIONS}
+    names = {*(only or usual)}
+    return {
+        (row.operator, row.name)
+        for row in rows
+        if row.name in names or f"{row.operator}:{row.name}" in names or row in added
+    }
 
 
 def with_baselines(
-    rows: Sequence[Implementation], wanted: set[tuple[str, str]]
+    rows: Sequence[Implementation], chosen: set[tuple[str, str]]
 ) -> tuple[Implementation, ...]:
-    """The rows whose (operator, name) is wanted, and the baselines they need.
+    """The rows whose (operator, name) is chosen, and the baselines they need.
 
     A speedup and an error limit need the baseline, and the baseline's limit its own.
     """
     while True:
-        needed = wanted | {(row.operator, row.baseline) for row in rows if (row.operator, row.name) in wanted}
-        if needed == wanted:
-            return tuple(row for row in rows if (row.operator, row.name) in wanted)
-        wanted = needed
+        needed = chosen | {(row.operator, row.baseline) for row in rows if (row.operator, row.name) in chosen}
+        if needed == chosen:
+            return tuple(row for row in rows if (row.operator, row.name) in chosen)
+        chosen = needed
 
 
 def _known(kind: str, given: Sequence[str], known: Mapping[str, object] | Sequence[str]) -> None:

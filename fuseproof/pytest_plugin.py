@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FIXTURE = "fuseproof_benchmark"
 _PLAN = pytest.StashKey["Plan"]()
-_RUN = pytest.StashKey["Run"]()
+_RUN = pytest.StashKey["Run | Exception"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -165,11 +165,17 @@ def _run(request: pytest.FixtureRequest) -> Run:
         from fuseproof.progress import LineProgress
         from fuseproof.run_directory import RunDirectory
 
-        directory = RunDirectory.create(_selected(request), None)
         capture = request.config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled():
-            stash[_RUN] = runner.run(directory, LineProgress(Console(stderr=True)))
-    return stash[_RUN]
+        try:
+            directory = RunDirectory.create(_selected(request), None)
+            with capture.global_and_fixture_disabled():
+                stash[_RUN] = runner.run(directory, LineProgress(Console(stderr=True)))
+        except Exception as error:
+            stash[_RUN] = error  # every test fails with it, instead of measuring all over again
+    found = stash[_RUN]
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _selected(request: pytest.FixtureRequest) -> Plan:

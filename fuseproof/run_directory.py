@@ -122,13 +122,23 @@ class RunDirectory:
                 raise UserError(f"{self.path} is being measured by another process") from None
             yield
 
-    # A check is one case of one framework; a cell is one case in one block.
+    def captures(self, case: Case) -> Path:
+        """The folder of a case's captures, one in it for each implementation."""
+        return self.path / "captures" / self._number(case)
+
+    # A check or a profile is one case of one framework; a cell is one case in one block.
 
     def check(self, framework: str, case: Case) -> dict[str, Any] | None:
         return _read(self._check_path(framework, case))
 
     def save_check(self, framework: str, case: Case, record: Mapping[str, Any]) -> None:
         write_json(self._check_path(framework, case), record)
+
+    def profile(self, framework: str, case: Case) -> dict[str, Any] | None:
+        return _read(self._profile_path(framework, case))
+
+    def save_profile(self, framework: str, case: Case, record: Mapping[str, Any]) -> None:
+        write_json(self._profile_path(framework, case), record)
 
     def cell(self, block: int, case: Case) -> dict[str, Any] | None:
         return _read(self._cell_path(block, case))
@@ -138,6 +148,9 @@ class RunDirectory:
 
     def _check_path(self, framework: str, case: Case) -> Path:
         return self.path / "checks" / f"{framework}-{self._number(case)}.json"
+
+    def _profile_path(self, framework: str, case: Case) -> Path:
+        return self.path / "profiles" / f"{framework}-{self._number(case)}.json"
 
     def _cell_path(self, block: int, case: Case) -> Path:
         return self.path / "blocks" / f"{block:03d}-{self._number(case)}.json"
@@ -150,6 +163,13 @@ class RunDirectory:
         found: dict[str, dict[str, Any]] = {}
         for framework in self.plan.frameworks:
             found.update((self.check(framework, case) or {}).get("rows", {}))
+        return found
+
+    def profiled(self, case: Case) -> dict[str, dict[str, Any]]:
+        """What the profiles found of each implementation of a case, by name: `kernels` and `notes`."""
+        found: dict[str, dict[str, Any]] = {}
+        for framework in self.plan.frameworks:
+            found.update((self.profile(framework, case) or {}).get("rows", {}))
         return found
 
     def failures_of_check(self, case: Case) -> list[Failure]:
@@ -165,8 +185,14 @@ class RunDirectory:
         """The run so far, from the pieces on disk."""
         benchmarks: list[Benchmark] = []
         failures = list(self.plan.skipped)
+        notes: list[str] = []
         for case in self.plan.cases:
-            found = self.checked(case)
+            found, profiled = self.checked(case), self.profiled(case)
+            notes += [
+                f"profile of {name}, {case.group}: {note}"
+                for name, profile in profiled.items()
+                for note in profile["notes"]
+            ]
             failed = _failures(self.plan, case, found)
             failures += failed
             cells = {
@@ -182,7 +208,8 @@ class RunDirectory:
                 for name, message in messages.items()
             ]
             for row in _passed(self.plan, case, found, failed):
-                benchmarks += self._benchmarks(case, row, cells, found)
+                kernels = profiled.get(row.name, {}).get("kernels")
+                benchmarks += self._benchmarks(case, row, cells, found, kernels)
         frameworks = {
             framework: record["description"]
             for framework in self.plan.frameworks
@@ -202,6 +229,7 @@ class RunDirectory:
             complete=complete,
             benchmarks=tuple(benchmarks),
             failures=tuple(failures),
+            notes=tuple(notes),
             settings={**vars(self.plan.settings), "command": list(self.plan.command)},
         )
 
@@ -219,6 +247,7 @@ class RunDirectory:
         row: Implementation,
         cells: Mapping[int, Mapping[str, Any]],
         found: Mapping[str, Mapping[str, Any]],
+        kernels: int | None,
     ) -> list[Benchmark]:
         check = found[row.name]
         verdict = _verdict(found, row, case)
@@ -251,6 +280,7 @@ class RunDirectory:
                 peak_memory_bytes=check["peak_memory_bytes"],
                 flops=case.operator.flops(case.pass_),
                 bytes=case.operator.minimum_bytes(case.pass_, case.dtype),
+                kernels=kernels,
                 error_relative_rms=verdict.relative_rms,
                 error_limit=verdict.limit,
             )

@@ -54,6 +54,7 @@ class Benchmark:
     peak_memory_bytes: int | None = None
     flops: int | None = None
     bytes: int | None = None
+    kernels: int | None = None  # of one call, by the profiler; None if not profiled or not always the same
     error_relative_rms: float | None = None
     error_limit: float | None = None
 
@@ -92,6 +93,7 @@ class Run:
     complete: bool
     benchmarks: tuple[Benchmark, ...]
     failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()  # what to know beyond failures, such as a profile that did not come about
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def baseline_of(self, benchmark: Benchmark) -> Benchmark | None:
@@ -125,8 +127,10 @@ def write_json(path: Path, document: object, *, indent: int | None = None) -> No
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(document, file, allow_nan=False, indent=indent)
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {path}: {error.strerror}; make room and go on") from None
         raise
 
 
@@ -166,6 +170,7 @@ def benchmark_to_json(benchmark: Benchmark) -> dict[str, Any]:
             "peak_memory_bytes": benchmark.peak_memory_bytes,
             "flops": benchmark.flops,
             "bytes": benchmark.bytes,
+            "kernels": benchmark.kernels,
             "error": {"relative_rms": benchmark.error_relative_rms, "limit": benchmark.error_limit},
         },
         # The keys `pytest-benchmark compare` and its other readers expect of one benchmark.
@@ -217,6 +222,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
                 }
                 for failure in run.failures
             ],
+            "notes": list(run.notes),
         },
         "benchmarks": [benchmark_to_json(benchmark) for benchmark in run.benchmarks],
     }
@@ -339,6 +345,7 @@ def _run_from_json(document: Any, *, source: str) -> Run:
         complete=bool(ours.get("complete", True)),
         benchmarks=benchmarks,
         failures=tuple(_failure_from_json(entry) for entry in ours.get("failures", ())),
+        notes=tuple(str(note) for note in _typed(ours, "notes", list) or ()),
         settings=_typed(ours, "settings", dict) or {},
     )
 
@@ -383,6 +390,7 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
         peak_memory_bytes=_typed(info, "peak_memory_bytes", float),
         flops=_typed(info, "flops", float),
         bytes=_typed(info, "bytes", float),
+        kernels=_typed(info, "kernels", int),
         error_relative_rms=_typed(error, "relative_rms", float),
         error_limit=_typed(error, "limit", float),
     )

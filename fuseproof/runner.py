@@ -1,4 +1,4 @@
-"""Check, then measure: fresh workers for every block, every finished piece kept on disk."""
+"""Check, measure, then profile: fresh workers for every block, every finished piece kept on disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fuseproof import palindromes
+from fuseproof import palindromes, profile_stage
 from fuseproof.cases import Case
 from fuseproof.cell import Cell
 from fuseproof.crew import LONG_TIMEOUT, Crew
@@ -36,6 +36,7 @@ def run(directory: RunDirectory, progress: Progress) -> Run:
         try:
             _check(directory, progress)
             _measure(directory, progress)
+            profile_stage.run(directory, progress)
             complete = True
         finally:
             result = directory.write_run_file(complete=complete)
@@ -148,7 +149,8 @@ def _pieces_left(directory: RunDirectory, checks: Sequence[tuple[str, Case]]) ->
     ]
     legs = 2 * plan.settings.palindromes * sum(len(plan.rows_of(case)) for case in cells)
     guess = _LEG_GUESS * plan.settings.leg_seconds * legs / max(1, len(cells))
-    return {**left, "block": Pieces(count=len(cells), guess=guess)}
+    profiles = Pieces(count=len(profile_stage.left(directory)), guess=profile_stage.GUESS)
+    return {**left, "block": Pieces(count=len(cells), guess=guess), profile_stage.PIECE: profiles}
 
 
 def _precise(directory: RunDirectory) -> bool:

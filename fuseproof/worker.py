@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,11 +27,19 @@ from fuseproof import checks, frameworks
 from fuseproof.cases import Case
 from fuseproof.frameworks import Framework, Result, Step
 from fuseproof.implementations import Implementation, resolve_function
+from fuseproof.operators import DTYPES, Sampled, result_dtype, tensor_dtype
 from fuseproof.operators.base import Arrays
 
 # Sets of inputs the cold regime rotates through: together at least twice the last-level cache.
 COLD_FACTOR = 2
+# More would take minutes to make, and objects and pointers would push out more of the cache than the inputs.
+MAX_INPUT_SETS = 4096
+# Copies of consumed inputs that wait for one batch of calls.
+_MAX_COPIES_BYTES = 256 * 2**20
 _CHECK_SEEDS = 2
+
+# Idle time around each profiled call: clocks of host and device may disagree by less, and calls stay apart.
+_PROFILE_GAP = 0.002
 
 _LAYOUT_AXES = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}  # each is its own inverse
 
@@ -44,7 +54,8 @@ class Prepared:
 
     implementation: Implementation
     step: Step
-    calls: Sequence[Callable[[], Result]]  # one for each set of inputs
+    sets: Sequence[tuple[dict[str, Any], Any]]  # inputs and cotangent
+    calls: Sequence[Callable[[], Result]]  # one for each set
 
 
 class Worker:
@@ -59,11 +70,17 @@ class Worker:
         """Forget the case before and choose the sets of inputs of this one."""
         self._prepared.clear()
         self._tensors: dict[str, list[tuple[dict[str, Any], Any]]] = {}
+        self._references: dict[int, tuple[Arrays, NDArray[np.float32] | None, dict[str, Sampled]]] = {}
         self._framework.reset()
         self._case = Case.from_group(group)
         operator, dtype = self._case.operator, self._case.dtype
+        self._framework.use_precision(dtype)
         one_set = operator.minimum_bytes("forward", dtype)
         count = 1 if self._case.cache == "warm" else 1 + -(-COLD_FACTOR * last_level_cache // one_set)
+        if count > MAX_INPUT_SETS:
+            raise NotImplementedError(
+                f"a cold cache would need {count:,} sets of inputs as small as these; choose a larger shape"
+            )
         self._seeds = [seed + index for index in range(count)]
         return {"input_sets": count}
 
@@ -76,18 +93,24 @@ class Worker:
         row = Implementation(**implementation)
         case = self._case
         function = resolve_function(row.target)
-        step = self._framework.step(function, case.operator.options, case.pass_, row.compiled)
+        if absent := [name for name in row.consumes if name not in case.operator.input_shapes]:
+            raise NotImplementedError(f"consumes {', '.join(absent)}, which this case has not")
+        step = self._framework.step(
+            function, case.operator.options, case.pass_, row.compiled, consumes=row.consumes
+        )
         if row.layout not in self._tensors:
             self._tensors[row.layout] = [self._inputs(seed, row.layout) for seed in self._seeds]
-        calls = [_bind(step, inputs, cotangent) for inputs, cotangent in self._tensors[row.layout]]
-        prepared = Prepared(implementation=row, step=step, calls=calls)
+        sets = self._tensors[row.layout]
+        calls = [_bind(step, inputs, cotangent) for inputs, cotangent in sets]
+        prepared = Prepared(implementation=row, step=step, sets=sets, calls=calls)
+        call = self._first_set(prepared, 3)
         started = time.perf_counter()
-        self._framework.synchronize(calls[0]())
+        self._framework.synchronize(call())
         first_call = time.perf_counter() - started
         # The second call may still specialise (TensorFlow traces, XLA moves constants); the third is steady.
-        self._framework.synchronize(calls[0]())
+        self._framework.synchronize(call())
         started = time.perf_counter()
-        self._framework.synchronize(calls[0]())
+        self._framework.synchronize(call())
         steady = time.perf_counter() - started
         self._prepared[row.name] = prepared
         return {"first_call_seconds": first_call, "call_seconds": steady}
@@ -102,48 +125,149 @@ class Worker:
         operator, layout = case.operator, prepared.implementation.layout
         errors: dict[str, float] = {}
         for seed in range(_CHECK_SEEDS):
-            seed += self._seeds[-1] + 1  # sets that the timing never sees
-            arrays = operator.inputs(seed, case.dtype)
-            cotangent = operator.cotangent(seed, case.dtype) if case.pass_ != "forward" else None
+            arrays, cotangent, reference = self._checked_set(self._seeds[-1] + 1 + seed)
             inputs, device_cotangent = self._to_device(arrays, cotangent, layout)
-            before = {key: self._framework.to_numpy(tensor) for key, tensor in inputs.items()}
+            kept = {
+                key: tensor for key, tensor in inputs.items() if key not in prepared.implementation.consumes
+            }
+            before = {key: self._framework.copy(tensor) for key, tensor in kept.items()}
             with self._framework.poisoned_memory(np.empty(operator.output_shape, np.float32)):
                 result = prepared.step(inputs, device_cotangent)
                 self._framework.synchronize(result)
             found = self._to_arrays(result, arrays, layout)
-            for key, tensor in inputs.items():
-                if not np.array_equal(self._framework.to_numpy(tensor), before[key]):
+            for key, tensor in kept.items():
+                if not self._framework.same(tensor, before[key]):
                     raise WrongResultError(f"the input {key!r} was changed by the call")
-            for key, sampled in operator.reference(arrays, cotangent).items():
+            for key, sampled in reference.items():
                 error = checks.relative_rms(found[key], sampled)
                 errors[key] = max(errors.get(key, 0.0), error) if error == error else error
         return {"errors": {key: value if np.isfinite(value) else None for key, value in errors.items()}}
 
+    def _checked_set(self, seed: int) -> tuple[Arrays, NDArray[np.float32] | None, dict[str, Sampled]]:
+        """Inputs and reference of a set that the timing never sees, made once for all implementations."""
+        if seed not in self._references:
+            operator, case = self._case.operator, self._case
+            arrays = operator.inputs(seed, case.dtype)
+            cotangent = operator.cotangent(seed, case.dtype) if case.pass_ != "forward" else None
+            self._references[seed] = arrays, cotangent, operator.reference(arrays, cotangent)
+        return self._references[seed]
+
     def peak_memory(self, *, name: str) -> dict[str, Any]:
-        return {"bytes": self._framework.peak_memory(self._prepared[name].calls[0])}
+        prepared = self._prepared[name]
+        call = self._first_set(prepared, frameworks.PEAK_MEMORY_CALLS)
+        return {"bytes": self._framework.peak_memory(call)}
 
     def leg(self, *, name: str, rounds: int, calls: int, warm_up: int) -> dict[str, Any]:
         """Seconds per call of `rounds` rounds of `calls` calls each, after `warm_up` untimed calls."""
         prepared = self._prepared[name]
-        call = prepared.calls[0] if len(prepared.calls) == 1 else self._rotating(prepared)
         wall, device = [], []
         with self._framework.forbid_recompilation(prepared.step):
             for _ in range(warm_up):
-                self._framework.synchronize(call())
+                self._framework.synchronize(self._caller(prepared, 1)())
             for _ in range(rounds):
-                host_seconds, device_seconds = self._framework.batch(call, calls)
+                host_seconds, device_seconds = self._batch(prepared, calls)
                 wall.append(host_seconds / calls)
                 if device_seconds is not None:
                     device.append(device_seconds / calls)
         return {"wall": wall, **({"device": device} if device else {})}
 
-    def _rotating(self, prepared: Prepared) -> Callable[[], Result]:
-        def call() -> Result:
-            # The counter is shared by the implementations of the case: none finds the set the last one used.
-            self._next_set = (self._next_set + 1) % len(prepared.calls)
-            return prepared.calls[self._next_set]()
+    def profile(self, *, name: str, folder: str, calls: int, memory: bool, stacks: bool) -> dict[str, Any]:
+        """Trace `calls` single calls into `folder`: their Unix times, and their seconds with and without it.
 
-        return call
+        Never in a process that times: the profiler leaves its marks.
+        """
+        prepared = self._prepared[name]
+        with self._framework.forbid_recompilation(prepared.step):
+            off = [self._one_call(prepared)[2] for _ in range(calls + 1)][1:]
+            with self._framework.profile(Path(folder), memory=memory, stacks=stacks) as found:
+                self._one_call(prepared)  # what a profiler does once, at the first call, is nobody's
+                on = [self._one_call(prepared, after=_PROFILE_GAP) for _ in range(calls)]
+                time.sleep(_PROFILE_GAP)
+        return {
+            "calls": [[start, end] for start, end, _ in on],
+            "on_seconds": [seconds for _, _, seconds in on],
+            "off_seconds": off,
+            **found,
+        }
+
+    def kernel_names(self, *, names: list[str]) -> dict[str, Any]:
+        return {"names": self._framework.kernel_names(names)}
+
+    def repeat(self, *, name: str, seconds: float) -> dict[str, Any]:
+        """Call for at least `seconds`: Unix times of start and end, and the number of calls."""
+        prepared = self._prepared[name]
+        self._one_call(prepared)
+        calls = 0
+        start = time.time_ns()
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            self._framework.synchronize(self._first_set(prepared, 1)())
+            calls += 1
+        return {"start_ns": start, "end_ns": time.time_ns(), "calls": calls}
+
+    def _one_call(self, prepared: Prepared, *, after: float = 0.0) -> tuple[int, int, float]:
+        """Unix start and end, and seconds, of one call and the wait for its results.
+
+        `after` seconds of idleness part what makes it ready, such as a copy of what it consumes, from it and
+        from the call before. The results are let go after the end, so that no call frees what another made.
+        """
+        time.sleep(after)
+        call = self._first_set(prepared, 1)
+        time.sleep(after)
+        start, started = time.time_ns(), time.perf_counter()
+        result = call()
+        self._framework.synchronize(result)
+        seconds, end = time.perf_counter() - started, time.time_ns()
+        del result
+        return start, end, seconds
+
+    def _batch(self, prepared: Prepared, calls: int) -> tuple[float, float | None]:
+        """Seconds of `calls` calls on the host and on the device, if it has a clock of its own.
+
+        In several batches where the copies that the calls consume would take too much memory at once.
+        """
+        row, operator = prepared.implementation, self._case.operator
+        sizes = (math.prod(operator.input_shapes[name]) for name in row.consumes)
+        consumed = DTYPES[self._case.dtype].itemsize * sum(sizes)
+        most = max(1, _MAX_COPIES_BYTES // consumed) if consumed else calls
+        host, device = 0.0, None
+        while calls > 0:
+            size = min(calls, most)
+            calls -= size
+            host_seconds, device_seconds = self._framework.batch(self._caller(prepared, size), size)
+            host += host_seconds
+            if device_seconds is not None:
+                device = (device or 0.0) + device_seconds
+        return host, device
+
+    def _first_set(self, prepared: Prepared, count: int) -> Callable[[], Result]:
+        """A call with the first set of inputs, that can be made `count` times."""
+        return self._unused(prepared, count) if prepared.implementation.consumes else prepared.calls[0]
+
+    def _caller(self, prepared: Prepared, count: int) -> Callable[[], Result]:
+        """What makes each of the next `count` calls."""
+        if prepared.implementation.consumes:
+            return self._unused(prepared, count)
+        return prepared.calls[0] if len(prepared.calls) == 1 else self._rotating(prepared)
+
+    def _unused(self, prepared: Prepared, count: int) -> Callable[[], Result]:
+        """A call that can be made `count` times, each with new copies of what the implementation consumes."""
+        calls = []
+        for _ in range(count):
+            inputs, cotangent = prepared.sets[self._advance(prepared)]
+            copies = {name: self._framework.copy(inputs[name]) for name in prepared.implementation.consumes}
+            self._framework.synchronize((None, copies))
+            calls.append(_bind(prepared.step, inputs | copies, cotangent))
+        calls.reverse()
+        return lambda: calls.pop()()
+
+    def _rotating(self, prepared: Prepared) -> Callable[[], Result]:
+        return lambda: prepared.calls[self._advance(prepared)]()
+
+    def _advance(self, prepared: Prepared) -> int:
+        # The counter is shared by the implementations of the case: none finds the set the last one used.
+        self._next_set = (self._next_set + 1) % len(prepared.calls)
+        return self._next_set
 
     def _inputs(self, seed: int, layout: str) -> tuple[dict[str, Any], Any]:
         operator, case = self._case.operator, self._case
@@ -153,27 +277,26 @@ class Worker:
     def _to_device(
         self, arrays: Arrays, cotangent: NDArray[np.float32] | None, layout: str
     ) -> tuple[dict[str, Any], Any]:
-        def convert(array: NDArray[np.float32]) -> Any:
-            return self._framework.from_numpy(_to_layout(array, layout), self._case.dtype)
+        def convert(array: NDArray[np.float32], dtype: str) -> Any:
+            return self._framework.from_numpy(_to_layout(array, layout), dtype)
 
-        inputs = {name: convert(array) for name, array in arrays.items()}
+        dtype = self._case.dtype
+        inputs = {name: convert(array, tensor_dtype(dtype)) for name, array in arrays.items()}
         if cotangent is None:
             return inputs, None
-        return self._framework.differentiable(inputs), convert(cotangent)
+        return self._framework.differentiable(inputs), convert(cotangent, result_dtype(dtype))
 
     def _to_arrays(self, result: Result, arrays: Arrays, layout: str) -> dict[str, NDArray[np.float32]]:
         output, gradients = result
         expected = {"output": (output, self._case.operator.output_shape)}
         for name, gradient in gradients.items():
             expected[f"grad_{name}"] = (gradient, arrays[name].shape)
-        found = {}
+        found, dtype = {}, result_dtype(self._case.dtype)
         for name, (tensor, shape) in expected.items():
             if tensor is None or not hasattr(tensor, "dtype"):
                 raise WrongResultError(f"{name} is {type(tensor).__name__}, not a tensor")
-            if self._framework.dtype_name(tensor) != self._case.dtype:
-                raise WrongResultError(
-                    f"{name} is {self._framework.dtype_name(tensor)} instead of {self._case.dtype}"
-                )
+            if self._framework.dtype_name(tensor) != dtype:
+                raise WrongResultError(f"{name} is {self._framework.dtype_name(tensor)} instead of {dtype}")
             array = _to_layout(self._framework.to_numpy(tensor), layout)
             if array.shape != shape:
                 raise WrongResultError(f"{name} has shape {array.shape} instead of {shape}")
@@ -223,7 +346,8 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def main() -> None:
+def main(kind: type[Worker] = Worker) -> None:
+    """Serve until standard input ends; `kind` may answer more than a Worker does."""
     _die_with_parent()
     answers = _private_answer_pipe()
     framework_name, settings = sys.argv[1], json.loads(sys.argv[2])
@@ -242,7 +366,7 @@ def main() -> None:
     print(json.dumps(first), file=answers)
     if "ok" not in first:
         return
-    worker = Worker(framework)
+    worker = kind(framework)
     for line in sys.stdin:
         print(json.dumps(_answer(worker, json.loads(line))), file=answers)
 

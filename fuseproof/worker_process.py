@@ -41,6 +41,7 @@ class WorkerProcess:
         cpus: list[int],
         environment: Mapping[str, str],
         log: Path,
+        module: str = "fuseproof.worker",
     ) -> None:
         self.framework = framework
         settings = json.dumps({"device": device, "threads": threads, "cpus": cpus})
@@ -49,7 +50,7 @@ class WorkerProcess:
         with log.open("ab") as stderr:
             # A session of its own: Ctrl-C reaches the runner alone, which then ends its workers in order.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fuseproof.worker", framework, settings],
+                [sys.executable, "-m", module, framework, settings],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -61,6 +62,10 @@ class WorkerProcess:
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
         self._buffer = b""
         self._ready = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def wait_ready(self) -> dict[str, Any]:
         """The framework's description. Raises WorkerSkip, WorkerError or WorkerDied."""

@@ -146,7 +146,7 @@ class Module:
 
     def _launched(self, computation: Computation) -> Iterator[Instruction]:
         for instruction in computation.instructions:
-            inner = instruction.computations(*_CONTROL.get(instruction.opcode, ()))
+            inner = controlled_by(instruction)
             for name in inner:
                 yield from self._launched(self.computations[name])
             if not inner and instruction.opcode not in FREE_OPCODES:
@@ -191,6 +191,11 @@ class Module:
                 elif instruction.opcode not in FREE_OPCODES:
                     found.append(instruction)
         return tuple(found)
+
+
+def controlled_by(instruction: Instruction) -> tuple[str, ...]:
+    """The computations that a loop, branch or call runs: their instructions are kernels of their own."""
+    return instruction.computations(*_CONTROL.get(instruction.opcode, ()))
 
 
 def parse(text: str, *, source: str = "HLO text") -> Module:

@@ -79,7 +79,7 @@ def assemble(
         kind=found.kind[order],
         depth=depth,
         correlation=found.correlation[order],
-        columns=_reindex(found.columns, order, len(found.lane)),
+        columns=reindex(found.columns, order, len(found.lane)),
     )
     return Timeline(
         source=source,
@@ -122,7 +122,7 @@ def _take(memory: Memory, chosen: NDArray[np.int64]) -> Memory:
     return dataclasses.replace(memory, **{column: getattr(memory, column)[chosen] for column in columns})
 
 
-def _reindex(columns: Mapping[str, Column], order: NDArray[np.int64], size: int) -> dict[str, Column]:
+def reindex(columns: Mapping[str, Column], order: NDArray[np.int64], size: int) -> dict[str, Column]:
     place = np.full(size, -1, np.int64)
     place[order] = np.arange(len(order))
     out = {}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseproof.errors import UserError
-from fuseproof.profiling.timeline import DEVICE_WORK, KINDS, Column, Memory, Timeline
+from fuseproof.profiling.timeline import DEVICE_WORK, KIND, KINDS, Column, Memory, Timeline
 
 # JavaScript's numbers are exact up to here; anything larger would be changed by decoding it.
 _EXACT: Final = 2**53
@@ -36,6 +36,7 @@ _KIND_LABELS: Final[Mapping[str, str]] = {
     "compile": "compilation",
     "overhead": "profiler overhead",
     "other": "other",
+    "unestimated": "no estimate: the width means nothing",
 }
 
 _MEANING: Final[Mapping[str, str]] = {
@@ -50,7 +51,7 @@ _MEANING: Final[Mapping[str, str]] = {
 SOURCES: Final[Mapping[str, str]] = {
     "kineto": "PyTorch profiler (Kineto)",
     "xplane": "XPlane, the profile of JAX and TensorFlow",
-    "tpu-static": "the TPU compiler's static schedule",
+    "tpu-static": "estimate: the TPU compiler's static schedule and memory plan, nothing measured",
     "torch-memory": "PyTorch memory snapshot",
     "mixed": "several sources",
 }
@@ -97,7 +98,7 @@ def pack(timeline: Timeline) -> bytes:
     manifest: dict[str, Any] = {
         "format": 1,
         "title": timeline.name,
-        "facts": [SOURCES[timeline.source]],
+        "facts": list(_facts(timeline)),
         "span": _last_moment(timeline) - origin,
         "kinds": [
             {
@@ -150,6 +151,13 @@ def pack(timeline: Timeline) -> bytes:
         "replace",  # a lone surrogate in a name must not lose the page
     )
     return zlib.compress(b"".join((len(head).to_bytes(4, "little"), head, *columns.parts)), 7)
+
+
+def _facts(timeline: Timeline) -> Iterator[str]:
+    yield SOURCES[timeline.source]
+    unknown = int(np.count_nonzero(timeline.slices.kind == KIND["unestimated"]))
+    if unknown:
+        yield f"{unknown:,} instruction{'s' if unknown > 1 else ''} without an estimate, not counted"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -377,7 +385,8 @@ def _charts(timeline: Timeline, origin: int, columns: _Columns) -> Iterator[dict
 
 def _peak(memory: Memory) -> str:
     peak = memory.stated_peak_bytes
-    return "" if peak is None else f"the allocator's own peak: {peak:,} bytes"
+    whose = "compiler" if memory.semantics == "static-plan" else "allocator"
+    return "" if peak is None else f"the {whose}'s own peak: {peak:,} bytes"
 
 
 def _chart(

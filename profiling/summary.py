@@ -10,8 +10,11 @@ from fuseproof.profiling.timeline import Timeline
 def document(timeline: Timeline) -> dict[str, Any]:
     """The object that `--json` prints. `kernels` counts kernel, memcpy, memset (collectives are kernels)."""
     devices = timeline.devices()
+    # Only a static plan has another unit than its keys say, and then it says so.
+    unit = {} if timeline.time_unit == "ns" else {"time_unit": timeline.time_unit}
     return {
         "source": timeline.source,
+        **unit,
         "devices": [
             {
                 "name": device.name,
@@ -40,12 +43,13 @@ def document(timeline: Timeline) -> dict[str, Any]:
 def render_text(timeline: Timeline) -> str:
     """The same for people."""
     found = document(timeline)
+    told = _time if timeline.time_unit == "ns" else _cycles
     lines = [f"{timeline.name}: {found['source']}, {found['slices']:,} slices in {len(timeline.lanes)} lanes"]
     for device in found["devices"]:
         share = f" ({device['busy_ns'] / device['span_ns']:.1%})" if device["span_ns"] else ""
         lines.append(
-            f"  {device['name']}: {device['kernels']:,} kernels, busy {_time(device['busy_ns'])} "
-            f"of {_time(device['span_ns'])}{share}"
+            f"  {device['name']}: {device['kernels']:,} kernels, busy {told(device['busy_ns'])} "
+            f"of {told(device['span_ns'])}{share}"
         )
     for memory in found["memory"]:
         peak = "unknown" if memory["peak_bytes"] is None else f"{memory['peak_bytes'] / 2**20:,.1f} MiB"
@@ -66,3 +70,7 @@ def _time(nanoseconds: int) -> str:
         if nanoseconds >= size:
             return f"{nanoseconds / size:.3f} {unit}"
     return f"{nanoseconds} ns"
+
+
+def _cycles(cycles: int) -> str:
+    return f"{cycles:,} cycles (estimated)"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fuseproof.profiling.layout import count_overlaps, union_length
 
 Source = Literal["kineto", "xplane", "tpu-static", "torch-memory", "mixed"]
+TimeUnit = Literal["ns", "cycles"]
 LaneKind = Literal["device", "host", "static"]
 Semantics = Literal[
     "allocator-at-event", "allocator-at-dispatch", "reserved", "driver-used", "static-plan", "sampled"
@@ -32,6 +33,7 @@ KINDS: Final = (
     "compile",
     "overhead",
     "other",
+    "unestimated",  # in a static schedule: runs, but for how long the compiler does not say
 )
 KIND: Final[Mapping[str, int]] = {name: code for code, name in enumerate(KINDS)}
 # What keeps a device busy; `kernels` in the summary counts these. A collective is a kernel that communicates.
@@ -196,6 +198,7 @@ class Timeline:
     slices: Slices
     names: tuple[str, ...]
     origin_is_unix: bool = False
+    time_unit: TimeUnit = "ns"  # "cycles": a static schedule; every time is in cycles then, whatever its name
     counters: tuple[Counter, ...] = ()
     memory: tuple[Memory, ...] = ()
     dropped_events: int | None = None  # None: the trace does not tell

@@ -27,9 +27,8 @@ from fuseproof.errors import UserError
 from fuseproof.frameworks import jax as framework
 from fuseproof.fusion import hlo
 from fuseproof.implementations import Implementation, resolve_function
-from fuseproof.profiling import xla_dumps
+from fuseproof.profiling import xla_dumps, xla_plan
 from fuseproof.profiling.child_process import serve
-from fuseproof.profiling.xla_dumps import HBM, VMEM
 
 # How each operator's tensors lie on a mesh of chips with axes x and y, by axis of the operator's own layout,
 # as in tensor-parallel models: matmul sums over y, attention gathers keys and values over y.
@@ -40,7 +39,12 @@ _SHARDING: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
         **dict.fromkeys(("x", "residual", "output"), ("x", "y")),
         **dict.fromkeys(("weight", "bias"), ("y",)),
     },
+    "rms_norm": {**dict.fromkeys(("x", "residual", "output"), ("x", "y")), "weight": ("y",)},
 }
+# The TPU compiler's passes that fuse; their names stand in the files of its pass pipeline.
+_FUSION_PASSES = "tpu_fusion,tpu_multi_output_fusion"
+# Moves of data, a start and an end for each where something is computed meanwhile.
+_MOVES = ("copy", "copy-start", "copy-done", "slice-start", "slice-done")
 _KERNEL = "tpu_custom_call"  # what a Pallas kernel becomes
 _SWAP = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}
 
@@ -50,15 +54,26 @@ def compile_request(request: dict[str, Any]) -> dict[str, Any]:
     row, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
     mesh = _mesh(request["topology"], request["mesh"])
     directory = Path(request["directory"])
+    donates = bool(row.consumes) and row.framework == "jax"
     with jax.sharding.set_mesh(mesh):  # tells Pallas which TPU it is lowered for
         function, arguments, out_shardings = _function(row, case, mesh, request.get("stablehlo"))
         started = time.perf_counter()
-        lowered = jax.jit(function, keep_unused=True, out_shardings=out_shardings).lower(*arguments)
+        lowered = jax.jit(
+            function,
+            keep_unused=True,
+            out_shardings=out_shardings,
+            donate_argnums=2 if donates else (),
+        ).lower(*arguments)
         lowered_at = time.perf_counter()
         compiled = lowered.compile(
             compiler_options={"xla_dump_to": str(directory), "xla_dump_hlo_as_text": True}
         )
         done = time.perf_counter()
+    if donates and not compiled.memory_analysis().alias_size_in_bytes:
+        names = ", ".join(row.consumes)
+        raise NotImplementedError(
+            f"nothing that is computed has the shape of {names}, so its memory cannot be used again"
+        )
     text = compiled.as_text()
     (directory / "optimized.hlo.txt").write_text(text, encoding="utf-8")
     return {
@@ -66,7 +81,31 @@ def compile_request(request: dict[str, Any]) -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "libtpu")},
         "measured_here": {"lower_seconds": lowered_at - started, "compile_seconds": done - lowered_at},
         **_describe(compiled, hlo.parse(text, source="the compiled module"), directory),
+        **({"without_fusion": _without_fusion(lowered)} if request.get("without_fusion") else {}),
     }
+
+
+def _without_fusion(lowered: Any) -> dict[str, Any]:
+    """The same program, compiled with nothing fused; `reason` where that cannot be had."""
+    try:
+        compiled = lowered.compile(compiler_options={"xla_disable_hlo_passes": _FUSION_PASSES})
+    except jax.errors.JaxRuntimeError as error:  # it may not fit, or need a fusion to be lowered at all
+        return {"reason": f"it does not compile: {' '.join(str(error).split())[:200]}"}
+    module = hlo.parse(compiled.as_text(), source="the module compiled without fusion")
+    if module.fusions:
+        return {"reason": f"{len(module.fusions)} fusions are left with the fusion passes off"}
+    memory = compiled.memory_analysis()
+    return {
+        "computing_instructions": _computing(module),
+        "bytes_accessed": _count(compiled.cost_analysis(), "bytes accessed"),
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "peak_bytes": memory.peak_memory_in_bytes,
+    }
+
+
+def _computing(module: hlo.Module) -> int:
+    """Instructions that run code of their own and do more than move data: what kernels are elsewhere."""
+    return sum(instruction.opcode not in _MOVES for instruction in module.launched)
 
 
 def _mesh(topology: str, shape: list[int]) -> Mesh:
@@ -103,7 +142,15 @@ def _function(
     step = framework.step(function, operator.options, case.pass_, None)
     # A gradient lies where its input lies.
     results = None if single else (output.sharding, {n: i.sharding for n, i in inputs.items() if backward})
-    return step, (inputs, output if backward else None), results
+    cotangent = output if backward else None
+    if not row.consumes:
+        return step, (inputs, cotangent), results
+
+    def donating(kept: dict[str, Any], cotangent: Any, consumed: dict[str, Any]) -> Any:
+        return step(kept | consumed, cotangent)
+
+    kept = {name: spec for name, spec in inputs.items() if name not in row.consumes}
+    return donating, (kept, cotangent, {name: inputs[name] for name in row.consumes}), results
 
 
 def _imported(
@@ -134,12 +181,14 @@ def _describe(compiled: Any, module: hlo.Module, directory: Path) -> dict[str, A
         "optimal_seconds": optimal if optimal > 0 else None,
         "argument_bytes": memory.argument_size_in_bytes,
         "output_bytes": memory.output_size_in_bytes,
+        "donated_bytes": memory.alias_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "peak_bytes": memory.peak_memory_in_bytes,
         "code_bytes": memory.generated_code_size_in_bytes,
         "fusions": len(module.fusions),
         "fused_instructions": sum(len(module.members(fusion)) for fusion in module.fusions),
         "launched_instructions": len(module.launched),
+        "computing_instructions": _computing(module),
         "custom_calls": dict(_counted(i.custom_call_target or "" for i in module.custom_calls)),
         "collectives": dict(module.collectives),
         "kernels": kernels,
@@ -150,45 +199,7 @@ def _describe(compiled: Any, module: hlo.Module, directory: Path) -> dict[str, A
         plan = xla_dumps.parse(_dump(directory, "buffer-assignment.txt"), _dump(directory, "live-range.txt"))
     except UserError as error:
         return {**document, **dict.fromkeys(("vmem_bytes", "schedule", "memory_plan")), "warning": str(error)}
-    hbm, vmem = plan.live_bytes(HBM), plan.live_bytes(VMEM)
-    by_name = {i.name: i for c in module.computations.values() for i in c.instructions}
-    schedule: list[dict[str, Any]] = []
-    for step, name in enumerate(plan.steps):
-        instruction = by_name.get(name)
-        schedule.append(
-            {
-                "instruction": name,
-                "opcode": instruction.opcode if instruction else None,
-                "op_name": instruction.op_name if instruction else None,
-                "estimated_cycles": instruction.estimated_cycles if instruction else None,
-                "fused": len(module.members(instruction)) if instruction else 0,
-                "hbm_live_bytes": plan.resident_bytes + hbm[step],
-                "vmem_live_bytes": vmem[step],
-                "vmem_scoped_bytes": instruction.scoped_bytes(VMEM) if instruction else 0,
-            }
-        )
-    document["vmem_bytes"] = max(
-        (step["vmem_live_bytes"] + step["vmem_scoped_bytes"] for step in schedule), default=0
-    )
-    document["schedule"] = schedule
-    document["memory_plan"] = {
-        "peak_bytes": plan.peak_bytes,
-        "resident_bytes": plan.resident_bytes,
-        "hbm_temporary_peak_bytes": plan.peak_of(HBM),
-        "vmem_peak_bytes": plan.peak_of(VMEM),
-        "buffers": [
-            {
-                "instruction": b.instruction,
-                "index": b.index,
-                "space": xla_dumps.SPACES.get(b.space, str(b.space)),
-                "offset": b.offset,
-                "bytes": b.bytes,
-                "first_step": b.first,
-                "last_step": b.last,
-            }
-            for b in plan.buffers
-        ],
-    }
+    document |= xla_plan.describe(module, plan)
     if plan.peak_bytes != memory.peak_memory_in_bytes:
         document["warning"] = _difference(plan, memory.peak_memory_in_bytes)
     return document

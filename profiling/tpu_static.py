@@ -28,10 +28,15 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+from fuseproof import implementations, plan, suites
 from fuseproof.cases import Case
+from fuseproof.compile_command import Request, known
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
+from fuseproof.operators import result_dtype
+from fuseproof.profiling import xla_plan
 from fuseproof.profiling.child_process import Child
+from fuseproof.run_file import write_json
 
 LABEL = "estimated by the compiler, not measured"
 TIMEOUT = 600.0
@@ -64,6 +69,8 @@ DEFAULT_CASES = tuple(
     for pass_ in ("forward", "forward_backward")
 )
 
+TAKES = frozenset({"cases", "only", "extra", "topology", "schedule", "without_fusion"})
+
 _ENVIRONMENT = {
     # JAX must not look for a TPU here, nor libtpu for the cloud's metadata server.
     "JAX_PLATFORMS": "cpu",
@@ -77,6 +84,7 @@ _ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "",
 }
 
@@ -90,18 +98,38 @@ def require() -> None:
             )
 
 
+def answer(request: Request) -> list[dict[str, Any]]:
+    """As `compile_all`, for the cases, operators and implementations the user asked for. Raises UserError."""
+    table = implementations.table(request.extra)
+    known("implementation", request.only, [plan.ALL, *(row.name for row in table)])
+    chosen = plan.wanted(table, request.only, usual=suites.USUAL)
+    cases = [Case.from_group(group) for group in request.cases or DEFAULT_CASES]
+    known("operator", request.operators, [case.operator.name for case in cases])
+    return compile_all(
+        request.targets,
+        [case for case in cases if not request.operators or case.operator.name in request.operators],
+        [row for row in table if (row.operator, row.name) in chosen],
+        topology=request.topology,
+        without_fusion=request.without_fusion,
+        output=request.output,
+        progress=request.progress,
+    )
+
+
 def compile_all(
     targets: Sequence[str],
     cases: Sequence[Case],
     rows: Sequence[Implementation],
     *,
     topology: str = "1x1",
+    without_fusion: bool = False,
     output: Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """One plain-data result for each target, case and implementation, in that order.
 
-    `status` is `ok`, `skipped` or `failed`, the last two with a `reason` in one line. The compiler's files
+    `status` is `ok`, `skipped` or `failed`, the last two with a `reason` in one line. `without_fusion` adds
+    the figures of the same program compiled with the compiler's fusion passes off. The compiler's files
     (HLO before and after, buffer assignment, live ranges) are kept under `output` if given. Raises UserError
     for an unknown target or topology, and if libtpu is not installed.
     """
@@ -113,7 +141,14 @@ def compile_all(
     require()
     with contextlib.ExitStack() as stack:
         directory = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuseproof-tpu-")))
-        session = _Session(cases=cases, rows=rows, topology=topology, directory=directory, progress=progress)
+        session = _Session(
+            cases=cases,
+            rows=rows,
+            topology=topology,
+            without_fusion=without_fusion,
+            directory=directory,
+            progress=progress,
+        )
         session.lowering = stack.enter_context(Child("fuseproof.profiling.tensorflow_lowering", _ENVIRONMENT))
         # XLA compiles on one core; the targets share the others.
         workers = min(len(targets), len(os.sched_getaffinity(0)))
@@ -133,6 +168,7 @@ class _Session:
     cases: Sequence[Case]
     rows: Sequence[Implementation]
     topology: str
+    without_fusion: bool
     directory: Path
     progress: Callable[[str], None]
     lowering: Child = field(init=False)
@@ -149,18 +185,20 @@ class _Session:
                     if self.stopping.is_set():
                         return results
                     self.progress(f"{row.name} of {case.group} for {target}")
-                    results.append(
-                        {
-                            "target": target,
-                            "topology": self.topology,
-                            "chips": columns * rows,
-                            "case": case.group,
-                            "implementation": row.name,
-                            "estimate": True,
-                            "label": LABEL,
-                            **_outcome(self._ask(compiler, target, case, row)),
-                        }
-                    )
+                    result = {
+                        "target": target,
+                        "topology": self.topology,
+                        "chips": columns * rows,
+                        "case": case.group,
+                        "implementation": row.name,
+                        "estimate": True,
+                        "label": LABEL,
+                        **_outcome(self._ask(compiler, target, case, row)),
+                    }
+                    results.append(result)
+                    if result["status"] == "ok":  # for `fuseproof timeline`, beside the compiler's files
+                        file = self._place(target, case, row) / xla_plan.RESULT_FILE
+                        write_json(file, result, indent=1)
         return results
 
     def _ask(self, compiler: Child, target: str, case: Case, row: Implementation) -> dict[str, Any]:
@@ -172,14 +210,18 @@ class _Session:
             if "ok" not in answer:
                 return answer
             request["stablehlo"] = str(file)
-        place = self.directory / f"{target}-{self.topology}" / case.group / row.name
+        place = self._place(target, case, row)
         place.mkdir(parents=True, exist_ok=True)
         request |= {
             "topology": TARGETS[target].sixteen if self.topology == "4x4" else TARGETS[target].four,
             "mesh": list(MESHES[self.topology]),
             "directory": str(place),
+            "without_fusion": self.without_fusion,
         }
         return compiler.ask(request, timeout=TIMEOUT)
+
+    def _place(self, target: str, case: Case, row: Implementation) -> Path:
+        return self.directory / f"{target}-{self.topology}" / case.group / row.name
 
     def _lower(self, request: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         name = f"{request['case']}-{request['implementation']['name']}.stablehlo"
@@ -193,10 +235,10 @@ class _Session:
 
 def rows_of(case: Case, rows: Sequence[Implementation]) -> Iterator[Implementation]:
     """The rows of a case, each target once: ahead of time, an eager row is the same as its compiled twin."""
-    chosen: dict[tuple[str, str], Implementation] = {}
+    chosen: dict[tuple[object, ...], Implementation] = {}
     for row in rows:
         if row.operator == case.operator.name:
-            key = (row.target, row.framework)
+            key = (row.target, row.framework, row.consumes)
             if key not in chosen or chosen[key].compiled in (None, "function"):
                 chosen[key] = row
     yield from chosen.values()
@@ -209,6 +251,8 @@ def _reason_to_skip(row: Implementation, case: Case, topology: str) -> str | Non
         return f"{row.framework} is not installed; pip install 'fuseproof[{row.framework}]'"
     if case.pass_ not in row.passes:
         return f"has no {case.pass_} pass"
+    if case.dtype != result_dtype(case.dtype):
+        return f"{case.dtype} is for NVIDIA's tensor cores"
     if row.framework == "tensorflow" and topology != "1x1":
         return "TensorFlow's StableHLO says nothing of how tensors are sharded; one chip only"
     return None
@@ -223,6 +267,11 @@ def _outcome(answer: Mapping[str, Any]) -> dict[str, Any]:
     if "libtpu_lockfile" in reason:
         reason = "another process is using libtpu; wait until it ends, or remove /tmp/libtpu_lockfile"
     return {"status": "failed", "reason": reason}
+
+
+def render(results: Sequence[Mapping[str, Any]], request: Request) -> str:
+    """`render_text`, with the schedule if the user asked for it."""
+    return render_text(results, schedule=request.schedule)
 
 
 def render_text(results: Sequence[Mapping[str, Any]], *, schedule: bool = False) -> str:
@@ -253,6 +302,8 @@ def render_text(results: Sequence[Mapping[str, Any]], *, schedule: bool = False)
             f"{result['fusions']:>8} {result['kernels']:>8} "
             f"{_scaled(result['estimated_cycles'], 1e3):>9}"
         )
+        if apart := result.get("without_fusion"):
+            lines.append(f"  {'':22}{_without_fusion(result, apart)}")
         if result["collectives"]:
             counted = ", ".join(f"{count} {kind}" for kind, count in sorted(result["collectives"].items()))
             lines.append(f"  {'':22}collectives: {counted}")
@@ -262,6 +313,16 @@ def render_text(results: Sequence[Mapping[str, Any]], *, schedule: bool = False)
             lines += _schedule_lines(result["schedule"])
     lines += _not_compiled(results)
     return "\n".join(lines) + "\n"
+
+
+def _without_fusion(result: Mapping[str, Any], apart: Mapping[str, Any]) -> str:
+    if "reason" in apart:
+        return f"without fusion: {apart['reason']}"
+    return (
+        f"without fusion: {apart['computing_instructions']} computing instructions instead of "
+        f"{result['computing_instructions']}, {_scaled(apart['bytes_accessed'], 1e6)} MB moved, "
+        f"{_scaled(apart['temporary_bytes'], 1e6)} temp MB, {_scaled(apart['peak_bytes'], 1e6)} peak MB"
+    )
 
 
 def _schedule_lines(schedule: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from fuseproof.errors import UserError
+from fuseproof.profiling import xla_plan
 from fuseproof.profiling.timeline import Timeline
 from fuseproof.profiling.trace_file import TraceFile
 
@@ -20,7 +22,10 @@ _TRACE_ENDINGS = (
     ".json",
     ".pb",
     ".raw",
+    "-buffer-assignment.txt",
 )
+# XLA's dumps have others with the same text in them; `fuseproof compile` also leaves the result as a whole.
+_PLAN_ENDING = "-buffer-assignment.txt"
 _MAX_FILES = 256
 
 
@@ -42,6 +47,8 @@ def load(path: Path | str, *, name: str | None = None) -> Timeline:
             from fuseproof.profiling import torch_memory
 
             return torch_memory.load_snapshot(file, name)
+        if head.startswith(b"BufferAssignment:"):
+            return xla_plan.load_dump(path)
         if head[0] in (0x0A, 0x12, 0x1A, 0x22):
             from fuseproof.profiling import xplane
 
@@ -56,6 +63,11 @@ def load(path: Path | str, *, name: str | None = None) -> Timeline:
 def _load_json(file: TraceFile, name: str, head: bytes) -> Timeline:
     from fuseproof.profiling import kineto, torch_memory
 
+    if xla_plan.is_result(head):
+        drawn = xla_plan.load_results(file)
+        if len(drawn) > 1:
+            raise UserError(f"{file.path} holds {len(drawn)} programs; load_all gives them all")
+        return dataclasses.replace(drawn[0], name=name)
     if torch_memory.is_memory_timeline(head):
         return torch_memory.load_memory_timeline(file, name)
     return kineto.load(file, name)
@@ -64,7 +76,16 @@ def _load_json(file: TraceFile, name: str, head: bytes) -> Timeline:
 def load_all(path: Path | str) -> list[Timeline]:
     """The timelines of a file, or of all traces in a profiler's directory, by name."""
     path = Path(path)
-    return [load(file) for file in (find(path) if path.is_dir() else [path])]
+    return [timeline for file in (find(path) if path.is_dir() else [path]) for timeline in _all_of(file)]
+
+
+def _all_of(path: Path) -> list[Timeline]:
+    """What `fuseproof compile` writes holds a program for each implementation; other files hold one trace."""
+    file = TraceFile(path)
+    head = next(file.blocks(), b"")[:4096]
+    if head.lstrip()[:1] in (b"{", b"[") and xla_plan.is_result(head):
+        return xla_plan.load_results(file)
+    return [load(path)]
 
 
 def find(directory: Path) -> list[Path]:
@@ -77,6 +98,8 @@ def find(directory: Path) -> list[Path]:
     for path in sorted(directory.rglob("*")):
         plain = path.name.removesuffix(".gz")
         if not plain.endswith(_TRACE_ENDINGS) or not path.is_file():
+            continue
+        if plain.endswith(_PLAN_ENDING) and path.with_name(xla_plan.RESULT_FILE).exists():
             continue
         if plain.endswith(".trace.json"):
             planes = plain.removesuffix(".trace.json") + ".xplane.pb"
@@ -99,7 +122,7 @@ def _looks_like_trace(path: Path) -> bool:
         head = next(TraceFile(path).blocks(), b"")
     except UserError:
         return True  # let reading it say what is wrong
-    return b'"traceEvents"' in head or head.lstrip()[:1] == b"["
+    return b'"traceEvents"' in head or xla_plan.is_result(head[:4096]) or head.lstrip()[:1] == b"["
 
 
 def _name(path: Path) -> str:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from markupsafe import Markup
 
 from fuseproof import offline_page
+from fuseproof.errors import UserError
+from fuseproof.profiling import kernel_diff
+from fuseproof.profiling.kernel_diff import Difference, Row
 from fuseproof.profiling.packing import SOURCES, pack
-from fuseproof.profiling.timeline import DEVICE_WORK, Timeline
+from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Timeline
 
 _FOLDER: Final = "fuseproof.profiling.html"
 _SCRIPTS: Final = (
@@ -30,6 +34,52 @@ _SCRIPTS: Final = (
     "panels",
     "viewer",
 )
+# (label, sentence, whether it is a reason to doubt)
+Line = tuple[str, str, bool]
+
+_MOST_ROWS: Final = 150  # of a table of kernels that became others
+_MOST_NAMES: Final = 6  # of one of its rows at once; the others unfold
+_PLANNED: Final = (
+    "Nothing here was measured: this is what the compiler planned. Widths are its estimated cycles, memory "
+    "is its plan; a loop's body stands there once, and waiting for memory is not in it."
+)
+_NO_WIDTH: Final = (
+    "Pale instructions have no estimate, as hand-written kernels have none: their width means nothing, and "
+    "the lengths of timelines with them do not compare."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """One line of the table at the head of a profile: an implementation, per call, in words and as a bar.
+
+    bar:  its call, and inside it the busy time, as shares of the longest call; None where unknown.
+    anchor: the number of its timeline.
+    """
+
+    name: str
+    tags: Sequence[str]
+    bar: tuple[float, float] | None
+    cells: Sequence[str]
+    doubts: int
+    anchor: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What a page says beyond its timelines.
+
+    trust: for each timeline what stands before its own lines. differences: numbers of two timelines and what
+    became what; None: of the first and each other. failures: implementation and reason.
+    """
+
+    kind: str = "timeline"
+    head: Sequence[str] = ()  # of the columns of `glance`
+    glance: Sequence[Glance] = ()
+    failures: Sequence[tuple[str, str]] = ()
+    failed: str = "Not profiled"  # the heading of `failures`
+    trust: Sequence[Sequence[Line]] = ()
+    differences: Sequence[tuple[int, int, Difference]] | None = None
 
 
 def to_html(
@@ -38,16 +88,29 @@ def to_html(
     title: str | None = None,
     notes: Sequence[str] = (),
     call: str | None = None,
+    page: Page | None = None,
 ) -> str:
     """One page with all `timelines`, one above the other, their zeros aligned.
 
     `notes` are sentences shown under the title (such as profiler-on over profiler-off time). `call` is the
-    name of a user range that marks a call: where every timeline has it, they are aligned at its first start.
-    Raises UserError for a timeline longer than a browser's numbers can tell apart.
+    name of a user range that marks a call: where every timeline has it, they are aligned at its first start,
+    and shown is that call.
+    Raises UserError for a timeline longer than a browser's numbers can tell apart, and for static plans,
+    which have cycles and no times, beside measured traces.
     """
+    units = {one.time_unit for one in timelines}
+    if len(units) > 1:
+        raise UserError(
+            "a static plan counts cycles, a trace nanoseconds: they have no common axis; write two pages"
+        )
     if title is None:
         more = " and more" if len(timelines) > 3 else ""
         title = " and ".join(one.name for one in timelines[:3]) + more
+    page = page or Page()
+    differences = page.differences
+    if differences is None:
+        compared = ((0, k, kernel_diff.compare(timelines[0], timelines[k])) for k in range(1, len(timelines)))
+        differences = [one for one in compared if one[2].before.count and one[2].after.count]
     environment = offline_page.templates(_FOLDER)
     # The look is that of the reports: their style sheet first, then what only a timeline needs.
     sheets = (("fuseproof.reports.html", "report.css"), (_FOLDER, "viewer.css"))
@@ -55,24 +118,92 @@ def to_html(
     script = "\n".join(offline_page.read(_FOLDER, f"{name}.js") for name in _SCRIPTS)
     text = environment.get_template("viewer.html").render(
         title=title,
-        notes=list(notes),
-        trust=[{"name": one.name, "lines": list(_trust(one)), "notes": dict(one.notes)} for one in timelines],
+        notes=[*notes, *([_NO_WIDTH] if any(map(_has_unestimated, timelines)) else [])],
+        page=page,
+        differences=[_difference(*one) for one in differences],
+        most_names=_MOST_NAMES,
+        trust=[
+            {"name": one.name, "lines": [*said, *trust(one)], "notes": dict(one.notes)}
+            for one, said in zip(timelines, page.trust or [()] * len(timelines), strict=True)
+        ],
         style=Markup(style),
         script=Markup(f'"use strict";\n(() => {{\n{script}}})();'),
-        settings=offline_page.embed({"call": call}),
+        settings=offline_page.embed({"call": call, "unit": next(iter(units), "ns")}),
         blocks=[Markup(base64.b64encode(pack(one)).decode("ascii")) for one in timelines],
     )
     return text.strip() + "\n"
 
 
-def _trust(timeline: Timeline) -> Iterator[tuple[str, str, bool]]:
-    """(label, sentence, whether it is a reason to doubt) of what a reader should know before believing."""
+def _difference(before: int, after: int, found: Difference) -> dict[str, Any]:
+    joined = [row for row in found.rows if row.before and row.after]
+    rows = [*_alone(found), *joined]
+    rows.sort(key=lambda row: kernel_diff.RELATIONS.index(row.relation))
+    rows, left_out = rows[:_MOST_ROWS], len(rows) - _MOST_ROWS
+    return {
+        "per": found.per,
+        "before": found.before.name,
+        "after": found.after.name,
+        "sentence": found.sentence(),
+        "unlike": _unlike(found),
+        "left_out": max(0, left_out),
+        "rows": [
+            {
+                "relation": row.relation,
+                "joined_by": row.joined_by,
+                "sides": [
+                    {
+                        "timeline": number,
+                        "count": kernel_diff.number(sum(k.count for k in side)) if side else "",
+                        "time": kernel_diff.total(side, unit),
+                        "kernels": [
+                            (kernel_diff.number(kernel.count), kernel.name, kernel_diff.total([kernel], unit))
+                            for kernel in side
+                        ],
+                    }
+                    for number, side, unit in (
+                        (before, row.before, found.before.time_unit),
+                        (after, row.after, found.after.time_unit),
+                    )
+                ],
+            }
+            for row in rows
+        ],
+    }
+
+
+def _alone(found: Difference) -> Iterator[Row]:
+    """What is on one side only, all in one row."""
+    before = tuple(k for row in found.rows if row.relation == "only-before" for k in row.before)
+    after = tuple(k for row in found.rows if row.relation == "only-after" for k in row.after)
+    if before:
+        yield Row(relation="only-before", before=before)
+    if after:
+        yield Row(relation="only-after", after=after)
+
+
+def _has_unestimated(timeline: Timeline) -> bool:
+    return bool((timeline.slices.kind == KIND["unestimated"]).any())
+
+
+def _unlike(found: Difference) -> str:
+    if found.before.unit != found.after.unit:
+        return f"Unlike things: {found.before.unit}s before, {found.after.unit}s after."
+    if found.before.source != found.after.source:
+        return "Two profilers: what is a kernel differs, and only the names of operators join them."
+    return ""
+
+
+def trust(timeline: Timeline) -> Iterator[Line]:
+    """What a reader should know before believing."""
     yield "Source", SOURCES[timeline.source], False
     if timeline.source == "tpu-static":
-        yield "Estimate", "Nothing here was measured: this is what the compiler planned.", True
+        yield "Estimate", _PLANNED, True
     if timeline.origin_is_unix:
         yield "Recorded", _date(timeline.origin_ns // 10**9), False
     dropped = timeline.dropped_events
+    if timeline.source == "tpu-static":
+        yield from (("Rule", warning, True) for warning in timeline.warnings)
+        return
     if dropped is None:
         yield "Dropped events", "The trace does not tell whether any were dropped.", False
     else:
@@ -84,8 +215,7 @@ def _trust(timeline: Timeline) -> Iterator[tuple[str, str, bool]]:
         yield "Overlaps", text, False
     else:
         yield "Overlaps", "none between slices of one stream", False
-    for warning in timeline.warnings:
-        yield "Warning", warning, True
+    yield from (("Warning", warning, True) for warning in timeline.warnings)
     derived = [one.name for one in timeline.lanes if one.derived]
     if derived:
         shown = ", ".join(derived[:12]) + (f" and {len(derived) - 12} more" if len(derived) > 12 else "")

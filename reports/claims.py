@@ -13,12 +13,17 @@ insufficient  fewer than 5 blocks or 5 measured cases
 
 An implementation that was wrong, crashed or hung has no speedup: it is listed, and counts as a case outside
 the band.
+
+A claim about kernels or peak memory (`metrics` in claims.toml) is judged by one ratio for each case. Such
+figures do not vary from block to block, so 5 cases suffice, and both intervals of the geometric mean have the
+cases resampled, by operator: they say how far the mean depends on which cases were chosen. A reduction must
+be more than none: a mean of exactly 1 is refuted-low. Estimates of the TPU compiler, given beside the runs,
+have rows of their own, marked as estimates.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,22 +33,26 @@ from typing import Any
 import numpy as np
 
 from fuseproof.errors import UserError
-from fuseproof.reports import statistics
+from fuseproof.reports import reductions, statistics
+from fuseproof.reports.reductions import Estimates, Reduction
 from fuseproof.run_file import Benchmark, Failure, Run
 
 DEFAULT_CLAIMS = Path(__file__).with_name("claims.toml")
 READINGS = ("throughput", "time_reduction")
+REDUCTION = "reduction"  # the one reading of a claim about kernels or memory
+ALL_READINGS = (*READINGS, REDUCTION)
 VERDICTS = ("supported", "mean-only", "refuted-low", "refuted-high", "inconclusive", "insufficient")
 MIN_BLOCKS = 5
 MIN_CASES = 5
 
-# How a group (fuseproof.cases) names its dtype, pass and cache: failures carry no other trace of them.
-_GROUP_END = re.compile(r"-(?P<dtype>[^-\]]+)-(?P<pass>forward_backward|forward|backward)(?P<cold>-cold)?\]$")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A published gain of `low` to `high` (fractions) of each candidate over its baseline."""
+    """A published gain of `low` to `high` (fractions) of each candidate over its baseline.
+
+    metrics:   what there is less of, `kernels` or `peak_memory`; empty for time.
+    estimates: implementations that the TPU compiler's estimates with and without fusion are about.
+    """
 
     id: str
     text: str
@@ -54,12 +63,17 @@ class Claim:
     typical: bool
     comparisons: tuple[tuple[str, str], ...]  # (baseline, candidate)
     readings: tuple[str, ...] = READINGS
+    metrics: tuple[str, ...] = ()
+    estimates: tuple[str, ...] = ()
 
     def band(self, reading: str) -> tuple[float, float]:
-        """The claimed speedup: 30 % more work in the same time is 1.30, 30 % less time is 1.43."""
+        """The claimed speedup: 30 % more work in the same time is 1.30, 30 % less time is 1.43.
+
+        30 % less of anything else is 1.43 too: the ratio is the baseline's figure over the candidate's.
+        """
         if reading == "throughput":
             return 1 + self.low, 1 + self.high
-        return 1 / (1 - self.low), 1 / (1 - self.high)
+        return 1 / (1 - self.low), 1 / (1 - self.high) if self.high < 1 else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +85,10 @@ class ClaimRow:
     sides; `problems` says why. `share_in_band` is over measured and failed cases, `share_lower` its Wilson
     bound. `break_even_calls` is the median over cases with a known compile time: inf if most never pay, NaN
     if none is known.
+
+    Where `metric` is `kernels` or `peak_memory`, `geomean` is how many times fewer or less there are;
+    `blocks` is 1, and `ci95` and `ci95_cases` are the same. `estimate`: nothing of it was measured; `device`
+    is then the target, and `run` the file.
     """
 
     claim: str
@@ -97,6 +115,8 @@ class ClaimRow:
     share_lower: float
     break_even_calls: float
     verdict: str
+    device: str | None = None
+    estimate: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A row of `fuseproof claims --json`; what is unbounded or unknown is null."""
@@ -140,13 +160,21 @@ def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
     return tuple(claims)
 
 
-def evaluate(runs: Sequence[Run], path: Path | None = None) -> list[ClaimRow]:
-    """All verdicts of the claims in `path` (default: Fuseproof's own) on each run, apart.
+def evaluate(
+    runs: Sequence[Run], path: Path | None = None, *, estimates: Sequence[Estimates] = ()
+) -> list[ClaimRow]:
+    """All verdicts of the claims in `path` (default: Fuseproof's own) on each run and file of estimates.
 
     A run that neither measured nor failed an implementation of a claim gives no row for it.
     """
     claims = load_claims(path)
-    return [row for run in runs for claim in claims for row in _rows(run, claim)]
+    rows = [
+        row
+        for run in runs
+        for claim in claims
+        for row in (_reductions(run, claim) if claim.metrics else _rows(run, claim))
+    ]
+    return rows + [row for each in estimates for claim in claims for row in _estimates(each, claim)]
 
 
 def verdict_sentence(row: ClaimRow) -> str:
@@ -154,20 +182,40 @@ def verdict_sentence(row: ClaimRow) -> str:
     meaning = {
         "supported": "holds here",
         "mean-only": f"holds for the mean but is not typical: {row.share_in_band:.0%} of the cases show it",
-        "refuted-low": f"does not hold here, {'it is slower' if row.ci95[1] < 1 else 'the gain is smaller'}",
+        "refuted-low": f"does not hold here, {_less(row)}",
         "refuted-high": "does not hold here, the gain is larger",
         "inconclusive": "is neither confirmed nor refuted here",
-        "insufficient": f"cannot be judged from {_count(row.cases, 'case')} in {_count(row.blocks, 'block')} "
-        f"({MIN_CASES} and {MIN_BLOCKS} are needed)",
+        "insufficient": f"cannot be judged from {_enough(row)}",
     }[row.verdict]
     measured = f"{row.candidate} over {row.baseline}, {_conditions(row)}"
     if row.cases:
         measured += f": {_speedup(row)} over {_count(row.cases, 'case')}"
     if row.failed:
         measured += f", {row.failed} failed"
-    low, high = row.band
+    if row.verdict == "insufficient" and row.reading == REDUCTION and row.problems:
+        measured += f"; {row.problems[0]}"
     reading = row.reading.replace("_", " ")
-    return f"“{row.text}” {meaning} ({measured}; claimed, read as {reading}: {low:.2f}–{high:.2f}×)."
+    return f"“{row.text}” {meaning} ({measured}; claimed, read as {reading}: {band_words(row.band)})."
+
+
+def band_words(band: tuple[float, float]) -> str:
+    low, high = band
+    return f"over {low:.2f}×" if math.isinf(high) else f"{low:.2f}–{high:.2f}×"
+
+
+def _less(row: ClaimRow) -> str:
+    if row.reading == REDUCTION:
+        return "there are more" if row.ci95[1] < 1 else "there are not fewer"
+    return "it is slower" if row.ci95[1] < 1 else "the gain is smaller"
+
+
+def _enough(row: ClaimRow) -> str:
+    if row.reading == REDUCTION:
+        return f"{_count(row.cases, 'case')} ({MIN_CASES} are needed)"
+    return (
+        f"{_count(row.cases, 'case')} in {_count(row.blocks, 'block')} "
+        f"({MIN_CASES} and {MIN_BLOCKS} are needed)"
+    )
 
 
 def render_text(rows: Sequence[ClaimRow]) -> str:
@@ -181,7 +229,10 @@ def render_text(rows: Sequence[ClaimRow]) -> str:
     colours = {"supported": "green", "mean-only": "yellow", "refuted-low": "red", "refuted-high": "red"}
     lines: dict[tuple[Any, ...], dict[str, ClaimRow]] = {}
     for row in rows:
-        key = (row.run, row.claim, row.baseline, row.candidate, row.metric, row.cache, row.pass_, row.dtype)
+        key = (
+            row.run, row.claim, row.baseline, row.candidate, row.metric, row.cache, row.pass_, row.dtype,
+            row.device,
+        )  # fmt: skip
         lines.setdefault(key, {})[row.reading] = row
     console = Console()
     if not console.is_terminal:
@@ -190,14 +241,15 @@ def render_text(rows: Sequence[ClaimRow]) -> str:
         for run, claim in dict.fromkeys((row.run, row.claim) for row in rows):
             readings = [line for key, line in lines.items() if key[:2] == (run, claim)]
             table = Table(title=escape(f"“{next(iter(readings[0].values())).text}”, {run}"))
-            for heading in ("compared", "conditions", "cases", "speedup (95 %)", "break-even calls"):
+            shown = [reading for reading in ALL_READINGS if any(reading in line for line in readings)]
+            gain = "fewer or less (95 %, cases resampled)" if shown == [REDUCTION] else "speedup (95 %)"
+            for heading in ("compared", "conditions", "cases", gain, "break-even calls"):
                 table.add_column(
                     heading, justify="left" if heading in ("compared", "conditions") else "right"
                 )
-            shown = [reading for reading in READINGS if any(reading in line for line in readings)]
             for reading in shown:
-                low, high = next(line for line in readings if reading in line)[reading].band
-                table.add_column(f"as {reading.replace('_', ' ')} ({low:.2f}–{high:.2f}×)")
+                band = next(line for line in readings if reading in line)[reading].band
+                table.add_column(f"as {reading.replace('_', ' ')} ({band_words(band)})")
             for line in readings:
                 row = next(iter(line.values()))
                 failed = f" + {row.failed} failed" if row.failed else ""
@@ -223,24 +275,37 @@ def _claim_from_toml(entry: Any) -> Claim:
     kinds: dict[str, type | tuple[type, ...]] = {
         "id": str, "text": str, "source": str, "note": str,
         "low": (int, float), "high": (int, float), "typical": bool, "comparisons": list, "readings": list,
+        "metrics": list, "estimates": list,
     }  # fmt: skip
     if not isinstance(entry, dict):
         raise ValueError("expected a table")
     if unknown := set(entry) - set(kinds):
         raise ValueError(f"unknown key {', '.join(sorted(unknown))}; known: {', '.join(kinds)}")
-    if absent := set(kinds) - set(entry) - {"readings", "note"}:
+    if absent := set(kinds) - set(entry) - {"readings", "note", "metrics", "estimates"}:
         raise ValueError(f"missing key {', '.join(sorted(absent))}")
     for key, value in entry.items():
         if not isinstance(value, kinds[key]) or (isinstance(value, bool) and key != "typical"):
             raise ValueError(f"{key} has the wrong type")
-    readings = tuple(entry.get("readings", READINGS))
-    if not readings or not all(reading in READINGS for reading in readings):
+    metrics, estimates = tuple(entry.get("metrics", ())), tuple(entry.get("estimates", ()))
+    if not all(metric in reductions.METRICS for metric in metrics):
+        raise ValueError(f"metrics must be some of {', '.join(reductions.METRICS)}; leave them out for time")
+    if not all(isinstance(name, str) for name in estimates):
+        raise ValueError("estimates must be names of implementations")
+    if metrics and "readings" in entry:
+        raise ValueError("a claim with metrics has no readings: less is less")
+    if estimates and not metrics:
+        raise ValueError("the TPU compiler's estimates are of kernels and memory: set metrics")
+    given = tuple(entry.get("readings", READINGS))
+    if not given or not all(reading in READINGS for reading in given):
         raise ValueError(f"readings must be some of {', '.join(READINGS)}")
+    readings = (REDUCTION,) if metrics else given
     low, high = float(entry["low"]), float(entry["high"])
     if not 0 <= low < high < math.inf:
         raise ValueError("low and high are fractions with 0 <= low < high, 0.30 for 30 %")
     if high >= 1 and "time_reduction" in readings:
         raise ValueError('no time falls by 100 %: set readings = ["throughput"] or a high below 1')
+    if high > 1 and metrics:
+        raise ValueError("nothing falls by more than 100 %: set a high of at most 1")
     pairs = entry["comparisons"]
     keys = {"baseline", "candidate"}
     if not pairs or not all(
@@ -258,6 +323,8 @@ def _claim_from_toml(entry: Any) -> Claim:
         typical=entry["typical"],
         comparisons=tuple((pair["baseline"], pair["candidate"]) for pair in pairs),
         readings=readings,
+        metrics=metrics,
+        estimates=estimates,
     )
 
 
@@ -276,8 +343,91 @@ def _rows(run: Run, claim: Claim) -> Iterator[ClaimRow]:
                     "claim": claim.id, "text": claim.text, "run": run.source,
                     "baseline": baseline, "candidate": candidate,
                     "metric": metric, "cache": cache, "pass_": pass_, "dtype": dtype,
+                    "device": _device(run),
                 }  # fmt: skip
                 yield from _judge(claim, cases, where)
+
+
+def _device(run: Run) -> str | None:
+    return next((benchmark.device for benchmark in run.benchmarks), None)
+
+
+def _reductions(run: Run, claim: Claim) -> Iterator[ClaimRow]:
+    for baseline, candidate in claim.comparisons:
+        for metric in claim.metrics:
+            cases = reductions.measured(run, baseline, candidate, metric)
+            where = {"run": run.source, "baseline": baseline, "candidate": candidate, "device": _device(run)}
+            yield from _reduction_rows(claim, metric, cases, where)
+
+
+def _estimates(estimates: Estimates, claim: Claim) -> Iterator[ClaimRow]:
+    for target in estimates.targets:
+        for name in claim.estimates:
+            for metric in claim.metrics:
+                cases = reductions.estimated(estimates, target, name, metric)
+                where = {
+                    "run": estimates.source, "baseline": f"{name} without fusion", "candidate": name,
+                    "device": target, "estimate": True,
+                }  # fmt: skip
+                yield from _reduction_rows(claim, metric, cases, where)
+
+
+def _reduction_rows(
+    claim: Claim, metric: str, cases: Sequence[Reduction], where: Mapping[str, Any]
+) -> Iterator[ClaimRow]:
+    """A row for each cache regime, pass and dtype, and one for all dtypes where there are several."""
+    slices: dict[tuple[str, str | None], dict[str | None, list[Reduction]]] = {}
+    for case in cases:
+        cache, pass_, dtype = case.slice
+        slices.setdefault((cache, pass_), {}).setdefault(dtype, []).append(case)
+    for (cache, pass_), by_dtype in slices.items():
+        if len(by_dtype) > 1:
+            by_dtype["all"] = [case for some in by_dtype.values() for case in some]
+        for dtype, some in by_dtype.items():
+            here = {**where, "metric": metric, "cache": cache, "pass_": pass_, "dtype": dtype}
+            yield _judge_reduction(claim, some, here)
+
+
+def _judge_reduction(claim: Claim, cases: Sequence[Reduction], where: Mapping[str, Any]) -> ClaimRow:
+    ratios = [case.ratio for case in cases if case.ratio is not None]
+    operators = [case.operator for case in cases if case.ratio is not None]
+    mean = statistics.geometric_mean_of_counts(ratios, operators) if ratios else None
+    failed = sum(case.failed for case in cases)
+    low, high = claim.band(REDUCTION)
+    counted = len(ratios) + failed
+    inside = sum(low < ratio <= high for ratio in ratios)
+    share_lower = statistics.wilson_lower(inside, counted)
+    if len(ratios) < MIN_CASES or mean is None:
+        verdict = "insufficient"
+    elif mean.ci95[1] <= low:
+        verdict = "refuted-low"
+    elif mean.ci95[0] > high:
+        verdict = "refuted-high"
+    elif low < mean.ci90[0] and mean.ci90[1] <= high:
+        verdict = "mean-only" if claim.typical and share_lower < 0.5 else "supported"
+    else:
+        verdict = "inconclusive"
+    unknown = (0.0, math.inf)
+    return ClaimRow(
+        **where,
+        claim=claim.id,
+        text=claim.text,
+        reading=REDUCTION,
+        cases=len(ratios),
+        blocks=1,
+        failed=failed,
+        missing=len(cases) - len(ratios) - failed,
+        problems=tuple(case.problem for case in cases if case.problem is not None),
+        band=(low, high),
+        geomean=mean.value if mean else math.nan,
+        ci95=mean.ci95 if mean else unknown,
+        ci90=mean.ci90 if mean else unknown,
+        ci95_cases=mean.ci95 if mean else unknown,
+        share_in_band=inside / counted if counted else math.nan,
+        share_lower=share_lower,
+        break_even_calls=math.nan,
+        verdict=verdict,
+    )
 
 
 def _judge(claim: Claim, cases: Sequence[_Case], where: Mapping[str, Any]) -> Iterator[ClaimRow]:
@@ -341,9 +491,7 @@ def _cases(run: Run, baseline: str, candidate: str) -> dict[_Slice, list[_Case]]
     for failure in run.failures:
         if failure.implementation in pair:
             failures.setdefault(failure.group, []).append(failure)
-            match = _GROUP_END.search(failure.group)
-            pass_, dtype = (match["pass"], match["dtype"]) if match else (None, None)
-            cache = "cold" if match and match["cold"] else "warm"
+            cache, pass_, dtype = reductions.slice_of(failure.group)
             for metric in metrics:
                 found.setdefault(((metric, cache, pass_, dtype), failure.group), {})
     slices: dict[_Slice, list[_Case]] = {}
@@ -380,7 +528,11 @@ def _jsonable(value: Any) -> Any:
 def _conditions(row: ClaimRow) -> str:
     dtype = "all dtypes" if row.dtype == "all" else row.dtype or "dtype unknown"
     cold = ", cold cache" if row.cache == "cold" else ""
-    return f"{row.pass_ or 'pass unknown'}, {dtype}, {row.metric} time{cold}"
+    metric = {"kernels": "kernels per call", "peak_memory": "peak memory"}.get(
+        row.metric, f"{row.metric} time"
+    )
+    estimated = f", {row.device}, estimated by the compiler" if row.estimate else ""
+    return f"{row.pass_ or 'pass unknown'}, {dtype}, {metric}{cold}{estimated}"
 
 
 def _speedup(row: ClaimRow) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fuseproof.reports import units, wording
+from fuseproof.reports.claims import band_words
 from fuseproof.reports.summary import Mean, Summary
 
 
@@ -23,7 +24,7 @@ def to_markdown(summary: Summary) -> str:
             lines += ["", _escape(verdict.sentence), ""]
             lines += [
                 f"- read as {wording.READINGS.get(row.reading, row.reading)}, "
-                f"{row.band[0]:.2f}–{row.band[1]:.2f}×: **{wording.judged(row)}**"
+                f"{band_words(row.band)}: **{wording.judged(row)}**"
                 for row in verdict.readings
             ]
     lines += ["", *(f"- {_escape(caveat)}" for caveat in wording.caveats(summary))]
@@ -65,6 +66,28 @@ def to_markdown(summary: Summary) -> str:
             for row in summary.rows
         ),
     )
+    if summary.whys:
+        lines += ["", "## Why", ""]
+        lines.append(
+            "As written → compiled. Kernels: counted by the profiler; peak memory: measured; bytes: computed "
+            "from the program, not measured."
+        )
+        lines.append("")
+        lines += _table(
+            ("operator", "case", "implementation", "kernels", "bytes", "peak memory", "fused"),
+            (
+                (
+                    why.case.operator,
+                    wording.case_name(why.case, summary),
+                    why.account.implementation,
+                    wording.pair(why.account.kernels, units.whole).text,
+                    wording.pair(why.account.bytes, units.memory).text,
+                    wording.pair(why.account.peak_memory_bytes, units.memory).text,
+                    wording.fused(why.account) or why.account.reason or units.NONE,
+                )
+                for why in summary.whys
+            ),
+        )
     if summary.missing:
         lines += ["", "## Failed and skipped", ""]
         lines += [

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from fuseproof.errors import UserError
+from fuseproof.fusion import account as accounts
 from fuseproof.reports import claims, statistics
 from fuseproof.reports.html.render import to_html
 from fuseproof.reports.markdown import to_markdown
@@ -33,6 +36,7 @@ from fuseproof.reports.summary import (
     RunInfo,
     Summary,
     Twin,
+    Why,
 )
 from fuseproof.run_file import Benchmark, Failure, Run
 
@@ -80,8 +84,8 @@ def _plain(value: Any) -> Any:
 FORMATS: Mapping[str, Format] = {"html": to_html, "md": to_markdown, "json": to_json}
 
 
-def summarise(runs: Sequence[Run]) -> Summary:
-    """Everything a report of `runs` says."""
+def summarise(runs: Sequence[Run], *, beside: Path | None = None) -> Summary:
+    """Everything a report of `runs` says; `beside`: the folder where it will lie, for links to files."""
     rows: list[Row] = []
     means: list[Mean] = []
     missing: list[Missing] = []
@@ -106,6 +110,7 @@ def summarise(runs: Sequence[Run]) -> Summary:
             for row in claims.evaluate([run])
         ),
         null_control=_null_control(twins),
+        whys=tuple(why for index, run in enumerate(runs) for why in _whys(index, run, rows, beside)),
     )
 
 
@@ -250,6 +255,31 @@ def _missing(index: int, failure: Failure) -> Missing:
         stage=failure.stage,
         message=failure.message,
     )
+
+
+def _whys(index: int, run: Run, rows: Sequence[Row], beside: Path | None) -> Iterator[Why]:
+    """The fusion account kept in a run's directory, as far as it is about what is reported."""
+    folder = Path(run.source) if Path(run.source).is_dir() else Path(run.source).parent
+    reported: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        if row.case.run == index:
+            reported.setdefault((row.case.group, row.implementation), row)
+    for account in accounts.load(folder):
+        row_of_it = reported.get((account.case, account.implementation))
+        if row_of_it is not None:
+            yield Why(
+                case=row_of_it.case,
+                speedup=row_of_it.speedup,
+                account=account,
+                links=tuple(
+                    (label, _link(folder / place, beside)) for label, place in account.artifacts.items()
+                ),
+            )
+
+
+def _link(file: Path, beside: Path | None) -> str:
+    """A link that works from disk, as long as report and file keep their places to each other."""
+    return quote(os.path.relpath(file.absolute(), (beside or Path()).absolute()).replace(os.sep, "/"))
 
 
 def _null_control(twins: Sequence[tuple[Case, Comparison]]) -> NullControl | None:

@@ -121,18 +121,41 @@ def geometric_mean_over_cases(comparisons: Sequence[Comparison]) -> tuple[float,
         return 0.0, math.inf
     levels, effects = _levels_and_effects(ratios)
     ratios = np.where(np.isnan(ratios), levels[:, None] + effects, ratios)
-    names, operator = np.unique([b.operator or b.group for b, _ in comparisons], return_inverse=True)
     rng = np.random.default_rng(SEED)
-    chosen = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    case_weights = np.zeros((RESAMPLES, cases))
-    for index in range(len(names)):
-        members = np.flatnonzero(operator == index)
-        picks = rng.multinomial(chosen[:, index] * len(members), np.full(len(members), 1 / len(members)))
-        case_weights[:, members] = picks
-    case_weights /= case_weights.sum(axis=1, keepdims=True)
+    case_weights = _resampled_cases([b.operator or b.group for b, _ in comparisons], rng)
     block_weights = rng.multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES) / blocks
     means = ((case_weights @ ratios) * block_weights).sum(axis=1)
     return _percentile95(means)
+
+
+def geometric_mean_of_counts(ratios: Sequence[float], operators: Sequence[str]) -> Estimate:
+    """Geometric mean of one ratio for each case, of figures that repeat exactly, such as numbers of kernels.
+
+    There is nothing to repeat, so the interval says how far the mean depends on which cases were chosen:
+    operators and their cases resampled, as in `geometric_mean_over_cases`. One case says nothing of others:
+    (0, inf). Raises ValueError without any ratio.
+    """
+    if not ratios:
+        raise ValueError("no ratios")
+    logarithms = np.log(ratios)
+
+    def within(mean: float) -> float:
+        """Equal ratios stay equal: logarithms and weights are rounded."""
+        return min(max(mean, min(ratios)), max(ratios))
+
+    intervals = [(0.0, math.inf)] * 2
+    if len(ratios) > 1:
+        means = np.exp(_resampled_cases(operators, np.random.default_rng(SEED)) @ logarithms)
+        for index, tail in enumerate((0.025, 0.05)):
+            low, high = np.quantile(means, [tail, 1 - tail])
+            intervals[index] = (within(float(low)), within(float(high)))
+    return Estimate(
+        value=within(math.exp(logarithms.mean())),
+        ci95=intervals[0],
+        ci90=intervals[1],
+        blocks=1,
+        bootstrap95=None,
+    )
 
 
 def break_even_calls(eager: Benchmark, compiled: Benchmark) -> Estimate | None:
@@ -226,6 +249,19 @@ def _ratio_matrix(comparisons: Sequence[Comparison]) -> Floats:
         raise ValueError("no comparisons, or one without any block in common")
     blocks = sorted(set().union(*rows))
     return np.array([[row.get(block, math.nan) for block in blocks] for row in rows])
+
+
+def _resampled_cases(operators: Sequence[str], rng: np.random.Generator) -> Floats:
+    """Weights of the cases in each resample, rows that sum to 1: operators are drawn, then cases of each."""
+    names, operator = np.unique(operators, return_inverse=True)
+    chosen = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    weights = np.zeros((RESAMPLES, len(operators)))
+    for index in range(len(names)):
+        members = np.flatnonzero(operator == index)
+        picks = rng.multinomial(chosen[:, index] * len(members), np.full(len(members), 1 / len(members)))
+        weights[:, members] = picks
+    result: Floats = weights / weights.sum(axis=1, keepdims=True)
+    return result
 
 
 def _levels_and_effects(ratios: Floats) -> tuple[Floats, Floats]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fuseproof.fusion.account import Account
 from fuseproof.reports.claims import ClaimRow
 
 
@@ -126,6 +127,19 @@ class NullControl:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Why:
+    """What the compiler made of one measured implementation, if the run has a fusion account.
+
+    links: what each kept file is, and where it lies, relative to the report.
+    """
+
+    case: Case
+    speedup: Interval | None
+    account: Account
+    links: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunInfo:
     """Where the numbers come from."""
 
@@ -151,3 +165,4 @@ class Summary:
     missing: tuple[Missing, ...]
     claims: tuple[Claim, ...]
     null_control: NullControl | None
+    whys: tuple[Why, ...] = ()

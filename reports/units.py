@@ -65,5 +65,9 @@ def memory(count: float | None) -> str:
     return f"{count:g} B"
 
 
+def whole(count: int | None) -> str:
+    return NONE if count is None else f"{count:,}"
+
+
 def percent(share: float | None) -> str:
     return NONE if share is None or not math.isfinite(share) else f"{significant(100 * share)}\u00a0%"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from fuseproof.fusion.account import Account, Pair
 from fuseproof.reports import units
-from fuseproof.reports.claims import MIN_BLOCKS, ClaimRow
+from fuseproof.reports.claims import MIN_BLOCKS, REDUCTION, ClaimRow
 from fuseproof.reports.summary import Case, Interval, Mean, Missing, RunInfo, Summary
 
 VERDICTS = {
@@ -20,7 +21,9 @@ VERDICTS = {
     "inconclusive": ("?", "neither supported nor refuted"),
     "insufficient": ("…", "too few blocks or cases to judge"),
 }
-READINGS = {"throughput": "more throughput", "time_reduction": "less time"}
+# Figures that differ by less are shown as the same.
+_UNCHANGED = 0.005
+READINGS = {"throughput": "more throughput", "time_reduction": "less time", REDUCTION: "any reduction"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,15 @@ class Verdict:
 
     sentence: str
     readings: tuple[ClaimRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A figure without and with the compiler: `12 → 5`, `−58 %`, -0.58; None and empty where unknown."""
+
+    text: str
+    change: str
+    share: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +78,39 @@ def _sentence(row: ClaimRow, run: int, summary: Summary) -> str:
     conditions = ", ".join(part for part in where if part)
     failed = f"; {count(row.failed, 'more case')} failed" if row.failed else ""
     if not row.cases:
-        return f"{row.candidate} has no sound measurement against {row.baseline} in {conditions}{failed}."
+        why = f" ({row.problems[0]})" if row.reading == REDUCTION and row.problems else ""
+        lacking = f"has no sound {_quantity(row)} against {row.baseline}"
+        return f"{row.candidate} {lacking} in {conditions}{failed}{why}."
     bounds = units.bracket(*row.ci95)
     interval = f" [95\u00a0%: {bounds[1:-1]}]" if bounds else ""
+    if row.reading == REDUCTION:
+        return f"{_reduced(row)} in {conditions}, over {count(row.cases, 'case')}{failed}."
     return (
         f"{row.candidate} made the operators {units.times(row.geomean)} as fast as {row.baseline}{interval} "
         f"in {conditions}, over {count(row.cases, 'case')}{failed}."
     )
+
+
+def _quantity(row: ClaimRow) -> str:
+    return {"kernels": "count of kernels", "peak_memory": "peak memory"}.get(row.metric, "measurement")
+
+
+def _reduced(row: ClaimRow) -> str:
+    """`jax.jit launched 3.2× fewer kernels than jax.eager [95 %, cases resampled: 2.1–4.4]`."""
+    more = row.geomean < 1
+    value, low, high = (
+        (1 / row.geomean, 1 / row.ci95[1], 1 / row.ci95[0] if row.ci95[0] else math.inf)
+        if more
+        else (row.geomean, *row.ci95)
+    )
+    told = {
+        "kernels": ("launched", "more kernels", "fewer kernels"),
+        "peak_memory": ("took", "more memory at its peak", "less memory at its peak"),
+    }[row.metric]
+    bounds = units.bracket(low, high)
+    interval = f" [95\u00a0%, cases resampled: {bounds[1:-1]}]" if bounds else ""
+    how_many = f"{units.times(value)} {told[1 if more else 2]}"
+    return f"{row.candidate} {told[0]} {how_many} than {row.baseline}{interval}"
 
 
 def judged(row: ClaimRow) -> str:
@@ -138,7 +176,9 @@ def timing(row: Case | Mean | Missing | ClaimRow, summary: Summary) -> str:
     metrics = {r.case.metric for r in summary.rows}
     caches = {r.case.cache for r in summary.rows}
     # What was never timed lacks every metric alike.
-    metric = f"{row.metric} time" if len(metrics) > 1 and not isinstance(row, Missing) else ""
+    metric = ""
+    if len(metrics) > 1 and not isinstance(row, Missing):
+        metric = "" if isinstance(row, ClaimRow) and row.reading == REDUCTION else f"{row.metric} time"
     cache = f"{row.cache} cache" if len(caches) > 1 and row.cache else ""
     return ", ".join(part for part in (metric, cache) if part)
 
@@ -176,6 +216,32 @@ def calls(interval: Interval | None) -> str:
         return text
     high = "never" if math.isinf(interval.high) else units.compact(interval.high)
     return f"{text} [{units.compact(interval.low)}–{high}]"
+
+
+def pair(figure: Pair, text: Callable[[int | None], str]) -> Change:
+    """`12 → 5`, and by how much that is less or more."""
+    share = figure.compiled / figure.eager - 1 if figure.eager and figure.compiled is not None else None
+    sign = "" if share is None else "−" if share < 0 else "+"
+    known = figure.eager is not None or figure.compiled is not None
+    return Change(
+        text=f"{text(figure.eager)} → {text(figure.compiled)}" if known else units.NONE,
+        change="" if share is None or abs(share) < _UNCHANGED else f"{sign}{100 * abs(share):.0f}\u00a0%",
+        share=share,
+    )
+
+
+def fused(account: Account) -> str:
+    """What the compiled program launches, counted."""
+    if account.fusions is None:
+        return ""
+    calls = sum(o.kind == "library" for o in account.others)
+    rest = len(account.others) - calls
+    parts = [
+        count(len(account.fusions), "fusion"),
+        count(calls, "library call") if calls else "",
+        count(rest, "other operation") if rest else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def words(name: str) -> str:

@@ -18,6 +18,7 @@ from fuseproof.operators import Operator
 from fuseproof.operators.attention import Attention
 from fuseproof.operators.layer_norm import LayerNorm
 from fuseproof.operators.matmul import Matmul
+from fuseproof.operators.rms_norm import RMSNorm
 from fuseproof.plan import row_to_json
 from fuseproof.run_file import Benchmark, Failure, Run
 from fuseproof.worker_process import WorkerProcess
@@ -91,7 +92,10 @@ def any_operator() -> st.SearchStrategy[Operator]:
     return st.one_of(
         attention(),
         st.builds(Matmul, m=extent, k=extent, n=extent, bias_gelu_tanh=st.booleans()),
-        st.builds(LayerNorm, rows=extent, columns=extent, residual=st.booleans()),
+        *(
+            st.builds(norm, rows=extent, columns=extent, residual=st.booleans())
+            for norm in (LayerNorm, RMSNorm)
+        ),
     )
 
 

@@ -180,11 +180,27 @@ def test_a_row_that_cannot_be_prepared_fails_alone(error):
 
 
 def test_a_row_that_crashes_while_it_is_prepared_fails_alone():
-    crew = FakeCrew({("prepare", "B"): died_at(0)})
+    crew = FakeCrew({("prepare", "B"): died_at(0, 1)})
     record = measure(crew)
     assert set(record["failures"]) == {"B"}
-    assert [name for do, name in crew.asked if do == "prepare"] == ["A", "B", "A", "C"]
+    assert [name for do, name in crew.asked if do == "prepare"] == ["A", "B", "A", "B", "A", "C"]
     assert crew.legs.count("A") == crew.legs.count("C") == 6
+
+
+@pytest.mark.parametrize(("do", "name"), [("get", "torch"), ("open_case", "torch"), ("prepare", "B")])
+def test_a_worker_killed_once_before_its_first_leg_costs_nothing(do, name):
+    crew = FakeCrew({(do, name): died_at(0)})
+    record = measure(crew)
+    assert record["failures"] == {}
+    assert {len(legs) for legs in record["legs"].values()} == {6}
+
+
+def test_a_row_that_kills_its_worker_in_two_legs_fails():
+    """Else a row that crashes now and then would cost a worker's start at each of its legs."""
+    crew = FakeCrew({("leg", "B"): died_at(1, 4)})
+    record = measure(crew)
+    assert record["failures"] == {"B": "the process died of SIGSEGV"}
+    assert {name: len(legs) for name, legs in record["legs"].items()} == {"A": 6, "B": 2, "C": 6}
 
 
 @pytest.mark.parametrize("do", ["get", "open_case"])

@@ -11,7 +11,9 @@ def all_of(values):
     return Sampled(index=(slice(None),), values=np.asarray(values, dtype=np.float64))
 
 
-@pytest.mark.parametrize(("dtype", "exponent"), [("float32", -24), ("float16", -11), ("bfloat16", -8)])
+@pytest.mark.parametrize(
+    ("dtype", "exponent"), [("float32", -24), ("float16", -11), ("bfloat16", -8), ("float8_e4m3", -4)]
+)
 def test_unit_roundoff_is_half_the_gap_above_one(dtype, exponent):
     roundoff = checks.unit_roundoff(dtype)
     assert roundoff == 2.0**exponent
@@ -104,3 +106,30 @@ def test_every_dtype_has_a_ceiling_above_its_rounding():
     assert checks.CEILINGS.keys() == DTYPES.keys()
     for dtype, ceiling in checks.CEILINGS.items():
         assert checks.rounding(dtype, 4096) < ceiling < 1
+
+
+def _cut(x):
+    return (x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def _rounded(x):
+    return _cut(x + (x - _cut(x)))  # up when the 13 bits that go are half or more
+
+
+@pytest.mark.parametrize(
+    ("make", "passed"),
+    [(_rounded, True), (_cut, True), (lambda x: x.astype(DTYPES["bfloat16"]).astype(np.float32), False)],
+    ids=["rounded", "cut off", "bfloat16"],
+)
+def test_tf32_may_round_or_cut_but_not_drop_more_bits(make, passed):
+    """Against a baseline that rounds its operands, as cuBLAS does; K = 1024."""
+    generator = np.random.default_rng(0)
+    a, b = (generator.standard_normal(shape, dtype=np.float32) for shape in ((64, 1024), (1024, 64)))
+    exact = all_of(a.astype(np.float64) @ b.astype(np.float64))
+    errors = [{"output": checks.relative_rms(convert(a) @ convert(b), exact)} for convert in (make, _rounded)]
+    assert checks.judge(*errors, dtype="tf32", longest=1024).passed is passed
+    assert checks.judge(errors[1], None, dtype="tf32", longest=1024).passed
+
+
+def test_the_result_of_8_bit_floats_is_stored_in_bfloat16():
+    assert checks.rounding("float8_e4m3", 1) == 2.0**-8 + 2.0**-24

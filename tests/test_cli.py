@@ -356,7 +356,7 @@ def test_run_measures_what_is_asked(here, fuseproof, monkeypatch):
     arguments = [
         "run", "smoke", "--operator", "matmul,layer_norm", "--cache", "warm,cold", "--only", "torch.compile",
         "--null", "--threads", "1", "--seed", "7", "--blocks", "3", "--palindromes", "5", "--precision", "1%",
-        "-o", "out", "--quiet",
+        "--no-profile", "-o", "out", "--quiet",
     ]  # fmt: skip
     code, out, err = fuseproof(*arguments)
     assert (code, out) == (130, "")
@@ -371,5 +371,5 @@ def test_run_measures_what_is_asked(here, fuseproof, monkeypatch):
     }  # fmt: skip
     assert planned.settings == type(planned.settings)(
         device="cpu", threads=1, seed=7, blocks=3, max_blocks=3, palindromes=5, max_palindromes=5,
-        leg_seconds=suites.get("smoke").leg_seconds, precision=0.01,
+        leg_seconds=suites.get("smoke").leg_seconds, precision=0.01, profile=False,
     )  # fmt: skip

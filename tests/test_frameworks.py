@@ -13,6 +13,7 @@ from fuseproof.worker_process import WorkerDied, WorkerError, WorkerProcess, Wor
 
 GROUP = "layer_norm[4096x1025-float32-forward]"
 OUTPUT_BYTES = 4096 * 1025 * 4
+SMALL = "layer_norm[16x24-float32-forward]"
 
 
 def functions(path):
@@ -92,6 +93,78 @@ def test_a_request_that_fails_leaves_the_worker_usable(worker):
     assert worker.ask("check", name=worker.row.name)["errors"]["output"] < 1e-6
 
 
+RECOMPILING = """
+import itertools
+NUMBERS = itertools.count(1)
+
+def torch_other_shape(x, weight, bias):
+    import torch
+    global compiled
+    if "compiled" not in globals():
+        compiled = torch.compile(lambda x: x + 1, dynamic=False)
+    compiled(x[: next(NUMBERS)])
+    return torch.nn.functional.layer_norm(x, x.shape[-1:], weight, bias)
+
+def torch_new_function(x, weight, bias):
+    import torch
+    torch.compile(eval("lambda x: x + 1"))(x)  # code of its own: Dynamo keeps programs by code
+    return torch.nn.functional.layer_norm(x, x.shape[-1:], weight, bias)
+
+def jax_new_function(x, weight, bias):
+    import jax
+    return jax.jit(lambda x: jax.nn.standardize(x) * weight + bias)(x)
+
+def jax_other_shape(x, weight, bias):
+    import jax
+    jax.numpy.sin(x[0, : next(NUMBERS)])
+    return jax.nn.standardize(x) * weight + bias
+
+def tensorflow_new_function(x, weight, bias):
+    import tensorflow as tf
+    return tf.function(lambda x: x * weight + bias)(x)
+
+def tensorflow_other_shape(x, weight, bias):
+    import tensorflow as tf
+    global traced
+    if "traced" not in globals():
+        traced = tf.function(lambda x: x + 1, jit_compile=True)
+    traced(x[: next(NUMBERS)])
+    return x * weight + bias
+"""
+
+
+@pytest.fixture(scope="module")
+def recompiling(tmp_path_factory):
+    file = tmp_path_factory.mktemp("recompiling") / "recompiling.py"
+    file.write_text(RECOMPILING)
+    return file
+
+
+@pytest.mark.parametrize("way", ["new_function", "other_shape"])
+def test_compiling_while_it_is_timed_is_an_error(worker, recompiling, way):
+    """Seen inside eager targets too, where the framework's own count of the step's programs sees nothing."""
+    row = dataclasses.replace(
+        worker.row, name=way, target=f"{recompiling}:{worker.row.framework}_{way}", consumes=()
+    )
+    worker.open_case(SMALL)
+    worker.prepare(row)
+    with pytest.raises(WorkerError, match=r"compiled? again|traced again|recompile"):
+        worker.ask("leg", name=way, rounds=2, calls=1, warm_up=0)
+
+
+@pytest.mark.parametrize("pass_", ["forward", "forward_backward"])
+def test_a_program_for_all_shapes_is_not_compiled_again(start_worker, pass_):
+    worker = start_worker("torch")
+    (row,) = [
+        row
+        for row in IMPLEMENTATIONS
+        if (row.operator, row.name) == ("layer_norm", "torch.compile-dynamic-composed")
+    ]
+    worker.open_case(SMALL.replace("forward", pass_))
+    worker.prepare(row)
+    assert len(worker.ask("leg", name=row.name, rounds=3, calls=2, warm_up=1)["wall"]) == 3
+
+
 def test_a_worker_that_is_killed_says_so(start_worker):
     worker = start_worker("jax")
     worker.process.wait_ready()
@@ -108,3 +181,15 @@ def test_a_framework_that_does_not_load_is_an_error(tmp_path):
     finally:
         process.close()
     assert "Traceback" in (tmp_path / "log").read_text(), "the whole story is in the log"
+
+
+@pytest.mark.parametrize("name", ["torch.eager", "jax.jit"])
+def test_8_bit_products_are_right(start_worker, name):
+    """On the CPU too: PyTorch's and XLA's products of float8, whose results are bfloat16."""
+    [row] = [row for row in IMPLEMENTATIONS if (row.operator, row.name) == ("matmul", name)]
+    worker = start_worker(row.framework)
+    worker.process.wait_ready()
+    worker.open_case("matmul[48x64x32-float8_e4m3-forward]")
+    worker.prepare(row)
+    error = worker.ask("check", name=name)["errors"]["output"]
+    assert 1e-4 < error < 2.0**-8, "one rounding to bfloat16"

@@ -1,11 +1,14 @@
+import ast
 import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 
+import fuseproof
 from fuseproof import implementations
 from fuseproof.errors import UserError
-from fuseproof.implementations import IMPLEMENTATIONS, Implementation
+from fuseproof.implementations import IMPLEMENTATIONS, PEERS, Implementation
 from fuseproof.operators import OPERATORS, PASSES
 
 
@@ -33,9 +36,16 @@ def write(path, name="mine"):
 def test_every_operator_has_every_implementation():
     for operator in OPERATORS:
         rows = {row.name: row for row in IMPLEMENTATIONS if row.operator == operator}
-        assert set(rows) == {
-            "torch.eager", "torch.compile", "torch.eager-composed", "torch.compile-composed",
-            "jax.eager", "jax.jit", "pallas", "tf.eager", "tf.function", "tf.xla", "triton",
+        kernels = {"pallas", "triton"} if operator != "rms_norm" else {"triton"}
+        sources = ("", "-composed") if operator != "rms_norm" else ("",)
+        modes = ("", "-dynamic", "-reduce-overhead", "-max-autotune", "-max-autotune-no-cudagraphs")
+        peers = {row.name for row in PEERS if row.operator == operator}
+        assert set(rows) == kernels | peers | {
+            *(f"torch.compile{mode}{source}" for mode in modes for source in ("", "-composed")),
+            *(f"jax.{mode}{source}" for mode in ("eager", "jit") for source in sources),
+            *(f"tf.{mode}{source}" for mode in ("eager", "function", "xla") for source in sources),
+            "torch.eager", "torch.eager-composed", "torch.eager-inplace", "jax.jit-donate",
+            "keras.eager", "keras.function", "keras.xla",
         }  # fmt: skip
         for row in rows.values():
             assert row.baseline in rows
@@ -44,6 +54,33 @@ def test_every_operator_has_every_implementation():
             module, _, function = row.target.partition(":")
             assert importlib.util.find_spec(module) is not None, "found without importing a framework"
             assert function.startswith(operator)
+
+
+def test_operators_have_the_same_names_in_every_framework():
+    """Read as text: a test process imports no framework."""
+    names = {}
+    for module in ("torch_ops", "jax_ops", "tensorflow_ops"):
+        body = ast.parse(Path(fuseproof.__file__).parent.joinpath(f"fusion/{module}.py").read_text()).body
+        defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+        defined |= {node.targets[0].id for node in body if isinstance(node, ast.Assign)}
+        names[module] = {
+            name for name in defined if not name.startswith("_") and name.partition("_inplace")[1] == ""
+        } - {"Tensor"}
+    expected = {f"{operator}{source}" for operator in OPERATORS for source in ("", "_composed")}
+    assert names == dict.fromkeys(names, expected)
+
+
+def test_a_row_that_consumes_says_what():
+    fields = {"framework": "jax", "target": "m:f"}
+    assert Implementation("matmul", "x", consumes="residual", **fields).consumes == ("residual",)
+    assert Implementation("matmul", "x", consumes=["a", "b"], **fields).consumes == ("a", "b")
+
+
+@pytest.mark.parametrize("mode", implementations.CUDA_GRAPHS)
+def test_cuda_graphs_are_not_silently_left_out(mode):
+    row = Implementation("matmul", "x", framework="torch", target="m:f", compiled=f"{mode}+dynamic")
+    assert row.reason_not_on("cuda") is None
+    assert row.reason_not_on("cpu").startswith("CUDA graphs need cuda; without them")
 
 
 def test_the_baseline_is_the_frameworks_library_call_unless_given():
@@ -56,6 +93,14 @@ def test_the_baseline_is_the_frameworks_library_call_unless_given():
     [
         ({"framework": "mxnet"}, "unknown framework 'mxnet'; there are torch, jax, tensorflow"),
         ({"target": "no_colon"}, "is not module:function"),
+        (
+            {"passes": ("forwards",)},
+            "matmul x: unknown passes 'forwards'; there are forward, forward_backward",
+        ),
+        ({"passes": "backward"}, "unknown passes 'backward'"),
+        ({"devices": ("gpu",)}, "unknown devices 'gpu'; there are cpu, cuda, tpu"),
+        ({"interpreted": ("cuda",)}, "unknown interpreted 'cuda'"),
+        ({"layout": "sbhd"}, "unknown layout 'sbhd'; there are bhsd, bshd"),
     ],
     ids=str,
 )
@@ -142,3 +187,11 @@ def test_a_target_must_be_callable(tmp_path):
     assert implementations.resolve_function("target.py:function")() == 7
     with pytest.raises(UserError, match="not callable"):
         implementations.resolve_function("target.py:number")
+
+
+def test_a_target_in_a_file_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FILE.format(name="x") + "def f(): return 7\n")
+    [row] = [row for row in implementations.table(["mine.py:ONE"]) if row.target.endswith("mine.py:f")]
+    monkeypatch.chdir("/")
+    assert implementations.resolve_function(row.target)() == 7

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
-from fuseproof import pytest_plugin, run_file
+from fuseproof import pytest_plugin, run_file, runner
+from fuseproof.errors import UserError
 from fuseproof.plan import Settings
 from fuseproof.pytest_plugin import ReplayTimer
 from fuseproof.reports import gate
+from fuseproof.run_directory import RunDirectory
 
 ARGUMENTS = [
     "--fuseproof-suite=smoke",
@@ -99,6 +102,24 @@ def test_a_regression_against_a_saved_run_fails_the_session(project):
     done = run("-k", "layer_norm", "--benchmark-compare", "--benchmark-compare-fail=median:5%")
     assert done.returncode != 0
     assert "Performance has regressed" in done.stdout + done.stderr
+
+
+def test_a_run_that_fails_is_not_measured_again_for_every_test(monkeypatch):
+    tried = []
+
+    def run(directory, progress):
+        tried.append(directory)
+        raise UserError("cannot write run.json: No space left on device; make room and go on")
+
+    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(pytest_plugin, "_selected", lambda request: None)
+    monkeypatch.setattr(RunDirectory, "create", lambda plan, path: "the folder")
+    manager = SimpleNamespace(getplugin=lambda name: SimpleNamespace(global_and_fixture_disabled=nullcontext))
+    request = SimpleNamespace(config=SimpleNamespace(stash=pytest.Stash(), pluginmanager=manager))
+    for _ in range(2):
+        with pytest.raises(UserError, match="No space left"):
+            pytest_plugin._run(request)
+    assert tried == ["the folder"]
 
 
 def test_an_unknown_suite_stops_the_session(project):

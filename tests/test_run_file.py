@@ -1,3 +1,4 @@
+import errno
 import json
 from dataclasses import replace
 
@@ -33,6 +34,7 @@ def a_benchmark(
         compile_seconds=12.5,
         peak_memory_bytes=4096,
         flops=10,
+        kernels=3,
         bytes=20,
         error_relative_rms=1e-7,
         error_limit=1e-6,
@@ -54,6 +56,7 @@ def a_run(*benchmarks, **fields):
         "failures": (
             Failure(group="g", implementation="triton", kind="skipped", stage="plan", message="no GPU"),
         ),
+        "notes": ("profile of jax.jit: hung",),
         "settings": {"blocks": 5},
     }
     return Run(**(known | fields))
@@ -106,6 +109,20 @@ def test_writing_leaves_nothing_half_done(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(UserError, match="cannot write"):
         run_file.write_json(path / "below a file" / "run.json", {})
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write(a_run(a_benchmark()), tmp_path / "run.json")
+    before = path.read_bytes()
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.raises(UserError, match=r"cannot write .*No space left on device; make room"):
+        run_file.write_json(path, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def stock(seconds=(1.0, 2.0), **changes):

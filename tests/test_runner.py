@@ -158,8 +158,8 @@ def test_wrong_implementations_have_an_error_and_no_speedup(tmp_path, impatient)
     directory = RunDirectory.create(planned(tmp_path, names, names), tmp_path / "run")
     progress = Quiet()
     runner.run(directory, progress)
-    assert progress.begun == {"torch": 1, "block": 2}
-    assert progress.pieces == ["torch", "block", "show", "block", "show"]
+    assert progress.begun == {"torch": 1, "block": 2, "profile": 1}
+    assert progress.pieces == ["torch", "block", "show", "block", "show", "profile"]
 
     run = load(tmp_path / "run")
     assert run.complete
@@ -175,10 +175,16 @@ def test_wrong_implementations_have_an_error_and_no_speedup(tmp_path, impatient)
         assert set(benchmark.block) == {0, 1}
         assert set(benchmark.leg) == {0, 1, 2, 3}
         assert benchmark.error_relative_rms <= benchmark.error_limit
+        assert benchmark.kernels == 1  # the library's layer norm
         if benchmark.implementation in good:
             assert statistics.speedup(run.baseline_of(benchmark), benchmark).blocks == 2
     text = (tmp_path / "run" / "run.json").read_text()
     assert all(entry["params"]["implementation"] not in TROUBLE for entry in json.loads(text)["benchmarks"])
+    assert run.notes == ()
+    assert {path.name for path in directory.captures(directory.plan.cases[0]).iterdir()} == {
+        "torch.eager",
+        *good,
+    }
     assert run.environment["frameworks"]["torch"]["threads"] == 1
     assert not directory.caches.exists()
 

@@ -23,6 +23,9 @@ class NumpyFramework(SimpleNamespace):
     def __init__(self):
         super().__init__(now=0.0, synchronized=0, called=[], sets=[])
 
+    def use_precision(self, dtype):
+        self.precision = dtype
+
     def from_numpy(self, array, dtype):
         self.sets.append(array)
         return array.astype(DTYPES[dtype])
@@ -36,7 +39,13 @@ class NumpyFramework(SimpleNamespace):
     def differentiable(self, inputs):
         return inputs
 
-    def step(self, function, options, pass_, compiled):
+    def copy(self, tensor):
+        return tensor.copy()
+
+    def same(self, one, other):
+        return np.array_equal(one, other)
+
+    def step(self, function, options, pass_, compiled, consumes=()):
         def forward(inputs, cotangent):
             self.called.append(inputs)
             self.now += 1.0
@@ -105,15 +114,23 @@ def worker(framework):
 def prepare(worker, monkeypatch):
     """Opens a case and prepares one function for it; returns the name to ask for."""
 
-    def prepare(function, group=GROUP, layout="bhsd", name="mine", **case):
+    def prepare(function, group=GROUP, layout="bhsd", name="mine", consumes=(), **case):
         monkeypatch.setattr("fuseproof.worker.resolve_function", lambda target: function)
         worker.open_case(**({"group": group, "seed": 0, "last_level_cache": 1} | case))
         operator = group.partition("[")[0]
-        row = Implementation(operator, name, framework="torch", target="m:f", layout=layout)
+        row = Implementation(
+            operator, name, framework="torch", target="m:f", layout=layout, consumes=consumes
+        )
         worker.prepare(implementation=row_to_json(row))
         return name
 
     return prepare
+
+
+def test_inputs_too_small_for_a_cold_cache_are_refused(worker):
+    """Making millions of sets would take all memory there is."""
+    with pytest.raises(NotImplementedError, match=r"cold cache would need .* choose a larger shape"):
+        worker.open_case(group="layer_norm[1x1-float32-forward-cold]", seed=0, last_level_cache=2**25)
 
 
 def test_a_right_result_has_the_error_of_its_rounding(worker, prepare):
@@ -246,6 +263,49 @@ def test_checks_use_inputs_that_the_timing_never_sees(worker, prepare, framework
     assert not set(timed) & set(checked)
 
 
+def writes_over_x(x, weight, bias):
+    x[:] = right(x, weight, bias)
+    return x
+
+
+def test_consumed_inputs_are_new_in_every_call(worker, prepare, framework):
+    name = prepare(writes_over_x, consumes=("x",))
+    assert worker.check(name=name)["errors"]["output"] < 1e-6
+    original = framework.sets[0].copy()
+    framework.called.clear()
+    worker.leg(name=name, rounds=2, calls=3, warm_up=1)
+    worker.peak_memory(name=name)
+    given = [inputs["x"] for inputs in framework.called]
+    assert len({id(x) for x in given}) == len(given) == 2 * 3 + 1 + 1
+    assert len({id(inputs["weight"]) for inputs in framework.called}) == 1, "what is kept is not copied"
+    assert np.array_equal(framework.sets[0], original)
+    expected = right(framework.sets[0], framework.called[0]["weight"], framework.called[0]["bias"])
+    assert all(np.array_equal(x, expected) for x in given), "no call works on another's result"
+
+
+def test_what_is_not_consumed_may_not_change(worker, prepare):
+    name = prepare(writes_over_x, consumes=("weight",))
+    with pytest.raises(WrongResultError, match="the input 'x' was changed"):
+        worker.check(name=name)
+
+
+def test_copies_take_only_so_much_memory_at_once(worker, prepare, framework, monkeypatch):
+    name = prepare(right, consumes=("x",))
+    monkeypatch.setattr("fuseproof.worker._MAX_COPIES_BYTES", 2 * 7 * 13 * 4)
+    batches = []
+    batch = framework.batch
+    framework.batch = lambda call, calls: (batches.append(calls), batch(call, calls))[1]
+    assert worker.leg(name=name, rounds=1, calls=5, warm_up=0) == {"wall": [1.0]}
+    assert batches == [2, 2, 1]
+    framework.batch = lambda call, calls: (2.0 * calls, 1.0 * calls)
+    assert worker.leg(name=name, rounds=1, calls=5, warm_up=0) == {"wall": [2.0], "device": [1.0]}
+
+
+def test_an_input_that_a_case_lacks_cannot_be_consumed(worker, prepare):
+    with pytest.raises(NotImplementedError, match="consumes residual, which this case has not"):
+        prepare(right, consumes=("x", "residual"))
+
+
 def test_the_next_case_forgets_the_last(worker, prepare):
     name = prepare(right)
     worker.open_case(group=GROUP, seed=0, last_level_cache=1)
@@ -281,3 +341,14 @@ def test_answers_are_one_line(worker, monkeypatch, error, answer):
 
     monkeypatch.setattr(worker, "check", fails, raising=False)
     assert _answer(worker, {"do": "check", "name": "x"}) == answer
+
+
+def test_a_case_chooses_the_precision_and_tensors_have_its_dtype(worker, framework, monkeypatch):
+    monkeypatch.setattr("fuseproof.worker.resolve_function", lambda target: lambda a, b: a @ b)
+    row = Implementation("matmul", "numpy", framework="torch", target="m:f")
+    for dtype in ("tf32", "float32"):
+        worker.open_case(group=f"matmul[5x3x4-{dtype}-forward]", seed=0, last_level_cache=0)
+        assert framework.precision == dtype
+        worker.prepare(implementation=row_to_json(row))
+        assert worker.check(name="numpy")["errors"]["output"] < 1e-6
+        assert framework.called[-1]["a"].dtype == np.float32

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,13 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseproof.frameworks import host_memory
+from fuseproof.frameworks import host_memory, xla_profile
 
 Inputs = dict[str, Any]
 Result = tuple[Any, dict[str, Any]]
 Step = Callable[[Inputs, Any], Result]
 
 _device: Any = None
+
+# What JAX reports whenever it traces, lowers or compiles anything, in eager code too.
+_COMPILE_EVENTS = "/jax/core/compile/"
+_compilations = 0
 
 
 def configure(*, device: str, threads: int) -> None:
@@ -33,8 +39,19 @@ def configure(*, device: str, threads: int) -> None:
         _device = jax.devices({"cuda": "gpu"}.get(device, device))[0]
     except RuntimeError as error:
         raise NotImplementedError(f"JAX sees no {device} here ({str(error).splitlines()[0]})") from None
-    # float32 means IEEE float32, on a GPU or TPU too.
-    jax.config.update("jax_default_matmul_precision", "highest")
+    use_precision("float32")
+    jax.monitoring.register_event_duration_secs_listener(_count_compilations)
+
+
+def use_precision(dtype: str) -> None:
+    """Allow TF32 products for a case in `tf32` and for no other, on a GPU or TPU too."""
+    precision = "tensorfloat32" if dtype == "tf32" else "highest"
+    jax.config.update("jax_default_matmul_precision", precision)
+
+
+def _count_compilations(event: str, duration: float, **_: Any) -> None:
+    global _compilations
+    _compilations += event.startswith(_COMPILE_EVENTS)
 
 
 def description() -> dict[str, Any]:
@@ -61,14 +78,30 @@ def dtype_name(array: Any) -> str:
     return str(array.dtype)
 
 
+def copy(array: Any) -> Any:
+    return jnp.array(array, copy=True)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two arrays have the same values."""
+    return bool(jnp.array_equal(one, other))
+
+
 def differentiable(inputs: Inputs) -> Inputs:
     return inputs
 
 
 def step(
-    function: Callable[..., Any], options: Mapping[str, object], pass_: str, compiled: str | None
+    function: Callable[..., Any],
+    options: Mapping[str, object],
+    pass_: str,
+    compiled: str | None,
+    consumes: Sequence[str] = (),
 ) -> Step:
-    """The work of one call: forward, or forward and the gradients of all inputs."""
+    """The work of one call: forward, or forward and the gradients of all inputs.
+
+    `jit` donates the inputs that the step consumes.
+    """
 
     def forward(inputs: Inputs, cotangent: Any) -> Result:
         return function(**inputs, **options), {}
@@ -83,7 +116,29 @@ def step(
         return chosen
     if compiled != "jit":
         raise NotImplementedError(f"JAX has no compile mode {compiled!r}; use 'jit'")
-    return jax.jit(chosen)  # type: ignore[no-any-return]
+    return _donating(chosen, consumes) if consumes else jax.jit(chosen)
+
+
+def _donating(function: Step, consumes: Sequence[str]) -> Step:
+    """The compiled step; NotImplementedError when it is called and XLA has no use for what is donated."""
+
+    def by_name(cotangent: Any, **inputs: Any) -> Result:
+        return function(inputs, cotangent)
+
+    compiled = jax.jit(by_name, donate_argnames=tuple(consumes))
+    warnings.filterwarnings("error", message="Some donated buffers were not usable", category=UserWarning)
+
+    def donate(inputs: Inputs, cotangent: Any) -> Result:
+        try:
+            return compiled(cotangent, **inputs)  # type: ignore[no-any-return]
+        except UserWarning:
+            names = ", ".join(consumes)
+            raise NotImplementedError(
+                f"nothing that is computed has the shape of {names}, so its memory cannot be used again"
+            ) from None
+
+    donate.lower = lambda inputs, cotangent: compiled.lower(cotangent, **inputs)  # type: ignore[attr-defined]
+    return donate
 
 
 def synchronize(result: Result) -> None:
@@ -102,11 +157,10 @@ def reset() -> None:
 
 @contextlib.contextmanager
 def forbid_recompilation(step: Step) -> Iterator[None]:
-    size = getattr(step, "_cache_size", None)
-    before = size() if size else None
+    before = _compilations
     yield
-    if size and size() != before:
-        raise RuntimeError("the step was compiled again while it was timed")
+    if _compilations != before:
+        raise RuntimeError("JAX compiled again while the step was timed")
 
 
 @contextlib.contextmanager
@@ -136,3 +190,33 @@ def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
         results.append(call())
     jax.block_until_ready(results)
     return time.perf_counter() - started, None
+
+
+@contextlib.contextmanager
+def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, list[Any]]]:
+    """Record what runs within as `jax.xplane.pb.gz`. Live capture on a TPU is not verified on hardware.
+
+    Yields `traces`, `warnings` and `not_seen`, complete at the end. `stacks` records Python frames, which
+    slows every call. XLA's allocator events are part of the trace whether or not `memory` is asked for.
+    """
+    found: dict[str, list[Any]] = {"traces": [], "warnings": [], "not_seen": []}
+    if _device.platform == "cpu":
+        found["not_seen"] += [
+            "allocations: JAX takes host memory from malloc, which records nothing",
+            "what happens inside an XLA kernel: calls into oneDNN and YNNPACK, and their threads",
+        ]
+    if not stacks:
+        found["not_seen"].append("Python between the programs: record with stacks")
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = int(stacks)
+    jax.profiler.start_trace(str(folder), profiler_options=options)
+    try:
+        yield found
+    finally:
+        jax.profiler.stop_trace()
+    found["traces"].append(xla_profile.keep_xplane(folder, "jax.xplane.pb.gz"))
+
+
+def kernel_names(names: Iterable[str]) -> list[str]:
+    """None: all work is XLA's, and its events say so themselves."""
+    return []

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fuseproof.frameworks import host_memory
+from fuseproof.frameworks import host_memory, xla_profile
 from fuseproof.operators import DTYPES
 
 Inputs = dict[str, Any]
@@ -19,6 +21,7 @@ Result = tuple[Any, dict[str, Any]]
 Step = Callable[[Inputs, Any], Result]
 
 _device = "/CPU:0"
+_graphs = 0  # that TensorFlow has built in this process; each is a function that was traced
 
 
 def configure(*, device: str, threads: int) -> None:
@@ -33,8 +36,27 @@ def configure(*, device: str, threads: int) -> None:
         _device = "/GPU:0"
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    # float32 means IEEE float32.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
+    use_precision("float32")
+    _count_graphs()
+
+
+def use_precision(dtype: str) -> None:
+    """Allow TF32 products for a case in `tf32` and for no other."""
+    tf.config.experimental.enable_tensor_float_32_execution(dtype == "tf32")
+
+
+def _count_graphs() -> None:
+    """A tf.function counts its own traces, but says nothing of those that an eager function calls."""
+    graph = tf.__internal__.FuncGraph
+    build = graph.__init__
+
+    @functools.wraps(build)
+    def counted(*arguments: Any, **named: Any) -> None:
+        global _graphs
+        _graphs += 1
+        build(*arguments, **named)
+
+    graph.__init__ = counted
 
 
 def description() -> dict[str, Any]:
@@ -62,12 +84,26 @@ def dtype_name(tensor: Any) -> str:
     return str(tensor.dtype.name)
 
 
+def copy(tensor: Any) -> Any:
+    with tf.device(_device):
+        return tf.raw_ops.DeepCopy(x=tensor)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two tensors have the same values."""
+    return bool(tf.reduce_all(tf.equal(one, other)))
+
+
 def differentiable(inputs: Inputs) -> Inputs:
     return inputs
 
 
 def step(
-    function: Callable[..., Any], options: Mapping[str, object], pass_: str, compiled: str | None
+    function: Callable[..., Any],
+    options: Mapping[str, object],
+    pass_: str,
+    compiled: str | None,
+    consumes: Sequence[str] = (),
 ) -> Step:
     """The work of one call: forward, or forward and the gradients of all inputs."""
 
@@ -109,11 +145,11 @@ def reset() -> None:
 
 @contextlib.contextmanager
 def forbid_recompilation(step: Step) -> Iterator[None]:
-    count = getattr(step, "experimental_get_tracing_count", None)
-    before = count() if count else None
+    # XLA compiles a traced function of unknown shapes anew for each shape, and tells nobody: not seen.
+    before = _graphs
     yield
-    if count and count() != before:
-        raise RuntimeError("the step was traced again while it was timed")
+    if _graphs != before:
+        raise RuntimeError("TensorFlow traced again while the step was timed")
 
 
 @contextlib.contextmanager
@@ -145,3 +181,58 @@ def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
         result = call()
     synchronize(result)
     return time.perf_counter() - started, None
+
+
+# Operations that compute no elements: they pass a tensor on, tell its shape, or call a function, whose own
+# operations follow below. Operations of a name with two leading underscores are functions too.
+_NO_WORK = frozenset(
+    (
+        *("Const", "Empty", "NoOp", "Placeholder", "ReadVariableOp", "VarHandleOp", "_Arg", "_Retval"),
+        *("Bitcast", "EnsureShape", "ExpandDims", "Identity", "IdentityN", "PreventGradient", "Reshape"),
+        *("Snapshot", "Squeeze", "StopGradient", "_Send", "_Recv", "_HostSend", "_HostRecv"),
+        *("BroadcastArgs", "BroadcastGradientArgs", "Rank", "Shape", "ShapeN", "Size"),
+        *("Case", "If", "While", "StatelessCase", "StatelessIf", "StatelessWhile"),
+        *("PartitionedCall", "StatefulPartitionedCall"),
+    )
+)
+_EAGER = "EagerLocalExecute: "
+
+
+@contextlib.contextmanager
+def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, list[Any]]]:
+    """Record what runs within as `tensorflow.xplane.pb.gz`.
+
+    Yields `traces`, `warnings` and `not_seen`, complete at the end. `stacks` records Python frames, which
+    slows every call. Allocator events are part of the trace whether or not `memory` is asked for.
+    """
+    found: dict[str, list[Any]] = {"traces": [], "warnings": [], "not_seen": []}
+    if _device == "/CPU:0":
+        found["not_seen"] += [
+            "what happens inside an operation: calls into oneDNN and Eigen, and their threads",
+            "small allocations, which oneDNN's allocator does not tell",
+        ]
+    if not stacks:
+        found["not_seen"].append("Python between the operations: record with stacks")
+    options = tf.profiler.experimental.ProfilerOptions(python_tracer_level=int(stacks))
+    tf.profiler.experimental.start(str(folder), options=options)
+    try:
+        yield found
+    finally:
+        tf.profiler.experimental.stop()
+    found["traces"].append(xla_profile.keep_xplane(folder, "tensorflow.xplane.pb.gz"))
+
+
+def kernel_names(names: Iterable[str]) -> list[str]:
+    """Those of the slices `names` that are an operation's work on the CPU, run eagerly or by the executor.
+
+    Not operations that compute no elements, and not the steps of the runtime around them. What XLA compiled
+    says so itself.
+    """
+    return [name for name in names if _is_work(name.removeprefix(_EAGER))]
+
+
+def _is_work(operation: str) -> bool:
+    if operation in _NO_WORK or operation.startswith("__"):
+        return False
+    # The executor's own rewrites, such as _MklMatMul, are no public operations.
+    return hasattr(tf.raw_ops, operation) or (operation.startswith("_") and operation.isidentifier())

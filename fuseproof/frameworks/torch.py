@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from fuseproof.frameworks import host_memory
+from fuseproof.implementations import CUDA_GRAPHS
 
 Inputs = dict[str, torch.Tensor]
 Result = tuple[torch.Tensor, dict[str, torch.Tensor]]
@@ -31,9 +36,13 @@ def configure(*, device: str, threads: int) -> None:
     _device = torch.device(device)
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
-    # float32 means IEEE float32: TF32 is another precision, so it would be another case.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    use_precision("float32")
+
+
+def use_precision(dtype: str) -> None:
+    """Allow TF32 products for a case in `tf32` and for no other: another precision is another case."""
+    torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
+    torch.backends.cudnn.allow_tf32 = dtype == "tf32"
 
 
 def description() -> dict[str, Any]:
@@ -49,17 +58,34 @@ def description() -> dict[str, Any]:
 
 
 def from_numpy(array: NDArray[np.float32], dtype: str) -> torch.Tensor:
-    """A new tensor on the device; never an alias of `array`."""
-    return torch.tensor(array, dtype=getattr(torch, dtype), device=_device)
+    """A new tensor on the device; never an alias of `array`. A matrix keeps its order in memory."""
+    if array.ndim == 2 and not array.flags.c_contiguous:
+        return from_numpy(array.T, dtype).T
+    if _device.type == "cuda":
+        # The GPU rounds a large array in no time, the host in seconds.
+        return torch.from_numpy(array).to(_device).to(getattr(torch, dtype))
+    return torch.tensor(array, dtype=getattr(torch, dtype))
 
 
 def to_numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
     """A copy as float32, which holds every value of the supported dtypes."""
-    return np.array(tensor.detach().to(device="cpu", dtype=torch.float32))
+    return np.asarray(tensor.detach().to(device="cpu", dtype=torch.float32, copy=True))
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A new tensor of the same values, a leaf as the given one is."""
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors have the same values."""
+    if one.element_size() == 1:  # there is no comparison of 8-bit floats
+        one, other = one.view(torch.uint8), other.view(torch.uint8)
+    return bool(torch.equal(one, other))
 
 
 def differentiable(inputs: Inputs) -> Inputs:
@@ -68,11 +94,17 @@ def differentiable(inputs: Inputs) -> Inputs:
 
 
 def step(
-    function: Callable[..., Any], options: Mapping[str, object], pass_: str, compiled: str | None
+    function: Callable[..., Any],
+    options: Mapping[str, object],
+    pass_: str,
+    compiled: str | None,
+    consumes: Sequence[str] = (),
 ) -> Step:
-    """The work of one call: forward, or forward and the gradients of all inputs."""
-    # One line, as a user has it: `dynamic` is left alone, so the first shape is compiled as static.
-    operator = function if compiled in (None, "kernel") else torch.compile(function, mode=compiled)
+    """The work of one call: forward, or forward and the gradients of all inputs.
+
+    Raises NotImplementedError for CUDA graphs without CUDA, where torch.compile would leave them out.
+    """
+    operator = function if compiled in (None, "kernel") else _compile(function, compiled)
 
     def forward(inputs: Inputs, cotangent: torch.Tensor | None) -> Result:
         return operator(**inputs, **options), {}
@@ -83,6 +115,18 @@ def step(
         return output, dict(zip(inputs, gradients, strict=True))
 
     return forward if pass_ == "forward" else forward_backward
+
+
+def _compile(function: Callable[..., Any], compiled: str) -> Callable[..., Any]:
+    mode, _, shapes = compiled.partition("+")
+    if shapes not in ("", "dynamic"):
+        raise NotImplementedError(f"torch.compile has no shapes {shapes!r}; write mode or mode+dynamic")
+    if mode in CUDA_GRAPHS and _device.type != "cuda":
+        raise NotImplementedError(f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}")
+    # Else `dynamic` is left alone, as a user's one line does: the first shape is compiled as static.
+    return torch.compile(  # type: ignore[no-any-return]
+        function, mode=mode, dynamic=True if shapes else None
+    )
 
 
 def synchronize(result: Result) -> None:
@@ -150,3 +194,133 @@ def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
     for _ in range(calls):
         call()
     return time.perf_counter() - started, None
+
+
+# Names of the kernels that Inductor writes in C++, bare or as its own profiling option calls them.
+_INDUCTOR_KERNEL = re.compile(r"(graph_\d+_)?cpp_\w+")
+# Operators with a kernel of their own that computes nothing: they get memory, or another view of it.
+_NO_WORK = re.compile(r"aten::(new_)?empty(_\w+)?|aten::(resize_|resize_as_|set_|_unsafe_view)")
+# Events of the caching allocator that a memory history keeps: minutes of small steps, about 100 MB.
+_HISTORY = 200_000
+
+
+@contextlib.contextmanager
+def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, list[Any]]]:
+    """Record what runs within: `torch.json.gz` (Kineto) and, on a GPU with `memory`, `torch-memory.pickle`.
+
+    Yields `traces`, `warnings` and `not_seen`, complete at the end. `stacks` records Python frames, which
+    slows every call.
+    """
+    found: dict[str, list[Any]] = {"traces": [], "warnings": [], "not_seen": []}
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    on_gpu = _device.type == "cuda"
+    if on_gpu:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+        torch.cuda.synchronize()
+    else:
+        found["not_seen"] += [
+            "what happens inside an operator: calls into oneDNN and MKL, and the threads of OpenMP",
+        ]
+    if not stacks:
+        found["not_seen"].append("Python between the operators: record with stacks")
+    history = memory and on_gpu
+    if history:
+        torch.cuda.memory._record_memory_history(
+            context="alloc" if stacks else None, stacks="python", max_entries=_HISTORY
+        )
+    try:
+        with (
+            _named_inductor_kernels(found["warnings"]),
+            torch.profiler.profile(
+                activities=activities, profile_memory=memory, record_shapes=True, with_stack=stacks
+            ) as profiler,
+        ):
+            yield found
+            if on_gpu:
+                torch.cuda.synchronize()
+        if history:
+            torch.cuda.memory._dump_snapshot(str(folder / "torch-memory.pickle"))
+    finally:
+        if history:
+            torch.cuda.memory._record_memory_history(enabled=None)
+    profiler.export_chrome_trace(str(folder / "torch.json.gz"))
+    found["traces"].append({"file": "torch.json.gz", "kind": "kineto"})
+    if history:
+        found["traces"].append({"file": "torch-memory.pickle", "kind": "torch-memory"})
+
+
+def kernel_names(names: Iterable[str]) -> list[str]:
+    """Those of the operators `names` that are the work of the CPU, by PyTorch's own dispatcher.
+
+    Not operators that are composed of others (these follow below them), that only make a view or fetch
+    memory, or that give no tensor; and not what is no operator at all, such as a node of autograd.
+    """
+    return [name for name in names if _INDUCTOR_KERNEL.fullmatch(name) or _is_work(name)]
+
+
+def _is_work(name: str) -> bool:
+    namespace, separator, operator = name.partition("::")
+    if not separator or not operator.isidentifier() or _NO_WORK.fullmatch(name):
+        return False
+    packet = getattr(getattr(torch.ops, namespace), operator, None)
+    if not isinstance(packet, torch._ops.OpOverloadPacket):
+        return False
+    overloads = [getattr(packet, overload) for overload in packet.overloads()]
+    functional = [each for each in overloads if not _has_out(each)]
+    return any(_writes(each) and _has_own_kernel(each) for each in functional or overloads)
+
+
+def _has_out(overload: Any) -> bool:
+    return any(
+        argument.kwarg_only and argument.alias_info is not None and argument.alias_info.is_write
+        for argument in overload._schema.arguments
+    )
+
+
+def _writes(overload: Any) -> bool:
+    return any(
+        "Tensor" in str(result.type) and (result.alias_info is None or result.alias_info.is_write)
+        for result in overload._schema.returns
+    )
+
+
+def _has_own_kernel(overload: Any) -> bool:
+    composite = torch._C.DispatchKey.CompositeImplicitAutograd
+    try:
+        return not overload.has_kernel_for_dispatch_key(composite)
+    except RuntimeError:  # TorchScript has overloads that the dispatcher does not know
+        return False
+
+
+@contextlib.contextmanager
+def _named_inductor_kernels(warnings: list[Any]) -> Iterator[None]:
+    """Within, every call of a C++ kernel that Inductor wrote is a range of the kernel's name.
+
+    The profiler sees these kernels only if they were compiled with TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE;
+    that would be other code than what was checked and timed, compiled anew. The module that Inductor loaded
+    calls each by a global name, and that is where they are met.
+    """
+    # Not imported: where nothing was compiled it is not there, and takes a second to load.
+    cache = sys.modules.get("torch._inductor.codecache")
+    modules = [] if cache is None else getattr(cache.PyCodeCache, "modules", None)
+    if modules is None:
+        warnings.append("this PyTorch hides Inductor's loaded modules: its C++ kernels are not counted")
+    replaced: list[tuple[ModuleType, str, Any]] = []
+    for module in modules or []:
+        for name, kernel in list(vars(module).items()):
+            if isinstance(kernel, BuiltinFunctionType) and _INDUCTOR_KERNEL.fullmatch(name):
+                replaced.append((module, name, kernel))
+                setattr(module, name, _ranged(name, kernel))
+    try:
+        yield
+    finally:
+        for module, name, kernel in replaced:
+            setattr(module, name, kernel)
+
+
+def _ranged(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        with torch.profiler.record_function(name):
+            return kernel(*arguments)
+
+    return call

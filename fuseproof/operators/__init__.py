@@ -4,14 +4,15 @@ from collections.abc import Mapping
 
 from fuseproof.errors import UserError
 from fuseproof.operators.attention import Attention
-from fuseproof.operators.base import DTYPES, PASSES, Operator, Sampled
+from fuseproof.operators.base import DTYPES, PASSES, Operator, Sampled, result_dtype, tensor_dtype
 from fuseproof.operators.layer_norm import LayerNorm
 from fuseproof.operators.matmul import Matmul
+from fuseproof.operators.rms_norm import RMSNorm
 
-__all__ = ["DTYPES", "OPERATORS", "PASSES", "Operator", "Sampled", "get"]
+__all__ = ["DTYPES", "OPERATORS", "PASSES", "Operator", "Sampled", "get", "result_dtype", "tensor_dtype"]
 
 OPERATORS: Mapping[str, type[Operator]] = {
-    operator.name: operator for operator in (Attention, Matmul, LayerNorm)
+    operator.name: operator for operator in (Attention, Matmul, LayerNorm, RMSNorm)
 }
 
 

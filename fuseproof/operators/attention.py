@@ -11,10 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseproof.errors import UserError
-from fuseproof.operators.base import Arrays, Operator, Sampled, sample
+from fuseproof.operators.base import Arrays, Operator, Sampled, in_threads, rms, sample
 
 # Query rows whose scores are held at once by the reference: 1024 × 16384 float64 are 128 MiB.
 _ROWS = 1024
+
+# Query rows of a head the forward reference is computed for; gradients of keys need them all.
+_SAMPLED_ROWS = 512
+
+# Scores of all sampled heads together, where all rows are needed: a quarter of a billion take some seconds.
+_SCORES = 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,7 @@ class Attention(Operator):
         "llama-3-8b": "b1_h32_kv8_s4096_d128_causal",  # Grattafiori et al. 2024
         "llama-3-8b-decode": "b8_h32_kv8_s1_k4096_d128",  # one new token against the cache
     }
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16", "tf32")
 
     batch: int
     query_heads: int
@@ -95,14 +102,18 @@ class Attention(Operator):
 
     def reference(self, inputs: Arrays, cotangent: NDArray[np.float32] | None) -> dict[str, Sampled]:
         # A group is one key/value head with all query heads that read it: dk and dv sum over them.
-        groups = sample(self.batch * self.key_value_heads, count=4)
         share = self.query_heads // self.key_value_heads
+        count = 4
+        if cotangent is not None:
+            count = max(2, min(count, _SCORES // (share * self.query_length * self.key_length)))
+        groups = sample(self.batch * self.key_value_heads, count=count)
         batch = groups // self.key_value_heads
         key_heads = groups % self.key_value_heads
-        query_index = (
-            np.repeat(batch, share),
-            (key_heads[:, None] * share + np.arange(share)[None, :]).ravel(),
-        )
+        query_batch = np.repeat(batch, share)
+        query_heads = (key_heads[:, None] * share + np.arange(share)[None, :]).ravel()
+        every_row = np.arange(self.query_length)
+        rows = sample(self.query_length, count=_SAMPLED_ROWS) if cotangent is None else every_row
+        query_index = (query_batch[:, None], query_heads[:, None], rows[None, :])
         key_index = (batch, key_heads)
         q = inputs["q"][query_index].astype(np.float64)
         k, v = (inputs[name][key_index].astype(np.float64) for name in ("k", "v"))
@@ -112,27 +123,38 @@ class Attention(Operator):
         dk, dv = np.zeros_like(k), np.zeros_like(v)
         scale = self.head_dim**-0.5
         columns = np.arange(self.key_length)
-        for head in range(len(q)):
-            group = head // share
-            for start in range(0, self.query_length, _ROWS):
-                rows = slice(start, min(start + _ROWS, self.query_length))
-                scores = q[head, rows] @ k[group].T * scale
+
+        def attend(head: int, group: int) -> None:
+            for start in range(0, len(rows), _ROWS):
+                block = slice(start, start + _ROWS)
+                # No row of a block sees more keys than its last.
+                seen = slice(0, rows[block][-1] + 1 if self.causal else None)
+                scores = q[head, block] @ k[group, seen].T * scale
                 if self.causal:
-                    scores[columns > np.arange(rows.start, rows.stop)[:, None]] = -np.inf
+                    scores[columns[seen] > rows[block, None]] = -np.inf
                 p = np.exp(scores - scores.max(axis=-1, keepdims=True))
                 p /= p.sum(axis=-1, keepdims=True)
-                output[head, rows] = p @ v[group]
+                output[head, block] = p @ v[group, seen]
                 if do is None:
                     continue
-                dv[group] += p.T @ do[head, rows]
-                delta = (do[head, rows] * output[head, rows]).sum(axis=-1, keepdims=True)
-                ds = p * (do[head, rows] @ v[group].T - delta) * scale
-                dq[head, rows] = ds @ k[group]
-                dk[group] += ds.T @ q[head, rows]
+                dv[group, seen] += p.T @ do[head, block]
+                delta = (do[head, block] * output[head, block]).sum(axis=-1, keepdims=True)
+                ds = p * (do[head, block] @ v[group, seen].T - delta) * scale
+                dq[head, block] = ds @ k[group, seen]
+                dk[group, seen] += ds.T @ q[head, block]
 
+        def attend_group(group: int) -> None:
+            for head in range(group * share, (group + 1) * share):
+                attend(head, group)
+
+        in_threads(attend_group, range(len(groups)))
         sampled = {"output": Sampled(index=query_index, values=output)}
         if do is not None:
-            sampled["grad_q"] = Sampled(index=query_index, values=dq)
-            sampled["grad_k"] = Sampled(index=key_index, values=dk)
+            dq_scale = dk_scale = None
+            if self.key_length == 1:  # its softmax is 1 whatever q and k are: d − delta cancels
+                d = scale * rms((do * v[np.arange(len(q)) // share]).sum(axis=-1))
+                dq_scale, dk_scale = d * rms(k), d * rms(q)
+            sampled["grad_q"] = Sampled(index=query_index, values=dq, scale=dq_scale)
+            sampled["grad_k"] = Sampled(index=key_index, values=dk, scale=dk_scale)
             sampled["grad_v"] = Sampled(index=key_index, values=dv)
         return sampled

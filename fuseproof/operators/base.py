@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -16,14 +18,23 @@ from numpy.typing import NDArray
 
 from fuseproof.errors import UserError
 
+T = TypeVar("T")
+
 Arrays = dict[str, NDArray[np.float32]]
 
+# What the inputs of a case are stored as. `tf32`: float32 tensors whose products may be TF32. The inputs are
+# not rounded to it: what each implementation makes of the other 13 bits is part of its error.
 DTYPES: Mapping[str, np.dtype] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "tf32": np.dtype(np.float32),
+    "float8_e4m3": np.dtype(ml_dtypes.float8_e4m3fn),
 }
 PASSES = ("forward", "forward_backward")
+
+# Elements that one thread draws or rounds at a time: a billion of them take half a minute on one core.
+_PART = 1 << 22
 
 # Rows or heads the float64 reference is computed for: the first, the last and random ones between.
 SAMPLES = 64
@@ -31,10 +42,15 @@ SAMPLES = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sampled:
-    """A part of a tensor in float64: `values == exact_tensor[index]`."""
+    """A part of a tensor in float64: `values == exact_tensor[index]`.
+
+    scale: what errors are relative to where it is not the RMS of the values: the RMS of the terms that cancel
+        in a tensor that is zero in exact arithmetic, of which correct code leaves the rounding.
+    """
 
     index: tuple[slice | NDArray[np.int64], ...]
     values: NDArray[np.float64]
+    scale: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +61,7 @@ class Operator(ABC):
     named_shapes: ClassVar[Mapping[str, str]]  # label by name, from published models
     label_pattern: ClassVar[re.Pattern[str]]
     label_example: ClassVar[str]
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")  # of the cases there can be
 
     @property
     @abstractmethod
@@ -81,6 +98,12 @@ class Operator(ABC):
         so the reference is exact for what the implementations are given.
         """
 
+    def reason_against(self, dtype: str, pass_: str) -> str | None:
+        """Why there is no case of this shape in `dtype`; None if there is."""
+        if dtype in self.dtypes:
+            return None
+        return f"{self.name} is not computed in {dtype}; there are {', '.join(self.dtypes)}"
+
     @property
     def longest_axis(self) -> int:
         """An upper bound on the terms of any sum, for the rounding a correct result may have."""
@@ -111,29 +134,84 @@ class Operator(ABC):
     def cotangent(self, seed: int, dtype: str) -> NDArray[np.float32]:
         """The gradient of a loss with respect to the output, drawn like the inputs."""
         generator = self._generator(seed + 1_000_003)
-        return round_to(generator.standard_normal(self.output_shape, dtype=np.float32), dtype)
+        return round_to(standard_normal(self.output_shape, generator), result_dtype(dtype))
 
     def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
         """Values of the input `name`; standard normal unless the operator says otherwise."""
-        return generator.standard_normal(shape, dtype=np.float32)
+        return standard_normal(shape, generator)
 
     def minimum_bytes(self, pass_: str, dtype: str) -> int:
         """Bytes that must move when every tensor is read or written once per direction."""
-        itemsize = DTYPES[dtype].itemsize
-        inputs = sum(math.prod(shape) for shape in self.input_shapes.values())
-        output = math.prod(self.output_shape)
+        inputs = DTYPES[dtype].itemsize * sum(math.prod(shape) for shape in self.input_shapes.values())
+        output = DTYPES[result_dtype(dtype)].itemsize * math.prod(self.output_shape)
         forward = inputs + output
         # Backward reads the inputs again and the cotangent, and writes a gradient for each input.
         backward = inputs + output + inputs
-        return itemsize * (forward + (backward if pass_ == "forward_backward" else 0))
+        return forward + (backward if pass_ == "forward_backward" else 0)
 
     def _generator(self, seed: int) -> np.random.Generator:
         return np.random.default_rng([seed, zlib.crc32(f"{self.name}[{self.label}]".encode())])
 
 
+def tensor_dtype(dtype: str) -> str:
+    """The dtype of the tensors of a case, as every framework names it: `float32` for `tf32`."""
+    return DTYPES[dtype].name
+
+
+def result_dtype(dtype: str) -> str:
+    """The dtype of a case's output: that of its inputs, but bfloat16 for 8-bit floats."""
+    return "bfloat16" if dtype == "float8_e4m3" else tensor_dtype(dtype)
+
+
 def round_to(array: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
     """`array` rounded to `dtype` and back to float32."""
-    return array.astype(DTYPES[dtype]).astype(np.float32)
+    storage = DTYPES[dtype]
+    if storage == np.float32:
+        return array.astype(np.float32)
+    rounded = np.empty(array.shape, np.float32)
+    source, target = np.ascontiguousarray(array).reshape(-1), rounded.reshape(-1)
+
+    def fill(part: slice) -> None:
+        target[part] = source[part].astype(storage)
+
+    _for_each_part(fill, array.size)
+    return rounded
+
+
+def standard_normal(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
+    """Draws of `generator`; large arrays part by part on all cores, the same whatever their number."""
+    size = math.prod(shape)
+    if size <= _PART:
+        return generator.standard_normal(shape, dtype=np.float32)
+    array = np.empty(shape, np.float32)
+    flat = array.reshape(-1)
+    children = generator.spawn(-(-size // _PART))
+
+    def fill(part: slice) -> None:
+        children[part.start // _PART].standard_normal(dtype=np.float32, out=flat[part])
+
+    _for_each_part(fill, size)
+    return array
+
+
+def in_threads(work: Callable[[T], object], items: Sequence[T]) -> None:
+    """`work` on every item, on as many threads as the process may use cores; NumPy leaves them alone."""
+    workers = min(len(items), len(os.sched_getaffinity(0)))
+    if workers <= 1:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, items))
+
+
+def _for_each_part(work: Callable[[slice], object], size: int) -> None:
+    in_threads(work, [slice(start, min(start + _PART, size)) for start in range(0, size, _PART)])
+
+
+def rms(values: NDArray[np.float64]) -> float:
+    """Root of the mean of the squares."""
+    return float(np.sqrt(np.mean(values**2)))
 
 
 def sample(length: int, count: int = SAMPLES) -> NDArray[np.int64]:

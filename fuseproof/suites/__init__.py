@@ -10,19 +10,41 @@ from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.operators import OPERATORS
 
+# What users of each framework reach for first, and the hand-written kernels.
+USUAL = (
+    "torch.eager",
+    "torch.compile",
+    "torch.eager-composed",
+    "torch.compile-composed",
+    "jax.eager",
+    "jax.jit",
+    "tf.eager",
+    "tf.function",
+    "tf.xla",
+    "triton",
+    "pallas",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """blocks are fresh processes; every block holds at least `palindromes` palindromes of each case."""
+    """blocks are fresh processes; every block holds at least `palindromes` palindromes of each case.
+
+    only:    of Fuseproof's own table these implementations, `NAME` or `OPERATOR:NAME`, unless the user says
+             --only; all if empty. Rows that the user adds to the table are always taken.
+    profile: whether the kernels of a call are counted after the timing.
+    """
 
     name: str
     summary: str
     cases: tuple[Case, ...]
+    only: tuple[str, ...] = ()
     blocks: int = 5
     max_blocks: int = 10
     palindromes: int = 20
     max_palindromes: int = 60
     leg_seconds: float = 0.006
+    profile: bool = True
 
 
 def names() -> list[str]:

@@ -1,6 +1,6 @@
 """Five small cases for each pass, the least a claim is judged by: the whole story in five minutes."""
 
-from fuseproof.suites import Suite, cases
+from fuseproof.suites import USUAL, Suite, cases
 
 SUITE = Suite(
     name="demo",
@@ -15,6 +15,7 @@ SUITE = Suite(
         dtypes=("float32",),
         passes=("forward", "forward_backward"),
     ),
+    only=USUAL,
     blocks=5,
     max_blocks=5,
     # Beyond ten or so the spread between blocks is what is left: 20 made intervals hardly narrower.

@@ -1,5 +1,5 @@
-"""Hand-written Triton kernels: `from fuseproof.kernels.triton import attention, layer_norm, matmul` gives
-functions.
+"""Hand-written Triton kernels: `from fuseproof.kernels.triton import attention, layer_norm, matmul, rms_norm`
+gives functions.
 
 The names are the functions although modules of the same names lie beside them: the imports below rebind each
 name after its module was loaded, and a loaded module is never bound again. To reach a module itself, import
@@ -10,5 +10,6 @@ from it (`from fuseproof.kernels.triton.attention import attention_forward`) or 
 from fuseproof.kernels.triton.attention import attention
 from fuseproof.kernels.triton.layer_norm import layer_norm
 from fuseproof.kernels.triton.matmul import matmul
+from fuseproof.kernels.triton.rms_norm import rms_norm
 
-__all__ = ["attention", "layer_norm", "matmul"]
+__all__ = ["attention", "layer_norm", "matmul", "rms_norm"]

@@ -1,10 +1,12 @@
-"""Compile launches for a GPU that need not be there; read registers, spills and shared memory."""
+"""Compile launches for a GPU that need not be there; read registers, spills, shared memory, instructions."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import tempfile
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +17,63 @@ from fuseproof.kernels.triton.launch import Launch, is_interpreted
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
-_POINTER_TYPES = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32"}
+_POINTER_TYPES = {
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float32: "*fp32",
+    torch.float8_e4m3fn: "*fp8e4nv",
+    torch.float8_e5m2: "*fp8e5",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
 _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+
+# From compute capability 9.0 on, what the hardware keeps of every block's shared memory for itself stands in
+# the cubin as if the kernel used it (seen: a kernel without any shared memory has 0 bytes on sm_80, 1024 on
+# sm_90 and sm_100).
+_RESERVED_SHARED = 1024
+
+_WIDE_PTX = r"(?:\.\w+)*\.(?:v4\.[bfu]32|v8\.[bfu]32|v2\.[bfu]64|b128)"  # 128 bits or more
+
+# What is counted, by the names of instructions in machine code and in PTX. A loop's body counts once.
+INSTRUCTIONS: Mapping[str, tuple[str, str]] = {
+    "mma": (r"[HIQDO]MMA\b", r"mma\.sync"),  # tensor cores, one warp
+    "wgmma": (r"[HIQB]GMMA\b", r"wgmma\.mma_async"),  # tensor cores of Hopper, four warps
+    "tcgen05": (r"UTC[A-Z]*MMA\b", r"tcgen05\.mma"),  # tensor cores of Blackwell
+    "tma": (r"UTMA(?:LDG|STG|REDG)\b|UBLKCP\b", r"cp\.async\.bulk\.(?:tensor|shared|global)"),
+    "cp_async": (r"LDGSTS\b", r"cp\.async\.c[ag]\.shared"),
+    "load": (r"LDG\b", r"ld\.global(?:\.\w+)*"),
+    "load_128": (r"LDG\.[\w.]*(?:128|256)", rf"ld\.global{_WIDE_PTX}"),
+    "store": (r"STG\b", r"st\.global(?:\.\w+)*"),
+    "store_128": (r"STG\.[\w.]*(?:128|256)", rf"st\.global{_WIDE_PTX}"),
+    "local": (r"(?:LDL|STL)\b", r"(?:ld|st)\.local"),  # spills, or arrays of the kernel
+}  # fmt: skip
+_SASS_OPCODE = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one compiled kernel uses: registers and spilled bytes per thread, shared bytes per block."""
+    """What one compiled kernel uses: registers and spilled bytes per thread, shared bytes per block.
+
+    tensor_memory: columns of tensor memory per block (Blackwell).
+    instructions:  counts by the names of INSTRUCTIONS, and where they were read, `SASS` or `PTX`.
+    """
 
     label: str
     capability: int
     registers: int
     spill_bytes: int
-    shared_bytes: int
+    static_shared_bytes: int
+    dynamic_shared_bytes: int
     num_warps: int
     num_stages: int
+    tensor_memory: int = 0
+    instructions: Mapping[str, int] | None = None
+    instruction_source: str = ""
+
+    @property
+    def shared_bytes(self) -> int:
+        return self.static_shared_bytes + self.dynamic_shared_bytes
 
 
 def compile_launch(launch: Launch, capability: int) -> CompiledKernel:
@@ -65,32 +109,76 @@ def compile_launch(launch: Launch, capability: int) -> CompiledKernel:
     return triton.compile(
         ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes),
         target=GPUTarget("cuda", capability, 32),
-        options={"num_warps": launch.num_warps, "num_stages": launch.num_stages},
+        options={"num_warps": launch.num_warps, "num_stages": launch.num_stages, **launch.options},
     )
 
 
-def resources(launch: Launch, capability: int) -> Resources:
-    """Compile a launch and read its resources from the cubin."""
+def resources(
+    launch: Launch, capability: int, *, instructions: bool = False, output: Path | None = None
+) -> Resources:
+    """Compile a launch and read its resources from the cubin.
+
+    With `instructions`, its machine code is disassembled and counted too, which takes 0.4 s. What the
+    compiler made (ttir, ttgir, llir, ptx, cubin, sass) is written to the directory `output` if given.
+    """
     compiled = compile_launch(launch, capability)
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"
         cubin.write_bytes(compiled.asm["cubin"])
-        listing = subprocess.run(
-            [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", cubin],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+        listing = _cuobjdump("--dump-resource-usage", cubin)
+        sass = _disassemble(cubin) if instructions or output is not None else None
     match = _RESOURCES.search(listing)
     if match is None:
         raise RuntimeError(f"cuobjdump printed no resource usage for {launch.label}: {listing!r}")
-    registers, stack, static_shared, local = map(int, match.groups())
+    registers, stack, shared, local = map(int, match.groups())
+    if output is not None:
+        _keep(compiled, sass, output)
+    metadata = compiled.metadata
     return Resources(
         label=launch.label,
         capability=capability,
         registers=registers,
         spill_bytes=stack + local,  # our kernels keep no arrays: all that lies in local memory is spilled
-        shared_bytes=static_shared + compiled.metadata.shared,
-        num_warps=compiled.metadata.num_warps,
+        static_shared_bytes=max(0, shared - _RESERVED_SHARED) if capability >= 90 else shared,
+        dynamic_shared_bytes=metadata.shared,
+        num_warps=metadata.num_warps,  # with warp specialization, of all groups together
         num_stages=launch.num_stages,
+        tensor_memory=getattr(metadata, "tmem_size", 0) or 0,
+        instructions=count_instructions(sass=sass, ptx=compiled.asm["ptx"]) if instructions else None,
+        instruction_source=("PTX" if sass is None else "SASS") if instructions else "",
     )
+
+
+def count_instructions(*, sass: str | None, ptx: str) -> dict[str, int]:
+    """How often each kind of INSTRUCTIONS stands in the machine code, or without it in the PTX."""
+    if sass is None:
+        return {
+            kind: len(re.findall(rf"\b(?:{pattern})", ptx)) for kind, (_, pattern) in INSTRUCTIONS.items()
+        }
+    opcodes = Counter(_SASS_OPCODE.findall(sass))
+    return {
+        kind: sum(count for opcode, count in opcodes.items() if re.match(pattern, opcode))
+        for kind, (pattern, _) in INSTRUCTIONS.items()
+    }
+
+
+def _disassemble(cubin: Path) -> str | None:
+    """The machine code; None where Triton's package carries no working disassembler."""
+    try:
+        return _cuobjdump("-sass", cubin)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _cuobjdump(option: str, cubin: Path) -> str:
+    command = [triton.knobs.nvidia.cuobjdump.path, option, cubin]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _keep(compiled: CompiledKernel, sass: str | None, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for stage in ("ttir", "ttgir", "llir", "ptx"):
+        (directory / f"kernel.{stage}").write_text(str(compiled.asm[stage]), encoding="utf-8")
+    (directory / "kernel.cubin").write_bytes(compiled.asm["cubin"])
+    if sass is not None:
+        (directory / "kernel.sass").write_text(sass, encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ def target_of(device: torch.device) -> Target:
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Launch:
     """One launch of `kernel`: its arguments (tensors, numbers, None) and constexpr parameters by name."""
 
@@ -58,6 +58,7 @@ class Launch:
     constants: Mapping[str, object]
     num_warps: int
     num_stages: int
+    options: Mapping[str, object] = field(default_factory=dict)  # further compile options, such as maxnreg
     label: str = ""  # names the launch in the tables of `ahead_of_time`
 
     def labelled(self, label: str) -> Launch:
@@ -65,19 +66,47 @@ class Launch:
 
     def run(self) -> None:
         """Enqueue the kernel. Raises NotImplementedError where it cannot run."""
-        device = next(value.device for value in self.arguments.values() if isinstance(value, torch.Tensor))
-        options = {**self.constants, "num_warps": self.num_warps, "num_stages": self.num_stages}
-        if device.type == "cuda" and device.index != torch.cuda.current_device():
-            with torch.cuda.device(device):
-                self.kernel[self.grid](**self.arguments, **options)
-            return
-        if device.type != "cuda" and not (device.type == "cpu" and is_interpreted(self.kernel)):
+        # On the path of every call, whose kernel may take only microseconds: no property of a tensor that
+        # makes an object.
+        for value in self.arguments.values():
+            if isinstance(value, torch.Tensor):
+                tensor = value
+                break
+        else:
+            raise ValueError("a launch needs a tensor among its arguments, to know the device by")
+        if tensor.is_cuda:
+            index = tensor.get_device()
+            if index != torch.cuda.current_device():
+                with torch.cuda.device(index):
+                    self._call()
+                return
+        elif not (tensor.is_cpu and is_interpreted(self.kernel)):
             raise NotImplementedError(
-                f"triton kernels need a CUDA or ROCm GPU; the tensors are on {device}: move them "
+                f"triton kernels need a CUDA or ROCm GPU; the tensors are on {tensor.device}: move them "
                 "to a GPU, or set TRITON_INTERPRET=1 before the import to run them on the CPU in Triton's "
                 "interpreter (correctness only)"
             )
-        self.kernel[self.grid](**self.arguments, **options)
+        self._call()
+
+    def compile(self) -> None:
+        """Compile the kernel for the current GPU, if it is not yet, without running it."""
+        self._call(warmup=True)
+
+    def _call(self, *, warmup: bool = False) -> None:
+        # By position where the order allows, and by `run`, which `kernel[grid]` wraps: a third of the time
+        # that some 25 keywords take on their way through Triton's two calls.
+        if [*self.arguments, *self.constants] == self.kernel.arg_names:
+            by_position, by_name = (*self.arguments.values(), *self.constants.values()), self.options
+        else:
+            by_position, by_name = (), {**self.arguments, **self.constants, **self.options}
+        self.kernel.run(
+            *by_position,
+            grid=self.grid,
+            warmup=warmup,
+            num_warps=self.num_warps,
+            num_stages=self.num_stages,
+            **by_name,
+        )
 
 
 def is_interpreted(kernel: triton.runtime.KernelInterface) -> bool:
@@ -85,7 +114,12 @@ def is_interpreted(kernel: triton.runtime.KernelInterface) -> bool:
     return not isinstance(kernel, triton.runtime.JITFunction)
 
 
-def check_tensors(operator: str, required: Mapping[str, Any], optional: Mapping[str, Any]) -> None:
+def check_tensors(
+    operator: str,
+    required: Mapping[str, Any],
+    optional: Mapping[str, Any],
+    dtypes: tuple[torch.dtype, ...] = FLOATS,
+) -> None:
     """Raise TypeError or ValueError unless all are tensors of a supported floating type on one device.
 
     Dtypes may still differ between tensors: how they must agree is the operator's own rule.
@@ -94,7 +128,7 @@ def check_tensors(operator: str, required: Mapping[str, Any], optional: Mapping[
     for name, value in given.items():
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{operator}: {name} must be a torch.Tensor, not {type(value).__name__}")
-        if value.dtype not in FLOATS:
+        if value.dtype not in dtypes:
             raise TypeError(
                 f"{operator}: {name} has dtype {name_of(value.dtype)}; "
                 "cast it to float16, bfloat16 or float32"

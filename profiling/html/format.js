@@ -1,6 +1,10 @@
 /* Numbers as a reader sees them: three significant digits, always with a unit. */
 
-const TIME_UNITS = [[1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]];
+const UNITS = {
+  ns: [[1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]],
+  cycles: [[1e9, "Gcycles"], [1e6, "Mcycles"], [1e3, "kcycles"], [1, "cycles"]], // of a static plan
+};
+let TIME_UNITS = UNITS.ns; // one for the whole page: `open` chooses
 
 function fixed(value, places) {
   const text = value.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places });

@@ -187,6 +187,7 @@ class Difference {
     });
     this.scope = document.getElementById("difference-scope");
     for (const select of [...this.selects, this.scope]) select.addEventListener("change", () => this.render());
+    this.pairs();
     this.table = new Table(document.getElementById("difference-table"), [
       { label: "Name" },
       { label: "", title: "Which of the two has it" },
@@ -196,6 +197,19 @@ class Difference {
       { label: "Total after", number: true },
       { label: "Change", number: true, title: "Largest first, up or down" },
     ], 6);
+  }
+
+  /* The tables of what became what stand in the page; one is shown, and its kernels lead to their slices. */
+  pairs() {
+    const pairs = [...this.section.querySelectorAll(".pair")];
+    const select = document.getElementById("pair");
+    const choose = () => pairs.forEach((pair, i) => { pair.hidden = i !== Number(select ? select.value : 0); });
+    if (select) select.addEventListener("change", choose);
+    choose();
+    for (const button of this.section.querySelectorAll("button.kernel")) {
+      const stage = this.app.stages[button.dataset.timeline];
+      button.addEventListener("click", () => this.app.chooseText(stage, button.title));
+    }
   }
 
   render() {

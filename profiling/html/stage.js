@@ -51,10 +51,11 @@ class Stage {
     }, this.sizer);
     this.chartGutter = element("div", { className: "gutter" });
     this.charts = element("div", { className: "charts", hidden: !this.timeline.charts.length }, this.chartGutter, this.chart);
+    this.cross = element("div", { className: "cross", hidden: true });
     this.facts = element("p", { className: "soft" }, [...this.timeline.facts, ...this.devices()].join(" · "));
     this.element = element("section", { className: "stage" },
       element("h2", { hidden: document.title === this.timeline.title }, this.timeline.title), this.facts,
-      element("div", { className: "instrument" }, this.axis, this.scroller, this.charts));
+      element("div", { className: "instrument" }, this.axis, this.scroller, this.charts, this.cross));
     for (const [i, chart] of this.timeline.charts.entries()) chart.index = i;
     this.contexts = {
       axis: this.axis.getContext("2d", { alpha: false }),
@@ -95,7 +96,7 @@ class Stage {
       const share = this.app.stages.length > 1 ? 0.36 : 0.56;
       this.scroller.style.height = this.set = `${Math.ceil(Math.min(this.layout.height, Math.max(innerHeight * share, 180)))}px`;
     }
-    const gutter = narrow ? 0 : this.gutter.offsetWidth;
+    const gutter = this.inset = narrow ? 0 : this.gutter.offsetWidth;
     const width = Math.max(this.scroller.clientWidth - gutter, 50);
     const height = Math.max(this.scroller.clientHeight, 1);
     this.width = width;
@@ -159,7 +160,13 @@ class Stage {
     if (this.timeline.charts.length) drawCharts(this.contexts.chart, this, colours);
   }
 
-  drawMarks(colours) { drawMarks(this.contexts.marks, this, colours, this.app); }
+  drawMarks(colours) {
+    drawMarks(this.contexts.marks, this, colours, this.app);
+    const { crossAt, linked } = this.app;
+    const x = crossAt && (linked || crossAt.stage === this) ? this.xOf(crossAt.since + this.zero) : -1;
+    this.cross.hidden = !(x >= 0 && x <= this.width);
+    this.cross.style.transform = `translateX(${this.inset + x}px)`;
+  }
 
   rowOf(i) {
     const { rows } = this.timeline;
@@ -174,6 +181,7 @@ class Stage {
 
   bandOf(i) { return this.bandIndex.get(this.rowOf(i)); }
 
+  xOf(t) { return ((t - this.start) / (this.end - this.start)) * this.width; }
   timeAt(x) { return this.start + (x / this.width) * (this.end - this.start); }
 
   hit(x, y) {
@@ -364,7 +372,7 @@ class Stage {
       surface.addEventListener("pointercancel", up);
       surface.addEventListener("pointerleave", () => {
         this.hover = -1;
-        this.pointer = null;
+        this.pointer = app.crossAt = null;
         app.hideDetails();
         app.drawMarks();
       });
@@ -408,9 +416,14 @@ class Stage {
 
   point(x, y, event) {
     this.pointer = this.app.measuring ? this.snap(x, y) : this.timeAt(x);
+    this.app.crossAt = { stage: this, since: this.pointer - this.zero };
     const inside = event.currentTarget === this.plot || event.type === "pointerup";
     this.hover = inside ? this.hit(x, y) : -1;
-    if (this.hover >= 0) this.app.showDetails(describe(this, this.hover), event.clientX, event.clientY);
+    if (this.hover >= 0) {
+      const told = describe(this, this.hover);
+      for (const chart of this.timeline.charts.slice(0, 3)) told.facts.push(...this.valuesAt(chart, `${chart.name}, `));
+      this.app.showDetails(told, event.clientX, event.clientY);
+    }
     else if (!inside) this.app.showDetails(this.readings(event), event.clientX, event.clientY);
     else this.app.hideDetails();
     this.app.drawMarks();
@@ -421,19 +434,23 @@ class Stage {
     const y = event.clientY - this.chart.getBoundingClientRect().top;
     const band = this.chartBands.find((one) => y >= one.y && y < one.y + one.height);
     if (!band) return null;
-    const t = this.pointer;
     return {
       title: band.chart.name,
       soft: [band.chart.meaning, band.chart.note].filter(Boolean).join("; "),
       facts: [
-        ["At", moment(t - this.zero, this.end - this.start)],
-        ...band.chart.series.map(({ name, time, value, step }) => {
-          const i = lowerBound(time, t + 1e-9, 0, time.length) - 1;
-          const known = i >= 0 && !Number.isNaN(value[i]);
-          return [step ? name : `${name}, last sample`, known ? quantity(value[i], band.chart.unit) : "unknown"];
-        }),
+        ["At", moment(this.pointer - this.zero, this.end - this.start)],
+        ...this.valuesAt(band.chart, ""),
       ],
     };
+  }
+
+  /* Each series of a chart at the pointer; a sampled one has no value between its samples. */
+  valuesAt(chart, whose) {
+    return chart.series.map(({ name, time, value, step }) => {
+      const i = lowerBound(time, this.pointer + 1e-9, 0, time.length) - 1;
+      const known = i >= 0 && !Number.isNaN(value[i]);
+      return [`${whose}${name}${step ? "" : ", last sample"}`, known ? quantity(value[i], chart.unit) : "unknown"];
+    });
   }
 }
 

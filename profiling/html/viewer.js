@@ -4,6 +4,7 @@ class App {
   constructor(timelines, settings) {
     this.measuring = false;
     this.pending = null; // first point of a measurement: { stage, t }
+    this.crossAt = null; // what is pointed at: { stage, since zero }
     this.measure = null; // { stage or null for all, at: [from, to] since zero }
     this.hit = -1;
     this.linked = true;
@@ -17,6 +18,7 @@ class App {
     this.alignments(settings.call);
     for (const stage of this.stages) stage.arrange();
     for (const stage of this.stages) stage.showAll();
+    this.showCalls();
     this.toolbar();
     this.keys();
     addEventListener("resize", () => { for (const stage of this.stages) this.arranged(stage); });
@@ -38,6 +40,9 @@ class App {
     document.getElementById("kernels").hidden = !this.stages.some(({ timeline }) => timeline.work.length);
     this.kernels = new Kernels(this);
     this.difference = new Difference(this);
+    if (this.stages.every((stage) => stage.call)) {
+      for (const id of ["kernel-scope", "difference-scope"]) document.getElementById(id).value = "call";
+    }
     this.legend();
     this.tables();
     this.panels();
@@ -99,6 +104,14 @@ class App {
     this.align(select.value, false);
   }
 
+  /* Where calls are marked, one call is what the page is about. */
+  showCalls() {
+    const calls = this.stages.map((stage) => stage.call);
+    if (!calls.every(Boolean)) return;
+    const longest = Math.max(...calls.map(([from, to]) => to - from)) || SHORTEST;
+    this.setView(this.current, -0.04 * longest, 1.06 * longest);
+  }
+
   align(value, show) {
     for (const [k, stage] of this.stages.entries()) {
       const { timeline } = stage;
@@ -117,6 +130,7 @@ class App {
     for (const option of document.querySelectorAll('option[value="call"]')) option.hidden = option.disabled = !this.stages[0].call;
     if (show) {
       for (const stage of this.stages) stage.showAll();
+      this.showCalls();
       this.panels();
       this.tables();
     }
@@ -174,12 +188,22 @@ class App {
     const { timeline } = stage;
     const slices = [];
     for (const { order } of timeline.work) for (const i of order) if (timeline.name[i] === name) slices.push(i);
+    // What no device is busy with, as an instruction without an estimate, is not among its work.
+    for (let i = 0; !slices.length && i < timeline.count; i++) if (timeline.name[i] === name) slices.push(i);
+    if (!slices.length) return;
     slices.sort((a, b) => timeline.start[a] - timeline.start[b]);
     const i = slices[(slices.indexOf(stage.selected) + 1) % slices.length];
     this.choose(stage, i, true);
     stage.reveal(i);
     this.draw();
     stage.element.scrollIntoView({ block: "nearest" });
+  }
+
+  /* By the name a table has: the slices' own, or theirs without the number that XLA puts behind it. */
+  chooseText(stage, text) {
+    const { names } = stage.timeline;
+    const exact = names.indexOf(text);
+    this.chooseName(stage, exact >= 0 ? exact : names.findIndex((name) => name.startsWith(`${text}.`)));
   }
 
   measurePoint(stage, t) {
@@ -403,6 +427,7 @@ async function open() {
   if (asked === "light" || asked === "dark") root.dataset.theme = asked;
   const blocks = [...document.querySelectorAll("script.timeline")];
   const settings = JSON.parse(document.getElementById("settings").textContent);
+  TIME_UNITS = UNITS[settings.unit];
   const timelines = await Promise.all(blocks.map((block) => decode(block.textContent)));
   for (const block of blocks) block.remove(); // megabytes of text that nobody needs any more
   performance.mark("fuseproof-decoded");

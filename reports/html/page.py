@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from fuseproof.fusion.account import reasons
 from fuseproof.reports import units, wording
+from fuseproof.reports.claims import REDUCTION
 from fuseproof.reports.html import plots
-from fuseproof.reports.summary import Case, Claim, Interval, Mean, Missing, Row, Summary
+from fuseproof.reports.summary import Case, Claim, Interval, Mean, Missing, Row, Summary, Why
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,17 @@ class TableLine:
     row: Row | None
     unit: tuple[float, str]
     missing: Missing | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhyLine:
+    """What a compiler changed in one implementation: figures, each with what it saved, in words."""
+
+    case: str
+    why: Why
+    figures: tuple[wording.Change, ...]  # kernels, operations, bytes, peak memory
+    fused: str
+    unknown: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +162,8 @@ def by_operator(lines: Iterable[Line]) -> dict[str, list[Line]]:
 
 
 def bands(claims: Iterable[Claim]) -> list[Band]:
-    found = {(c.row.text, c.row.reading): c.row.band for c in claims}
+    # A band of fewer kernels or less memory is no band of speedups.
+    found = {(c.row.text, c.row.reading): c.row.band for c in claims if c.row.reading != REDUCTION}
     return [
         Band(
             label=f"“{claim}”, read as {wording.READINGS.get(reading, reading)}",
@@ -220,6 +234,28 @@ def tables(summary: Summary) -> dict[str, list[TableLine]]:
     return {
         operator: [line for lines in cases.values() for line in lines] for operator, cases in found.items()
     }
+
+
+def whys(summary: Summary) -> dict[str, list[WhyLine]]:
+    """Per operator what compilers changed, in the order of the cases."""
+    found: dict[str, list[WhyLine]] = defaultdict(list)
+    for why in summary.whys:
+        account = why.account
+        found[why.case.operator].append(
+            WhyLine(
+                case=wording.case_name(why.case, summary),
+                why=why,
+                figures=(
+                    wording.pair(account.kernels, units.whole),
+                    wording.pair(account.operations, units.whole),
+                    wording.pair(account.bytes, units.memory),
+                    wording.pair(account.peak_memory_bytes, units.memory),
+                ),
+                fused=wording.fused(account),
+                unknown=tuple(f"{', '.join(names)}: {reason}" for reason, names in reasons(account).items()),
+            )
+        )
+    return found
 
 
 def payback(summary: Summary) -> list[Payback]:

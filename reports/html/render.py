@@ -15,7 +15,9 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from fuseproof import offline_page
+from fuseproof.fusion.program import counted
 from fuseproof.reports import units, wording
+from fuseproof.reports.claims import band_words
 from fuseproof.reports.html import page, plots
 from fuseproof.reports.summary import Summary
 
@@ -46,6 +48,7 @@ def to_html(summary: Summary) -> str:
         filters=page.filters(lines),
         tables=page.tables(summary),
         claim_lines=wording.verdicts(summary, pooled=False),
+        whys=page.whys(summary),
         payback=payback,
         calls_scale=plots.scale_over(point.value for one in payback for point, _ in one.points),
         strips=strips,
@@ -76,12 +79,14 @@ def _environment() -> Environment:
         "memory": units.memory,
         "percent": units.percent,
         "calls": wording.calls,
+        "counted": counted,
         "command": wording.command,
         "speedup_text": wording.speedup,
         "null_text": wording.null_control,
         "verdict": wording.judged,
         "signs": {name: sign for name, (sign, _) in wording.VERDICTS.items()},
         "readings": wording.READINGS,
+        "band": band_words,
         "isfinite": math.isfinite,
         "median": statistics.median,
         "style": lambda: Markup(offline_page.read(_FOLDER, "report.css")),

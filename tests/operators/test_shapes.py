@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fuseproof import operators
 from fuseproof.errors import UserError
 from fuseproof.operators import DTYPES, OPERATORS
-from fuseproof.operators.base import SAMPLES, round_to, sample
+from fuseproof.operators.base import SAMPLES, result_dtype, round_to, sample
 
 
 @given(st.data())
@@ -53,6 +53,7 @@ def test_llama_decodes_one_token_for_eight_heads_of_keys():
         ("layer_norm", "-4x4"),
         ("layer_norm", "4x4_residual_residual"),
         ("layer_norm", "llama"),
+        ("rms_norm", "4x0"),
     ],
 )
 def test_a_wrong_label_is_refused_in_one_line(operator, label):
@@ -68,6 +69,7 @@ def test_a_wrong_label_is_refused_in_one_line(operator, label):
         ("attention", "b2_h4_kv2_s7_k5_d3"),
         ("matmul", "7x5x3_bias_gelu_tanh"),
         ("layer_norm", "7x5_residual"),
+        ("rms_norm", "7x5_residual"),
     ],
 )
 def test_inputs_come_from_the_seed_and_fit_the_dtype(operator, label, dtype):
@@ -82,7 +84,7 @@ def test_inputs_come_from_the_seed_and_fit_the_dtype(operator, label, dtype):
     cotangent = shape.cotangent(3, dtype)
     assert cotangent.shape == shape.output_shape
     assert np.array_equal(cotangent, shape.cotangent(3, dtype))
-    assert np.array_equal(cotangent, round_to(cotangent, dtype))
+    assert np.array_equal(cotangent, round_to(cotangent, result_dtype(dtype)))
     tensors = [*inputs.values(), cotangent]
     assert len({array.ravel()[0] for array in tensors}) == len(tensors), "no two tensors are drawn alike"
 
@@ -105,6 +107,8 @@ def test_coarser_inputs_are_the_finer_ones_rounded():
         # 2·M·N·K, two more products for the gradients
         pytest.param("matmul", "3x5x7", 210, 630, id="matmul"),
         pytest.param("matmul", "3x5x7_bias_gelu_tanh", 210, 630, id="the epilogue is not counted"),
+        pytest.param("rms_norm", "3x5", 15 * 4, 15 * 13, id="rms_norm"),
+        pytest.param("rms_norm", "3x5_residual", 15 * 5, 15 * 14, id="rms_norm of a sum"),
     ],
 )
 def test_flops_by_hand(operator, label, forward, both):
@@ -120,6 +124,8 @@ def test_flops_by_hand(operator, label, forward, both):
         # weights again and their gradients
         pytest.param("layer_norm", "3x5", "float32", 4 * (30 + 10), 4 * (30 + 10 + 45 + 20), id="layer_norm"),
         pytest.param("layer_norm", "3x5_residual", "bfloat16", 2 * 55, 2 * (55 + 55 + 40), id="residual"),
+        # as layer norm, with one row of weights
+        pytest.param("rms_norm", "3x5", "float32", 4 * (30 + 5), 4 * (30 + 5 + 45 + 10), id="rms_norm"),
         # a (3, 5), b (5, 7), c (3, 7)
         pytest.param("matmul", "3x5x7", "float16", 2 * 71, 2 * (71 + 71 + 50), id="matmul"),
         # q and output 2·4·5·3, k and v 2·2·7·3
@@ -148,3 +154,9 @@ def test_a_sample_reaches_the_middle():
     gaps = np.diff(sample(10_000))
     assert gaps.max() < 10_000 // 8
     assert math.isclose(sample(10_000).mean(), 5000, rel_tol=0.2)
+
+
+def test_the_bytes_of_8_bit_products_have_a_wider_result():
+    shape = OPERATORS["matmul"].from_label("32x64x16")
+    assert shape.minimum_bytes("forward", "float8_e4m3") == 32 * 64 + 64 * 16 + 2 * 32 * 16
+    assert shape.minimum_bytes("forward", "tf32") == shape.minimum_bytes("forward", "float32")

@@ -20,6 +20,7 @@ from fuseproof.errors import UserError
 from fuseproof.profiling import layout, perfetto, summary, traces
 
 from .test_torch_memory import snapshot
+from .test_xla_plan import RESULT
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "data" / "traces"
 FUZZ = settings(
@@ -276,6 +277,7 @@ def small_kineto():
 
 
 SMALL = {
+    "plan": json.dumps(RESULT).encode(),
     "kineto": small_kineto(),
     "gzip": gzip.compress(small_kineto(), mtime=0),
     "xplane": small_xspace(),
@@ -383,6 +385,17 @@ MESSAGE = st.lists(FIELD, max_size=5).map(
         number(tag, value) if isinstance(value, int) else nested(tag, value) for tag, value in fields
     )
 )
+
+
+@FUZZ
+@given(st.data())
+def test_plans_with_any_values(data):
+    """Something in a compiler's plan is anything: a step, a buffer, a figure."""
+    plan = json.loads(json.dumps(RESULT))
+    steps, buffers = plan["schedule"], plan["memory_plan"]["buffers"]
+    owner = data.draw(st.sampled_from([plan, plan["memory_plan"], *steps, *buffers]))
+    owner[data.draw(st.sampled_from(sorted(owner)))] = data.draw(ANY | st.integers(-(2**70), 2**70))
+    try_to_load(json.dumps(plan).encode("utf-8", "surrogatepass"))
 
 
 @FUZZ

@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fuseproof import compile_command, implementations
@@ -11,7 +12,8 @@ from fuseproof.cases import Case
 from fuseproof.cli import main
 from fuseproof.errors import UserError
 from fuseproof.fusion import hlo
-from fuseproof.profiling import tpu_static
+from fuseproof.profiling import tpu_static, traces, xla_plan
+from fuseproof.profiling.timeline import KIND
 
 for package in ("jax", "libtpu"):
     if importlib.util.find_spec(package) is None:
@@ -87,9 +89,13 @@ def results(tmp_path_factory):
 def user_results(tmp_path_factory):
     file = tmp_path_factory.mktemp("user") / "mine.py"
     file.write_text(USER_FILE)
-    rows = [row for row in implementations.table([f"{file}:IMPLEMENTATIONS"]) if row.name.startswith("mine.")]
+    rows = [
+        row
+        for row in implementations.table([f"{file}:IMPLEMENTATIONS"])
+        if row.name.startswith("mine.") or row.name in ("jax.jit", "jax.jit-donate")
+    ]
     found = tpu_static.compile_all(
-        ["tpu-v5e"], [Case.from_group("layer_norm[64x256-bfloat16-forward]")], rows
+        ["tpu-v5e"], [Case.from_group("layer_norm[64x256-bfloat16-forward]")], rows, without_fusion=True
     )
     return {r["implementation"]: r for r in found}
 
@@ -112,6 +118,29 @@ def test_the_memory_plan_s_peak_is_the_compiler_s(results):
         assert result.get("warning") is None
         highest = max(step["hbm_live_bytes"] for step in result["schedule"])
         assert highest == plan["resident_bytes"] + plan["hbm_temporary_peak_bytes"] <= result["peak_bytes"]
+
+
+def test_the_drawn_plan_s_peaks_are_the_compiler_s(results):
+    found, folder = results
+    for result in found.values():
+        timeline = xla_plan.to_timeline(result, "plan")
+        total, hbm, vmem = timeline.memory
+        assert total.peak_bytes == total.stated_peak_bytes == result["peak_bytes"]
+        assert hbm.peak_bytes <= total.peak_bytes and vmem.peak_bytes == result["vmem_bytes"]
+        cycles = sum(step["estimated_cycles"] or 0 for step in result["schedule"])
+        assert sum(device.busy_ns for device in timeline.devices()) == cycles
+        kernels = np.count_nonzero(timeline.slices.kind == KIND["unestimated"])
+        assert kernels >= result["kernels"]
+    # The folder of the compiler's files gives the same, by the result left there and without it.
+    timelines = traces.load_all(folder)
+    assert [timeline.memory[0].peak_bytes for timeline in timelines] == [
+        json.loads(file.read_text())["peak_bytes"] for file in sorted(folder.rglob("result.json"))
+    ]
+    dumps = [
+        xla_plan.load_dump(file) for file in sorted(folder.rglob("*optimizations-buffer-assignment.txt"))
+    ]
+    assert [dump.memory[0].peak_bytes for dump in dumps] == [t.memory[0].peak_bytes for t in timelines]
+    assert [dump.span_ns for dump in dumps] == [timeline.span_ns for timeline in timelines]
 
 
 def test_arguments_and_results_are_those_of_the_operator(results):
@@ -170,6 +199,25 @@ def test_flash_attention_needs_no_memory_for_scores(results):
 def test_a_user_s_functions_compile(user_results):
     assert user_results["mine.layer_norm"]["status"] == "ok"
     assert user_results["mine.layer_norm"]["fusions"] >= 1
+
+
+def test_fusion_is_what_the_fusion_passes_do(user_results):
+    """With them off every instruction is one of its own, and more is live at once."""
+    result = user_results["jax.jit"]
+    apart = result["without_fusion"]
+    # Two means, their broadcasts, the square, the differences, the root, weight and bias; twenty or so.
+    assert apart["computing_instructions"] > 2 * result["computing_instructions"]
+    assert apart["peak_bytes"] > result["peak_bytes"]
+    assert apart["bytes_accessed"] > 2 * result["bytes_accessed"]
+    assert result["fusions"] <= result["computing_instructions"] <= result["launched_instructions"]
+    assert "computing instructions instead of" in tpu_static.render_text([result])
+
+
+def test_a_donated_input_lends_its_memory_to_the_result(user_results):
+    plain, donating = user_results["jax.jit"], user_results["jax.jit-donate"]
+    assert (plain["donated_bytes"], donating["donated_bytes"]) == (0, 64 * 256 * 2)
+    assert donating["peak_bytes"] <= plain["peak_bytes"] - 64 * 256 * 2
+    assert donating["memory_plan"]["peak_bytes"] == donating["peak_bytes"]
 
 
 def test_a_loop_whose_buffers_the_compiler_counts_twice_is_told(user_results):
@@ -251,4 +299,4 @@ def test_bad_input_is_one_line(arguments, says, capsys):
 def test_without_the_compiler_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(tpu_static.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'fuseproof\[tpu\]'"):
-        compile_command.run(["tpu-v5e"])
+        compile_command.run(compile_command.Request(targets=["tpu-v5e"]))

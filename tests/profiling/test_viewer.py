@@ -245,13 +245,13 @@ def test_a_lone_surrogate_does_not_lose_the_page():
 
 
 def test_the_page_says_what_to_doubt(small):
-    lines = {label: (text, doubt) for label, text, doubt in viewer._trust(small)}
+    lines = {label: (text, doubt) for label, text, doubt in viewer.trust(small)}
     assert lines["Dropped events"] == ("3", True)
     assert lines["Warning"] == ("the trace was cut short", True)
     assert lines["Overlaps"][0].startswith("1 slice began")
     assert "block, shared memory" in lines["Not recorded"][0]
     assert lines["Recorded"][0].startswith("2023-11-14")
-    untold = {label: text for label, text, _ in viewer._trust(replace(small, dropped_events=None))}
+    untold = {label: text for label, text, _ in viewer.trust(replace(small, dropped_events=None))}
     assert "does not tell" in untold["Dropped events"]
     words = Elements(viewer.to_html([small], notes=["Profiling made it 1.2× slower."])).words
     for expected in ("the trace was cut short", "Profiling made it 1.2× slower.", "cupti"):
@@ -463,6 +463,82 @@ def test_click_and_arrow_keys_select(whole):
     whole.key("ArrowRight")
     assert whole.evaluate("stage.selected === stage.timeline.work[0].order[50] + 1")
     assert "Duration" in whole.evaluate("document.getElementById('live').textContent")
+
+
+def point_at(page, i):
+    """Move the pointer to the middle of slice `i`, shown large; its place on the page."""
+    page.evaluate(f"stage.showSlice({i})")
+    left, top, width, _ = plot(page)
+    y = page.evaluate(f"(b => b.y - stage.scroll + b.height / 2)(stage.bandOf({i}))")
+    page.mouse("mouseMoved", left + width / 2, top + y)
+    page.wait_for("!document.getElementById('details').hidden")
+    return left + width / 2, top + y
+
+
+@needs_browser
+def test_what_is_pointed_at_is_described_with_memory_at_that_moment(whole, trace):
+    i = whole.evaluate("stage.timeline.work[0].order[70]")
+    x, _ = point_at(whole, i)
+    told = whole.evaluate("document.getElementById('details').textContent")
+    packed = packing.unpack(packing.pack(trace))
+    middle = packed.start_ns[i] + packed.duration_ns[i] / 2
+    (counter,) = trace.counters
+    value = counter.value[np.searchsorted(counter.time_ns - first_event(trace), middle, side="right") - 1]
+    assert packed.name[i] in told and "Registers" in told and "Shared memoryunknown" in told
+    assert f"{value / 2**30:.2f} GiB" in told
+    # A line through lanes and charts stands where the pointer is, and goes with it.
+    assert whole.evaluate("stage.cross.getBoundingClientRect().left") == pytest.approx(x, abs=1)
+    assert whole.evaluate("(([c, i]) => c.bottom === i.bottom - 1)([stage.cross, stage.cross.parentNode]"
+                          ".map((one) => one.getBoundingClientRect()))")  # fmt: skip
+    whole.mouse("mouseMoved", 5, 5)
+    assert whole.evaluate("document.getElementById('details').hidden")
+    whole.wait_for("stage.cross.hidden")
+
+
+@needs_browser
+def test_two_clicks_measure_from_edge_to_edge(whole):
+    """Near the edge of a slice a point snaps to it: the measured interval is the slice."""
+    i = whole.evaluate("stage.timeline.work[0].order[90]")
+    _, y = point_at(whole, i)
+    whole.evaluate("stage.scroller.focus()")
+    whole.key("m")
+    left = plot(whole)[0]
+    edges = whole.evaluate(
+        f"[0, 1].map((k) => stage.xOf(stage.timeline.start[{i}] + k * stage.timeline.duration[{i}]))"
+    )
+    for edge, inward in zip(edges, (3, -3), strict=True):
+        whole.click(left + edge + inward, y)
+    assert whole.evaluate("app.measure.at.map((t) => t + stage.zero)") == whole.evaluate(
+        f"[stage.timeline.start[{i}], stage.timeline.start[{i}] + stage.timeline.duration[{i}]]"
+    )
+    whole.key("Escape")
+    assert whole.evaluate("app.measure") is None
+
+
+@needs_browser
+def test_no_slice_is_lost_where_many_share_a_pixel(whole, trace):
+    """Every pixel in which a slice starts is painted, every pixel that none touches is paper."""
+    drawn = whole.evaluate("""(() => {
+      app.render();
+      const { width, height } = stage.base;
+      const band = stage.layout.bands[0];
+      const y = Math.round((band.y + band.height / 2 - stage.scroll) * stage.ratio);
+      const line = new Uint32Array(stage.contexts.base.getImageData(0, y, width, 1).data.buffer);
+      const painted = [...line].map((pixel) => pixel !== app.colours.paperPixel);
+      return { painted, from: band.row.from, to: band.row.to, t0: stage.start, t1: stage.end };
+    })()""")
+    packed = packing.unpack(packing.pack(trace))
+    painted = np.array(drawn["painted"])
+    scale = len(painted) / (drawn["t1"] - drawn["t0"])
+    rows = slice(drawn["from"], drawn["to"])
+    left = (packed.start_ns[rows] - drawn["t0"]) * scale
+    right = left + packed.duration_ns[rows] * scale
+    assert len(left) > len(painted)  # or nothing would share a pixel
+    assert painted[left.astype(int)].all()
+    touched = np.zeros(len(painted) + 2, np.int64)
+    np.add.at(touched, left.astype(int), 1)
+    np.add.at(touched, np.ceil(right).astype(int) + 1, -1)
+    assert not painted[np.cumsum(touched)[: len(painted)] == 0].any()
 
 
 @needs_browser

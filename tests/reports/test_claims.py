@@ -142,7 +142,7 @@ def test_runs_are_judged_apart(a_run, comparisons):
 
 
 def test_a_run_of_other_things_has_no_rows(a_run, a_benchmark):
-    rows = claims.evaluate([a_run([a_benchmark("jax.eager"), a_benchmark("jax.jit")])])
+    rows = claims.evaluate([a_run([a_benchmark("torch.mine"), a_benchmark("triton")])])
     assert rows == []
     assert claims.render_text(rows)
 
@@ -219,6 +219,25 @@ comparisons = [{baseline = "a", candidate = "b"}]
         pytest.param('{baseline = "a", candidate = "b"}', "", "comparisons", id="no comparison"),
         pytest.param('candidate = "b"', "candidate = 3", "comparisons", id="candidate is a number"),
         pytest.param('candidate = "b"', 'other = "b"', "comparisons", id="comparison without candidate"),
+        pytest.param("typical = true", 'typical = true\nmetrics = ["heat"]', "metrics", id="unknown metric"),
+        pytest.param(
+            "typical = true",
+            'typical = true\nmetrics = ["kernels"]\nreadings = ["throughput"]',
+            "no readings",
+            id="less of what has no throughput",
+        ),
+        pytest.param(
+            "high = 0.6", 'high = 1.5\nmetrics = ["kernels"]', "at most 1", id="fewer than no kernels"
+        ),
+        pytest.param(
+            "typical = true", 'typical = true\nestimates = ["a"]', "set metrics", id="estimates of time"
+        ),
+        pytest.param(
+            "typical = true",
+            'typical = true\nmetrics = ["kernels"]\nestimates = [1]',
+            "names of implementations",
+            id="estimates of a number",
+        ),
         pytest.param(VALID, VALID + VALID, "unique", id="id twice"),
         pytest.param(VALID, "", "claim", id="empty file"),
     ],

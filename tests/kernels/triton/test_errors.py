@@ -1,15 +1,17 @@
 """What the kernels cannot take is refused in one line that names it and the remedy."""
 
 import importlib
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from fuseproof.kernels.triton import attention, layer_norm, matmul
+from fuseproof.kernels.triton import attention, layer_norm, matmul, rms_norm
 
 Q = torch.zeros(2, 4, 8, 64)
-A, B = torch.zeros(3, 4), torch.zeros(4, 5)
+A, B, R, ONE = torch.zeros(3, 4), torch.zeros(4, 5), torch.zeros(3, 5), torch.ones(1)
+A8, B8 = A.to(torch.float8_e4m3fn), B.to(torch.float8_e4m3fn)
 X, W = torch.zeros(3, 8), torch.ones(8)
 
 
@@ -59,40 +61,64 @@ CASES = {
     "matmul-activation": (lambda: matmul(A, B, activation="tanh"), ValueError, "unknown activation 'tanh'"),
     "matmul-bias": (lambda: matmul(A, B, torch.zeros(4)), ValueError, r"shape \(5,\)"),
     "matmul-residual": (lambda: matmul(A, B, residual=torch.zeros(5)), ValueError, r"\(3, 5\), not \(5,\)"),
-    "matmul-gradient": (
-        lambda: matmul(A, B.clone().requires_grad_()),
+    "matmul-residual-dtype": (lambda: matmul(A, B, residual=R.half()), TypeError, "residual is float16 and"),
+    "matmul-precision": (lambda: matmul(A, B, precision="fp32"), ValueError, "unknown precision 'fp32'"),
+    "matmul-tf32-of-halves": (
+        lambda: matmul(A.half(), B.half(), precision="tf32"),
+        ValueError,
+        "'tf32' is for float32 operands, and a is float16",
+    ),
+    "matmul-out-dtype": (lambda: matmul(A, B, out_dtype=torch.float16), TypeError, "another out_dtype"),
+    "matmul-scale": (lambda: matmul(A, B, scale_a=ONE), ValueError, "scale_a is for float8 operands"),
+    "matmul-fast": (lambda: matmul(A, B, fast_accumulation=True), ValueError, "fast_accumulation is for"),
+    "matmul-float8-mixed": (lambda: matmul(A8, B), TypeError, "b is float32; cast them to one"),
+    "matmul-float8-out-dtype": (
+        lambda: matmul(A8, B8, out_dtype=torch.float64),
+        TypeError,
+        "out_dtype must be float16, bfloat16 or float32, not torch.float64",
+    ),
+    "matmul-float8-bias": (
+        lambda: matmul(A8, B8, torch.zeros(5)),
+        TypeError,
+        "bias is float32 and the result bfloat16; cast bias",
+    ),
+    "matmul-float8-scale-dtype": (
+        lambda: matmul(A8, B8, scale_a=ONE.half()),
+        ValueError,
+        "scale_a must be one float32 number in a tensor, not float16",
+    ),
+    "matmul-float8-scale-per-row": (
+        lambda: matmul(A8, B8, scale_b=torch.ones(5)),
+        ValueError,
+        r"scale_b must be one float32 number in a tensor, not float32 of shape \(5,\)",
+    ),
+    "matmul-float8-gradient": (
+        lambda: matmul(A8, B8, torch.zeros(5, dtype=torch.bfloat16, requires_grad=True)),
         NotImplementedError,
-        "backward is not written yet",
+        "float8 operands have no backward",
     ),
     "matmul-cpu": (lambda: matmul(A, B), NotImplementedError, "the tensors are on cpu"),
-    "matmul-meta": (
-        lambda: matmul(A.to("meta"), B.to("meta")),
-        NotImplementedError,
-        "the tensors are on meta",
-    ),
-    "layer_norm-scalar": (lambda: layer_norm(X[0, 0], W), ValueError, "last dimension"),
-    "layer_norm-weight": (lambda: layer_norm(X, W[:7]), ValueError, r"weight must be of shape \(8,\)"),
-    "layer_norm-weight-dtype": (lambda: layer_norm(X.bfloat16(), W.half()), TypeError, "weight is float16"),
-    "layer_norm-residual": (lambda: layer_norm(X, W, residual=X[:1]), ValueError, "residual must be"),
-    "layer_norm-residual-dtype": (
-        lambda: layer_norm(X, W, residual=X.half()),
-        TypeError,
-        "residual is float16",
-    ),
-    "layer_norm-stride": (lambda: layer_norm(X.t().contiguous().t(), W), ValueError, r"x\.contiguous\(\)"),
-    "layer_norm-rows": (
-        lambda: layer_norm(torch.zeros(2, 3, 4, 8).transpose(0, 1), W),
-        ValueError,
-        "evenly spaced",
-    ),
-    "layer_norm-eps": (lambda: layer_norm(X, W, None, float("nan")), ValueError, "eps must be"),
-    "layer_norm-gradient": (
-        lambda: layer_norm(X, W.clone().requires_grad_()),
-        NotImplementedError,
-        "backward is not written yet",
-    ),
-    "layer_norm-cpu": (lambda: layer_norm(X, W), NotImplementedError, "the tensors are on cpu"),
 }
+for norm in (layer_norm, rms_norm):
+    CASES |= {
+        f"{norm.__name__}-{case}": (partial(call, norm), error, message)
+        for case, (call, error, message) in {
+            "scalar": (lambda norm: norm(X[0, 0], W), ValueError, "last dimension"),
+            "weight": (lambda norm: norm(X, W[:7]), ValueError, r"weight must be of shape \(8,\)"),
+            "weight-dtype": (lambda norm: norm(X.bfloat16(), W.half()), TypeError, "weight is float16"),
+            "residual": (lambda norm: norm(X, W, residual=X[:1]), ValueError, "residual must be"),
+            "residual-dtype": (lambda norm: norm(X, W, residual=X.half()), TypeError, "residual is float16"),
+            "stride": (lambda norm: norm(X.t().contiguous().t(), W), ValueError, r"x\.contiguous\(\)"),
+            "rows": (
+                lambda norm: norm(torch.zeros(2, 3, 4, 8).transpose(0, 1), W),
+                ValueError,
+                "evenly spaced",
+            ),
+            "eps": (lambda norm: norm(X, W, eps=float("nan")), ValueError, "eps must be"),
+            "sum": (lambda norm: norm(X, W, return_sum=True), ValueError, "return_sum needs a residual"),
+            "cpu": (lambda norm: norm(X, W), NotImplementedError, "the tensors are on cpu"),
+        }.items()
+    }
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -108,7 +134,7 @@ def test_inputs_that_require_gradients_are_fine_without_autograd():
         matmul(A.clone().requires_grad_(), B)
 
 
-@pytest.mark.parametrize("name", ["attention", "matmul", "layer_norm"])
+@pytest.mark.parametrize("name", ["attention", "matmul", "layer_norm", "rms_norm"])
 def test_package_names_are_functions_and_modules_stay_importable(name):
     package = importlib.import_module("fuseproof.kernels.triton")
     module = importlib.import_module(f"fuseproof.kernels.triton.{name}")

@@ -1,0 +1,449 @@
+"""Forward pass of layer norm and RMS norm: y = c / √(mean(c²) + eps) · weight + bias, row by row.
+
+c = s − mean(s) for layer norm, c = s for RMS norm; s = x + residual. x, residual, y: (rows, columns) of
+float16, bfloat16 or float32; weight, bias: (columns,) of x's dtype or float32. The sum and the statistics are
+float32, a variance is taken about the mean (never E[s²] − E[s]², which cancels), and each result is rounded
+once, at the store. The statistics, mean (layer norm) and 1/√(mean(c²) + eps), are saved in float32 for the
+backward pass, and s on request.
+
+Bytes: a row that fits a block is read once and written once. A longer row is walked over twice: forwards for
+the statistics, backwards for y, because what was read last is what the L2 cache still holds. Its variance is
+accumulated by Welford's update (1962, https://doi.org/10.1080/00401706.1962.10490022) per lane, and lanes are
+merged as in Chan et al. (1983, https://doi.org/10.1080/00031305.1983.10483115).
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from math import inf
+
+import torch
+
+import triton
+import triton.language as tl
+from fuseproof.kernels.triton import tuning
+from fuseproof.kernels.triton.launch import Launch, Target, name_of, target_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Tile sizes for rows of up to `columns` elements. BLOCK_N < columns means a loop over column blocks.
+
+    programs: 0 for one program per tile; else this many per processor, which take tiles in turn while the
+    next ones are on their way (`stages` tiles in shared memory).
+    """
+
+    columns: float
+    BLOCK_M: int
+    BLOCK_N: int
+    warps: int
+    programs: int
+    stages: int
+
+
+# All rows of the least sufficient `columns` are candidates, the best guess first: 16 elements per thread, two
+# loads of 16 bytes in flight. Chosen ahead of time for zero spills; not yet measured on a GPU.
+CONFIGS = (
+    Config(columns=128,   BLOCK_M=16, BLOCK_N=128,   warps=4,  programs=0, stages=1),
+    Config(columns=128,   BLOCK_M=32, BLOCK_N=128,   warps=4,  programs=0, stages=1),
+    Config(columns=128,   BLOCK_M=16, BLOCK_N=128,   warps=4,  programs=8, stages=2),
+    Config(columns=256,   BLOCK_M=8,  BLOCK_N=256,   warps=4,  programs=0, stages=1),
+    Config(columns=256,   BLOCK_M=16, BLOCK_N=256,   warps=4,  programs=0, stages=1),
+    Config(columns=256,   BLOCK_M=8,  BLOCK_N=256,   warps=4,  programs=8, stages=2),
+    Config(columns=512,   BLOCK_M=4,  BLOCK_N=512,   warps=4,  programs=0, stages=1),
+    Config(columns=512,   BLOCK_M=8,  BLOCK_N=512,   warps=4,  programs=0, stages=1),
+    Config(columns=512,   BLOCK_M=4,  BLOCK_N=512,   warps=4,  programs=8, stages=2),
+    Config(columns=1024,  BLOCK_M=2,  BLOCK_N=1024,  warps=4,  programs=0, stages=1),
+    Config(columns=1024,  BLOCK_M=1,  BLOCK_N=1024,  warps=4,  programs=0, stages=1),
+    Config(columns=1024,  BLOCK_M=2,  BLOCK_N=1024,  warps=4,  programs=8, stages=2),
+    Config(columns=2048,  BLOCK_M=1,  BLOCK_N=2048,  warps=4,  programs=0, stages=1),
+    Config(columns=2048,  BLOCK_M=1,  BLOCK_N=2048,  warps=8,  programs=0, stages=1),
+    Config(columns=2048,  BLOCK_M=1,  BLOCK_N=2048,  warps=4,  programs=8, stages=2),
+    Config(columns=4096,  BLOCK_M=1,  BLOCK_N=4096,  warps=8,  programs=0, stages=1),
+    Config(columns=4096,  BLOCK_M=1,  BLOCK_N=4096,  warps=4,  programs=0, stages=1),
+    Config(columns=4096,  BLOCK_M=1,  BLOCK_N=4096,  warps=8,  programs=4, stages=2),
+    Config(columns=8192,  BLOCK_M=1,  BLOCK_N=8192,  warps=8,  programs=0, stages=1),
+    Config(columns=8192,  BLOCK_M=1,  BLOCK_N=8192,  warps=16, programs=0, stages=1),
+    Config(columns=8192,  BLOCK_M=1,  BLOCK_N=8192,  warps=8,  programs=2, stages=2),
+    Config(columns=16384, BLOCK_M=1,  BLOCK_N=16384, warps=16, programs=0, stages=1),
+    Config(columns=16384, BLOCK_M=1,  BLOCK_N=16384, warps=32, programs=0, stages=1),
+    Config(columns=16384, BLOCK_M=1,  BLOCK_N=16384, warps=16, programs=1, stages=2),
+    Config(columns=32768, BLOCK_M=1,  BLOCK_N=32768, warps=32, programs=0, stages=1),
+    Config(columns=32768, BLOCK_M=1,  BLOCK_N=8192,  warps=16, programs=1, stages=4),
+    Config(columns=inf,   BLOCK_M=1,  BLOCK_N=8192,  warps=16, programs=1, stages=4),
+    Config(columns=inf,   BLOCK_M=1,  BLOCK_N=4096,  warps=8,  programs=2, stages=4),
+    Config(columns=inf,   BLOCK_M=1,  BLOCK_N=4096,  warps=16, programs=1, stages=6),
+)  # fmt: skip
+
+
+def shared_memory(config: Config, itemsize: int, residual: bool) -> int:
+    """Bytes of shared memory needed at most: tiles of x and residual per stage, and the reductions."""
+    tiles = 0 if config.stages == 1 else config.stages * (2 if residual else 1)
+    return itemsize * config.BLOCK_M * config.BLOCK_N * tiles + 4 * 32 * config.BLOCK_M * 2
+
+
+def is_legal(config: Config, target: Target, itemsize: int, columns: int, residual: bool) -> bool:
+    """Whether the kernel is right with this config and fits the target; only single rows are looped over."""
+    return (
+        config.columns >= columns
+        and (columns <= config.BLOCK_N or (config.BLOCK_M == 1 and config.programs > 0))
+        and shared_memory(config, itemsize, residual) <= target.shared_memory
+    )
+
+
+@functools.cache
+def candidates(target: Target, itemsize: int, columns: int, residual: bool) -> tuple[Config, ...]:
+    """The legal rows of the least sufficient `columns`, the best guess first."""
+    legal = [row for row in CONFIGS if is_legal(row, target, itemsize, columns, residual)]
+    return tuple(row for row in legal if row.columns == legal[0].columns)
+
+
+@triton.jit
+def load_float32(ptrs, mask, MASKED: tl.constexpr, POLICY: tl.constexpr):
+    """Elements past the edge read as zero."""
+    if MASKED:
+        values = tl.load(ptrs, mask=mask, other=0.0, eviction_policy=POLICY)
+    else:
+        values = tl.load(ptrs, eviction_policy=POLICY)
+    return values.to(tl.float32)
+
+
+@triton.jit
+def _normalise_tile(
+    tile,
+    weight,  # (1, BLOCK_N) float32 if PRELOADED
+    bias,
+    x_ptr,
+    residual_ptr,
+    weight_ptr,
+    bias_ptr,
+    y_ptr,
+    sum_ptr,
+    statistics_ptr,
+    rows,
+    columns,
+    x_row_stride,
+    residual_row_stride,
+    eps,
+    CENTRED: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    STORE_SUM: tl.constexpr,
+    EVEN_N: tl.constexpr,
+    PRELOADED: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    row = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    column = tl.arange(0, BLOCK_N)
+    row_mask = row < rows
+    mask = row_mask[:, None]
+    if not EVEN_N:
+        mask = mask & (column < columns)[None, :]
+    row_64 = row.to(tl.int64)[:, None]
+    column_2d = column[None, :]
+    s = load_float32(x_ptr + row_64 * x_row_stride + column_2d, mask, True, "evict_first")
+    if HAS_RESIDUAL:
+        s += load_float32(residual_ptr + row_64 * residual_row_stride + column_2d, mask, True, "evict_first")
+    out = row_64 * columns + column_2d
+    if STORE_SUM:
+        tl.store(sum_ptr + out, s.to(sum_ptr.dtype.element_ty), mask=mask)
+
+    if CENTRED:
+        mean = tl.sum(s, axis=1) / columns
+        tl.store(statistics_ptr + row, mean, mask=row_mask)
+        statistics_ptr += rows
+        s = s - mean[:, None]
+        if not EVEN_N:
+            s = tl.where(mask, s, 0.0)
+    rstd = tl.rsqrt(tl.sum(s * s, axis=1) / columns + eps)
+    tl.store(statistics_ptr + row, rstd, mask=row_mask)
+
+    if not PRELOADED:  # then only now, for the registers it saves
+        weight = load_float32(weight_ptr + column, column < columns, not EVEN_N, "evict_last")[None, :]
+        if HAS_BIAS:
+            bias = load_float32(bias_ptr + column, column < columns, not EVEN_N, "evict_last")[None, :]
+    y = s * rstd[:, None] * weight
+    if HAS_BIAS:
+        y += bias
+    tl.store(y_ptr + out, y.to(y_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def norm_rows_kernel(
+    x_ptr,  # (rows, columns)
+    residual_ptr,  # (rows, columns)
+    weight_ptr,  # (columns,)
+    bias_ptr,  # (columns,)
+    y_ptr,  # (rows, columns), contiguous
+    sum_ptr,  # (rows, columns), contiguous
+    statistics_ptr,  # (2, rows) float32, mean and rstd; (1, rows) without mean
+    rows,
+    column_vectors,  # columns / VECTOR, as the strides
+    x_row_vectors,
+    residual_row_vectors,
+    eps,
+    CENTRED: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    STORE_SUM: tl.constexpr,
+    VECTOR: tl.constexpr,  # elements that every row starts at a multiple of
+    EVEN_N: tl.constexpr,  # columns == BLOCK_N
+    PERSISTENT: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """Whole rows at once: read once, written once."""
+    columns = column_vectors * VECTOR
+    x_row_stride = x_row_vectors * VECTOR
+    residual_row_stride = residual_row_vectors * VECTOR
+    if PERSISTENT:
+        column = tl.arange(0, BLOCK_N)
+        weight = load_float32(weight_ptr + column, column < columns, not EVEN_N, "evict_last")[None, :]
+        bias = weight
+        if HAS_BIAS:
+            bias = load_float32(bias_ptr + column, column < columns, not EVEN_N, "evict_last")[None, :]
+        for tile in tl.range(tl.program_id(0), tl.cdiv(rows, BLOCK_M), tl.num_programs(0), num_stages=STAGES):
+            _normalise_tile(
+                tile, weight, bias, x_ptr, residual_ptr, weight_ptr, bias_ptr, y_ptr, sum_ptr, statistics_ptr,
+                rows, columns, x_row_stride, residual_row_stride, eps,
+                CENTRED, HAS_RESIDUAL, HAS_BIAS, STORE_SUM, EVEN_N, True, BLOCK_M, BLOCK_N,
+            )  # fmt: skip
+    else:
+        _normalise_tile(
+            tl.program_id(0), 0.0, 0.0, x_ptr, residual_ptr, weight_ptr, bias_ptr, y_ptr, sum_ptr,
+            statistics_ptr, rows, columns, x_row_stride, residual_row_stride, eps,
+            CENTRED, HAS_RESIDUAL, HAS_BIAS, STORE_SUM, EVEN_N, False, BLOCK_M, BLOCK_N,
+        )  # fmt: skip
+
+
+@triton.jit
+def load_sum(
+    x_ptr,  # (columns,), this row
+    residual_ptr,
+    column,
+    columns,
+    HAS_RESIDUAL: tl.constexpr,
+    MASKED: tl.constexpr,
+    POLICY: tl.constexpr,
+):
+    s = load_float32(x_ptr + column, column < columns, MASKED, POLICY)
+    if HAS_RESIDUAL:
+        s += load_float32(residual_ptr + column, column < columns, MASKED, POLICY)
+    return s
+
+
+@triton.jit
+def norm_loop_kernel(
+    x_ptr,  # (rows, columns)
+    residual_ptr,  # (rows, columns)
+    weight_ptr,  # (columns,)
+    bias_ptr,  # (columns,)
+    y_ptr,  # (rows, columns), contiguous
+    sum_ptr,  # (rows, columns), contiguous
+    statistics_ptr,  # (2, rows) float32, mean and rstd; (1, rows) without mean
+    rows,
+    column_vectors,  # columns / VECTOR, as the strides
+    x_row_vectors,
+    residual_row_vectors,
+    eps,
+    CENTRED: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    STORE_SUM: tl.constexpr,
+    VECTOR: tl.constexpr,  # elements that every row starts at a multiple of
+    BLOCK_N: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """One row at a time in column blocks: forwards for the statistics, then backwards for y.
+
+    Few programs, so that the rows in work stay in the L2 cache as far as they can.
+    """
+    columns = column_vectors * VECTOR
+    lane = tl.arange(0, BLOCK_N)
+    full_blocks = columns // BLOCK_N
+    tail = full_blocks * BLOCK_N + lane
+    in_row = tail < columns
+    for row in tl.range(tl.program_id(0), rows, tl.num_programs(0)):
+        row_64 = tl.cast(row, tl.int64)
+        x_row_ptr = x_ptr + row_64 * (x_row_vectors * VECTOR)
+        residual_row_ptr = residual_ptr
+        if HAS_RESIDUAL:
+            residual_row_ptr = residual_ptr + row_64 * (residual_row_vectors * VECTOR)
+        out = row_64 * columns
+
+        # Each lane keeps the mean of what it has seen and the sum of squares about it; lanes meet at the end.
+        lane_mean = tl.zeros([BLOCK_N], dtype=tl.float32)
+        lane_squares = tl.zeros([BLOCK_N], dtype=tl.float32)
+        for block in tl.range(0, full_blocks, num_stages=STAGES):
+            s = load_sum(
+                x_row_ptr,
+                residual_row_ptr,
+                block * BLOCK_N + lane,
+                columns,
+                HAS_RESIDUAL,
+                False,
+                "evict_last",
+            )
+            if CENTRED:
+                delta = s - lane_mean
+                lane_mean += delta * (1.0 / (block + 1))
+                lane_squares += delta * (s - lane_mean)
+            else:
+                lane_squares += s * s
+        s = load_sum(x_row_ptr, residual_row_ptr, tail, columns, HAS_RESIDUAL, True, "evict_last")
+        if CENTRED:
+            delta = s - lane_mean
+            lane_mean += tl.where(in_row, delta / (full_blocks + 1), 0.0)
+            lane_squares += tl.where(in_row, delta * (s - lane_mean), 0.0)
+            count = full_blocks + in_row.to(tl.float32)
+            mean = tl.sum(lane_mean * count, axis=0) / columns
+            offset = lane_mean - mean
+            lane_squares += count * offset * offset
+            tl.store(statistics_ptr + row, mean)
+            rstd_ptr = statistics_ptr + rows
+        else:
+            lane_squares += s * s
+            mean = 0.0
+            rstd_ptr = statistics_ptr
+        rstd = tl.rsqrt(tl.sum(lane_squares, axis=0) / columns + eps)
+        tl.store(rstd_ptr + row, rstd)
+
+        blocks = tl.cdiv(columns, BLOCK_N)
+        for step in tl.range(0, blocks, num_stages=STAGES):
+            column = (blocks - 1 - step) * BLOCK_N + lane
+            mask = column < columns
+            s = load_sum(x_row_ptr, residual_row_ptr, column, columns, HAS_RESIDUAL, True, "evict_first")
+            if STORE_SUM:
+                tl.store(sum_ptr + out + column, s.to(sum_ptr.dtype.element_ty), mask=mask)
+            y = (s - mean) * rstd * load_float32(weight_ptr + column, mask, True, "evict_last")
+            if HAS_BIAS:
+                y += load_float32(bias_ptr + column, mask, True, "evict_last")
+            tl.store(
+                y_ptr + out + column, y.to(y_ptr.dtype.element_ty), mask=mask, eviction_policy="evict_first"
+            )
+
+
+def vector_of(columns: int, itemsize: int, *strides: int) -> int:
+    """Elements, up to 16 bytes of them, whose multiple every row starts at."""
+    return math.gcd(16 // itemsize, columns, *strides)
+
+
+def plan_forward(
+    x: torch.Tensor,
+    residual: torch.Tensor | None,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    y: torch.Tensor,
+    s: torch.Tensor | None,
+    statistics: torch.Tensor,
+    *,
+    eps: float,
+    target: Target | None = None,
+    config: Config | None = None,
+) -> Launch:
+    """The launch that writes y, the statistics and, unless it is None, s. Tensors may be on the meta device.
+
+    x, residual: (rows, columns) with contiguous rows; y, s: contiguous; statistics: (2, rows) float32 for
+    layer norm, (1, rows) for RMS norm.
+    """
+    rows, columns = x.shape
+    target = target or target_of(x.device)
+    config = config or candidates(target, x.element_size(), columns, residual is not None)[0]
+    residual_stride = 0 if residual is None else residual.stride(0)
+    vector = vector_of(columns, x.element_size(), x.stride(0), residual_stride)
+    tiles = triton.cdiv(rows, config.BLOCK_M)
+    constants = {
+        "CENTRED": statistics.shape[0] == 2,
+        "HAS_RESIDUAL": residual is not None,
+        "HAS_BIAS": bias is not None,
+        "STORE_SUM": s is not None,
+        "VECTOR": vector,
+    }
+    kernel = norm_loop_kernel
+    if columns <= config.BLOCK_N:
+        kernel = norm_rows_kernel
+        constants |= {
+            "EVEN_N": columns == config.BLOCK_N,
+            "PERSISTENT": config.programs > 0,
+            "BLOCK_M": config.BLOCK_M,
+        }
+    constants |= {"BLOCK_N": config.BLOCK_N, "STAGES": config.stages}
+    return Launch(
+        kernel=kernel,
+        grid=(min(tiles, config.programs * target.processors) if config.programs else tiles,),
+        arguments={
+            "x_ptr": x,
+            "residual_ptr": residual,
+            "weight_ptr": weight,
+            "bias_ptr": bias,
+            "y_ptr": y,
+            "sum_ptr": s,
+            "statistics_ptr": statistics,
+            "rows": rows,
+            "column_vectors": columns // vector,
+            "x_row_vectors": x.stride(0) // vector,
+            "residual_row_vectors": residual_stride // vector,
+            "eps": eps,
+        },
+        constants=constants,
+        num_warps=config.warps,
+        num_stages=1,  # the loops say themselves how far they look ahead
+    )
+
+
+def as_rows(x: torch.Tensor) -> torch.Tensor:
+    """x as (rows, columns) with contiguous, evenly spaced rows; copied only where its strides need it."""
+    rows = x.reshape(-1, x.shape[-1])
+    return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
+
+
+def norm_forward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
+    *,
+    eps: float,
+    centred: bool,
+    return_sum: bool = False,
+    config: Config | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """y like x; s likewise, empty without `return_sum`; the statistics as `plan_forward` has them.
+
+    Layer norm if `centred`, else RMS norm. Any strides; weight and bias of x's dtype or float32.
+    """
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    s = torch.empty(x.shape if return_sum else (0,), dtype=x.dtype, device=x.device)
+    columns = x.shape[-1]
+    rows = x.numel() // columns
+    statistics = torch.empty((2 if centred else 1, rows), dtype=torch.float32, device=x.device)
+    if rows == 0:
+        return y, s, statistics
+    x_rows, residual_rows = as_rows(x), None if residual is None else as_rows(residual)
+    weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
+    y_rows, s_rows = y.view(rows, columns), s.view(rows, columns) if return_sum else None
+    target = target_of(x.device)
+
+    def plan(row: Config) -> tuple[Launch]:
+        return (
+            plan_forward(
+                x_rows, residual_rows, weight, bias, y_rows, s_rows, statistics,
+                eps=eps, target=target, config=row,
+            ),
+        )  # fmt: skip
+
+    if config is None:
+        config = tuning.choose(
+            "layer_norm" if centred else "rms_norm",
+            (
+                triton.next_power_of_2(rows), columns, name_of(x.dtype), name_of(weight.dtype),
+                bias is not None, residual is not None, return_sum,
+            ),
+            candidates(target, x.element_size(), columns, residual is not None),
+            plan,
+            x.device,
+        )  # fmt: skip
+    plan(config)[0].run()
+    return y, s, statistics

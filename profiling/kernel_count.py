@@ -1,0 +1,179 @@
+"""What a kernel is in the trace of a capture, and which call each belongs to.
+
+With a device in the trace: the kernels and collectives on its streams, no copies and memsets. On the CPU:
+XLA's thunks, by their HLO op, and the operators that the framework says are work (`kernel_names`), the first
+on the way down: what such an operator calls in turn is part of it. Control flow of HLO is no kernel, what it
+runs is. The traces of captures are marked so here; readers leave a CPU's operators what they are, because a
+bare trace does not tell which of them compute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseproof.profiling import layout
+from fuseproof.profiling.assemble import reindex
+from fuseproof.profiling.capture_record import ProfiledCall
+from fuseproof.profiling.timeline import KIND, Timeline
+
+RULES: Final = {
+    "torch": "the first operator below composites that computes, by PyTorch's dispatcher, and each C++ "
+    "kernel of Inductor",
+    "jax": "each thunk of XLA that has an HLO op, without control flow",
+    "tensorflow": "each operation that computes elements, and each thunk of XLA that has an HLO op, without "
+    "control flow",
+}
+DEVICE_RULE: Final = "each kernel on a stream or core of the device, without copies, memsets and control flow"
+
+_KERNELS: Final = ("kernel", "collective")
+# What may be named a kernel: runtime events among "other" name their operation after a colon.
+_NAMED: Final = ("framework_op", "user_range")
+_CONTROL_FLOW: Final = re.compile(r"%?(while|conditional|call)([.\- ]|$)")
+_END: Final = "end: "
+_MOST_ROOM: Final = 2_000_000  # nanoseconds
+
+Calls = Sequence[ProfiledCall]
+
+
+def rule(framework: str, timeline: Timeline) -> str:
+    """What is counted in this timeline, in words."""
+    return DEVICE_RULE if _on_device(timeline).any() else RULES[framework]
+
+
+def names_to_judge(timeline: Timeline) -> list[str]:
+    """The names of host slices that may be kernels, for the framework to say; none where a device worked."""
+    if _on_device(timeline).any():
+        return []
+    chosen = timeline.select(timeline.lane_mask(kind="host"), _NAMED)
+    names = {timeline.names[number] for number in np.unique(timeline.slices.name[chosen]).tolist()}
+    others = timeline.select(timeline.lane_mask(kind="host"), ("other",))
+    found = (timeline.names[number] for number in np.unique(timeline.slices.name[others]).tolist())
+    return sorted(names | {name for name in found if ": " in name and not name.startswith(_END)})
+
+
+def mark(timeline: Timeline, kernel_names: Collection[str]) -> Timeline:
+    """The timeline with its kernels, by the rule above, as slices of kind `kernel`.
+
+    On the CPU a thunk of XLA that ends on another thread is drawn to its end, as XLA records it.
+    """
+    slices = timeline.slices
+    control = np.array([bool(_CONTROL_FLOW.match(name)) for name in timeline.names], np.bool_)
+    kind = slices.kind.copy()
+    kind[(kind == KIND["kernel"]) & control[slices.name]] = KIND["other"]
+    if _on_device(timeline).any():
+        return dataclasses.replace(timeline, slices=dataclasses.replace(slices, kind=kind))
+    wanted = np.isin(
+        slices.name, [number for number, name in enumerate(timeline.names) if name in set(kernel_names)]
+    )
+    wanted &= np.isin(kind, [KIND[name] for name in (*_NAMED, "other")])
+    kind[_outermost(timeline, np.flatnonzero(wanted))] = KIND["kernel"]
+    return _to_their_ends(dataclasses.replace(timeline, slices=dataclasses.replace(slices, kind=kind)))
+
+
+def by_call(timeline: Timeline, calls: Calls) -> list[NDArray[np.int64]]:
+    """The slices that are kernels of each call, in order of their start, of a marked timeline.
+
+    A kernel belongs to the call in which it was launched, where the trace tells the launch; else in which it
+    began. Clocks may disagree by half the idle time between two calls, at most a millisecond. What runs
+    further from every call belongs to none: the call that warms the profiler up, copies of inputs that a call
+    consumes.
+    """
+    slices = timeline.slices
+    kernels = np.flatnonzero(timeline.select(timeline.lane_mask(derived=False), _KERNELS))
+    launched = _launch_times(timeline, kernels)
+    starts = np.array([call.start_ns for call in calls], np.int64) - timeline.origin_ns
+    ends = np.array([call.end_ns for call in calls], np.int64) - timeline.origin_ns
+    room = int(np.min(starts[1:] - ends[:-1], initial=_MOST_ROOM)) // 2
+    place = np.searchsorted(starts - room, launched, side="right") - 1
+    place[(place >= 0) & (launched > ends[place] + room)] = -1
+    found = []
+    for call in range(len(calls)):
+        mine = kernels[place == call]
+        found.append(mine[np.argsort(slices.start_ns[mine], kind="stable")])
+    return found
+
+
+def _on_device(timeline: Timeline) -> NDArray[np.bool_]:
+    return timeline.select(timeline.lane_mask(kind="device", derived=False), _KERNELS)
+
+
+def _outermost(timeline: Timeline, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the slices that lie within no other of them on their lane."""
+    lane, start, end = timeline.slices.lane, timeline.slices.start_ns, timeline.slices.end_ns
+    kept: list[int] = []
+    # Sorted by lane, start, longest first: what contains a slice comes before it.
+    for index in chosen.tolist():
+        if not kept or lane[kept[-1]] != lane[index] or start[index] >= end[kept[-1]]:
+            kept.append(index)
+    return np.array(kept, np.int64)
+
+
+def _launch_times(timeline: Timeline, kernels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """When each kernel was launched on the host, by correlation; its own start where that is unknown."""
+    slices = timeline.slices
+    host = timeline.lane_mask(kind="host")[slices.lane] & (slices.correlation >= 0)
+    launches = np.flatnonzero(host)
+    launches = launches[np.argsort(slices.correlation[launches], kind="stable")]
+    found = slices.start_ns[kernels].copy()
+    correlation = slices.correlation[kernels]
+    if not len(launches):
+        return found
+    place = np.searchsorted(slices.correlation[launches], correlation)
+    place = np.minimum(place, len(launches) - 1)
+    known = (correlation >= 0) & (slices.correlation[launches[place]] == correlation)
+    found[known] = slices.start_ns[launches[place[known]]]
+    return found
+
+
+def _to_their_ends(timeline: Timeline) -> Timeline:
+    """XLA's thunks on the CPU, drawn to their `end: NAME` where that lies behind them, on any thread."""
+    slices = timeline.slices
+    ends: dict[str, list[int]] = {}
+    numbers = [number for number, name in enumerate(timeline.names) if name.startswith(_END)]
+    for index in np.flatnonzero(np.isin(slices.name, numbers)).tolist():
+        ends.setdefault(timeline.names[slices.name[index]].removeprefix(_END), []).append(index)
+    if not ends:
+        return timeline
+    end_of_slice = slices.end_ns.copy()
+    kernels = np.flatnonzero(slices.kind == KIND["kernel"])
+    for name, marks in ends.items():
+        mine = [index for index in kernels.tolist() if timeline.names[slices.name[index]] == name]
+        times = sorted(int(slices.start_ns[mark]) for mark in marks)
+        # Each end belongs to one thunk; those of a name run one after the other, and end in that order.
+        if len(times) != len(mine):
+            continue
+        mine.sort(key=lambda index: int(slices.start_ns[index]))
+        for index, time in zip(mine, times, strict=True):
+            end_of_slice[index] = max(end_of_slice[index], time)
+    if np.array_equal(end_of_slice, slices.end_ns):
+        return timeline
+    duration = end_of_slice - slices.start_ns
+    order = np.lexsort((-duration, slices.start_ns, slices.lane))
+    lane, start, duration = slices.lane[order], slices.start_ns[order], duration[order]
+    depth = layout.sub_lanes(lane, start, duration)
+    deepest = np.zeros(len(timeline.lanes), np.int64)
+    np.maximum.at(deepest, lane, depth)
+    return dataclasses.replace(
+        timeline,
+        lanes=tuple(
+            dataclasses.replace(each, depth=int(rows) + 1)
+            for each, rows in zip(timeline.lanes, deepest, strict=True)
+        ),
+        slices=dataclasses.replace(
+            slices,
+            lane=lane,
+            start_ns=start,
+            duration_ns=duration,
+            name=slices.name[order],
+            kind=slices.kind[order],
+            depth=depth,
+            correlation=slices.correlation[order],
+            columns=reindex(slices.columns, order, len(order)),
+        ),
+    )

@@ -1,0 +1,244 @@
+"""`fuseproof fusion` as a user runs it: real compilers on the CPU, and what is wrong with the input."""
+
+import json
+
+import pytest
+
+from fuseproof import cli, fusion_command, implementations, plan, suites
+from fuseproof.cases import Case
+from fuseproof.errors import UserError
+from fuseproof.fusion import account
+from fuseproof.fusion.account import Account, Pair
+from fuseproof.plan import Selection
+from fuseproof.run_directory import RunDirectory
+
+ROWS, COLUMNS = 509, 771
+CASE = f"layer_norm[{ROWS}x{COLUMNS}-float32-forward]"
+ELEMENTS = ROWS * COLUMNS
+LEAST = 4 * (2 * ELEMENTS + 2 * COLUMNS)  # x, weight and bias read once, the output written once
+
+MINE = {
+    "jax": '''
+import jax.numpy as jnp
+
+def scaled(x, weight, bias):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    return centred / jnp.sqrt(variance + 1e-5) * weight + bias
+''',
+    "tensorflow": '''
+import tensorflow as tf
+
+def scaled(x, weight, bias):
+    centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(centred * centred, axis=-1, keepdims=True)
+    return centred / tf.sqrt(variance + 1e-5) * weight + bias
+''',
+}  # fmt: skip
+ROWS_OF_MINE = """
+from fuseproof import Implementation
+
+IMPLEMENTATIONS = [
+    Implementation("layer_norm", "jax.mine", framework="jax", target="mine_jax.py:scaled", compiled="jit"),
+    Implementation("layer_norm", "tf.mine", framework="tensorflow", target="mine_tensorflow.py:scaled",
+                   compiled="xla"),
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The account of one implementation of each framework and of two of a user's, and its folder."""
+    for framework in ("torch", "jax", "tensorflow"):
+        pytest.importorskip(framework, reason=f"pip install 'fuseproof[{framework}]'")
+    folder = tmp_path_factory.mktemp("account")
+    for framework, text in MINE.items():
+        (folder / f"mine_{framework}.py").write_text(text)
+    (folder / "mine.py").write_text(ROWS_OF_MINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        text, code = fusion_command.run(
+            [CASE],
+            only=("torch.compile-composed", "jax.jit", "tf.function", "tf.xla", "jax.mine", "tf.mine"),
+            extra=["mine.py:IMPLEMENTATIONS"],
+            threads=1,
+            output=folder / "kept",
+        )
+    assert code == 0, text
+    return {each.implementation: each for each in account.load(folder / "kept")}, folder / "kept"
+
+
+def test_torch_one_kernel_is_left_of_nine(made):
+    found = made[0]["torch.compile-composed"]
+    assert found.compared_with == "torch.eager-composed"
+    assert found.kernels == found.operations == Pair(eager=9, compiled=1)
+    # Tensors of the size of x, read or written: mean 1, centre 2, square 2 (one input, read once), mean 1,
+    # scale 2, weight 2, bias 2.
+    assert found.bytes.eager == 4 * (12 * ELEMENTS + 8 * ROWS + 2 * COLUMNS)
+    (kernel,) = found.fusions
+    assert set(kernel.members) == {"add", "mean", "mul", "rsqrt", "sub"}
+    assert LEAST <= kernel.bytes < 1.05 * LEAST
+
+
+@pytest.mark.parametrize("name", ["jax.jit", "tf.xla", "jax.mine", "tf.mine"])
+def test_the_profiler_sees_what_the_optimised_hlo_launches(made, name):
+    found = made[0][name]
+    assert found.kernels.compiled == found.operations.compiled == len(found.after)
+    assert found.kernels.compiled < found.kernels.eager
+    assert found.bytes.compiled < found.bytes.eager
+    assert found.bytes.compiled >= LEAST
+    assert found.fusions
+    assert found.unknown == {}
+
+
+def test_tensorflow_ops_are_counted_without_those_that_only_name_tensors(made):
+    accounts, _ = made
+    assert accounts["tf.function"].kernels == Pair(eager=10, compiled=10)
+    assert accounts["tf.function"].after is None
+    assert "not XLA" in accounts["tf.function"].unknown["after"]
+    # Mean, Sub, Mul, Mean, AddV2, Sqrt, RealDiv, Mul, AddV2 as the user wrote them.
+    assert accounts["tf.mine"].kernels.eager == 9
+    assert accounts["tf.mine"].compared_with == "tf.mine (not compiled)"
+
+
+def test_peak_memory_holds_at_least_the_output(made):
+    for found in made[0].values():
+        for side in ("eager", "compiled"):
+            memory = getattr(found.peak_memory_bytes, side)
+            if memory is None:
+                pytest.skip(found.unknown[f"peak_memory_{side}"])
+            assert memory > 0.6 * 4 * ELEMENTS, (found.implementation, side)
+
+
+def test_the_compilers_files_are_kept_and_named(made):
+    accounts, folder = made
+    for found in accounts.values():
+        for place in found.artifacts.values():
+            assert (folder / place).read_text()
+    code = folder / accounts["torch.compile-composed"].artifacts["Inductor's code, forward"]
+    assert "cpp_fused" in code.read_text()
+    assert "HloModule" in (folder / accounts["tf.mine"].artifacts["HLO before optimisation"]).read_text()
+
+
+def test_the_account_round_trips_and_says_what_is_measured(made):
+    accounts, folder = made
+    document = json.loads((folder / account.FILE).read_text())
+    assert "not measured" in document["labels"]["bytes"]
+    assert [Account.from_json(each) for each in document["accounts"]] == list(accounts.values())
+    text = account.render_text(list(accounts.values()))
+    assert "not measured" in text
+    assert "9 → 1" in text
+    assert "unknown: before, after" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name a case"),
+        (["layer_norm[64x64]"], "is not a case"),
+        (["no_such[64x64-float32-forward]"], "no_such"),
+        ([CASE, "--only", "torch.eager"], "is not compiled: nothing is fused; try torch.compile,"),
+        ([CASE, "--only", "torch.imagined"], "unknown implementation 'torch.imagined'"),
+        ([CASE, "--run", "nowhere"], "is not a run directory"),
+        ([CASE, "--implementations", "nowhere.py:ROWS"], "no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["fusion", *arguments]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_run_here_is_skipped_with_its_reason(tmp_path):
+    text, code = fusion_command.run([CASE], only=("triton",), output=tmp_path)
+    assert code == 0
+    assert "skipped: triton: needs cuda" in text
+    (found,) = account.load(tmp_path)
+    assert (found.status, found.after, found.compared_with) == ("skipped", None, "torch.eager")
+
+
+def test_a_function_that_fails_is_a_failure_with_its_reason(tmp_path, monkeypatch):
+    pytest.importorskip("jax", reason="pip install 'fuseproof[jax]'")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text(
+        "from fuseproof import Implementation\n"
+        "def f(x, weight, bias): raise ValueError('wants other shapes')\n"
+        "ROW = Implementation('layer_norm', 'jax.broken', framework='jax', target='broken.py:f', "
+        "compiled='jit')\n"
+    )
+    text, code = fusion_command.run(
+        [CASE], only=("jax.broken",), extra=["broken.py:ROW"], output=tmp_path / "kept", as_json=True
+    )
+    assert code == 1
+    (found,) = json.loads(text)["accounts"]
+    assert (found["status"], found["reason"]) == ("failed", "ValueError: wants other shapes")
+    assert found["kernels"] == {"eager": None, "compiled": None}
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A run directory whose checks found torch.compile right and torch.compile-composed wrong."""
+    suite = suites.get("smoke")
+    selection = Selection(cases=(CASE,), only=("torch.compile", "torch.compile-composed"), null=True)
+    settings = plan.settings_for(suite, device="cpu", threads=1)
+    planned = plan.make(suite, implementations.table(), selection, settings)
+    directory = RunDirectory.create(planned, tmp_path / "run")
+    rows = {
+        row.name: {
+            "status": "ran",
+            "errors": {"output": 1.0 if row.name == "torch.compile-composed" else 0.0},
+        }
+        for row in planned.rows
+    }
+    directory.save_check("torch", Case.from_group(CASE), {"description": {}, "rows": rows})
+    return directory
+
+
+def test_of_a_run_only_what_it_measured(measured, monkeypatch):
+    asked = []
+
+    def make(work, table, settings, folder, progress):
+        asked.extend((case.group, [row.name for row in rows]) for case, rows in work)
+        assert settings.threads == 1
+        assert folder == measured.path
+        return []
+
+    monkeypatch.setattr(fusion_command, "_make", make)
+    text, _ = fusion_command.run([], of_run=measured.path)
+    assert asked == [(CASE, ["torch.compile"])]
+    assert f"fuseproof report {measured.path}" in text
+    with pytest.raises(UserError, match="the run has no case"):
+        fusion_command.run(["matmul[8x8x8-float32-forward]"], of_run=measured.path)
+    with pytest.raises(UserError, match="takes its implementations from the run"):
+        fusion_command.run([], of_run=measured.path, output=measured.path)
+    with measured.locked(), pytest.raises(UserError, match="being measured"):
+        fusion_command.run([], of_run=measured.path)
+    (measured.path / "plan.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        fusion_command.run([], of_run=measured.path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"schema": 99, "accounts": []}',
+        '{"schema": 1, "accounts": [{"case": 1}]}',
+        '{"schema": 1}',
+    ],
+)
+def test_a_damaged_account_is_one_clear_line(tmp_path, text):
+    (tmp_path / account.FILE).write_text(text)
+    with pytest.raises(UserError, match=r"fusion\.json (is damaged|has schema)") as caught:
+        account.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_account_is_none(tmp_path):
+    assert account.load(tmp_path) == ()
+    assert account.load(tmp_path / "run.json") == ()

@@ -1,0 +1,74 @@
+"""The program for compute-sanitizer without one: in the interpreter, and with results that are wrong."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from fuseproof.checks import Verdict
+from fuseproof.implementations import IMPLEMENTATIONS
+from fuseproof.profiling import sanitize
+
+ROWS = [row for row in IMPLEMENTATIONS if row.name == "triton"]
+
+
+def test_it_runs_and_checks_every_case():
+    pytest.importorskip("triton", reason="runs its interpreter")
+    command = [sys.executable, "-m", "fuseproof.profiling.sanitize", "--operator", "layer_norm"]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*command, "--dtype", "float32"], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(sanitize.SHAPES["layer_norm"])
+    assert all(": error " in line for line in lines)
+
+
+def test_every_kernel_has_cases_in_every_dtype_and_its_last_pass():
+    for row in ROWS:
+        found = list(sanitize.cases(row))
+        assert {case.dtype for case in found} == set(row.dtypes), row.operator
+        assert {case.pass_ for case in found if case.dtype == "bfloat16"} == {row.passes[-1]}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "says"),
+    [
+        (Verdict(tensor="output", relative_rms=1e-8, limit=1e-7), 0, "error 1e-08"),
+        (
+            Verdict(tensor="output", relative_rms=0.5, limit=1e-7),
+            1,
+            "output is wrong: relative RMS error 0.5",
+        ),
+        (RuntimeError("an illegal\nmemory access"), 1, "FAILED: RuntimeError: an illegal memory access"),
+        (NotImplementedError("no float8 on this GPU"), 0, "skipped: no float8 on this GPU"),
+    ],
+    ids=["right", "wrong", "failing", "skipped"],
+)
+def test_the_exit_code_says_whether_all_are_right(monkeypatch, capsys, outcome, code, says):
+    def error_of(framework, row, case):
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setenv("FUSEPROOF_AUTOTUNE", "1")
+    fake = SimpleNamespace(configure=lambda device, threads: None)
+    monkeypatch.setattr(sanitize.frameworks, "load", lambda name: fake)
+    monkeypatch.setattr(sanitize, "error_of", error_of)
+    assert sanitize.main(["--operator", "matmul", "--dtype", "bfloat16"]) == code
+    assert os.environ["FUSEPROOF_AUTOTUNE"] == "0"
+    assert f"matmul[77x67x131-bfloat16-{ROWS[1].passes[-1]}]: {says}" in capsys.readouterr().out
+
+
+def test_without_a_gpu_it_says_so(monkeypatch, capsys):
+    def configure(device, threads):
+        raise NotImplementedError(f"PyTorch sees no {device} here")
+
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setenv("FUSEPROOF_AUTOTUNE", "1")
+    monkeypatch.setattr(sanitize.frameworks, "load", lambda name: SimpleNamespace(configure=configure))
+    assert sanitize.main([]) == 2
+    assert capsys.readouterr().err == "sanitize: PyTorch sees no cuda here\n"
