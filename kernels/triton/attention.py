@@ -12,6 +12,7 @@ PyTorch (`torch.ops.fuseproof.attention` and `attention_backward`), which autogr
 
 from collections.abc import Iterable, Iterator
 from math import inf
+from typing import Any
 
 import torch
 
@@ -122,7 +123,7 @@ def _launches(
     q = torch.empty(2, query_length, 16, head_dim, dtype=dtype, device="meta").transpose(1, 2)
     k = torch.empty(2, key_length, 4, head_dim, dtype=dtype, device="meta").transpose(1, 2)
     lse = torch.empty(q.shape[:3], device="meta")
-    options = {"causal": causal, "scale": head_dim**-0.5, "target": target}
+    options: dict[str, Any] = {"causal": causal, "scale": head_dim**-0.5, "target": target}
     case = f"s{query_length}-d{head_dim}{'-causal' * causal}"
     size = dtype.itemsize
     count = None if every else 1

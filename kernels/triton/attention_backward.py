@@ -15,11 +15,14 @@ needed; 8 where a config computes dk and dv apart.
 
 import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 import triton
 import triton.language as tl
+from fuseproof.kernels.triton import tuning
 from fuseproof.kernels.triton.attention_forward import (
     MAX_ROW_STRIDE,
     Config,
@@ -28,6 +31,7 @@ from fuseproof.kernels.triton.attention_forward import (
     store_rows,
     strides,
     tile,
+    tuning_key,
 )
 from fuseproof.kernels.triton.launch import Launch, Target, target_of
 
@@ -554,7 +558,7 @@ def plan_key_gradients(
     key_heads, key_length = k.shape[1:3]
     config = config or key_candidates(target or target_of(q.device), q.element_size(), head_dim)[0]
     if config.apart and dk is not None and dv is not None:
-        options = {"causal": causal, "scale": scale, "target": target, "config": config}
+        options: dict[str, Any] = {"causal": causal, "scale": scale, "target": target, "config": config}
         return [
             *plan_key_gradients(q, k, v, do, lse, delta, dk, None, **options),
             *plan_key_gradients(q, k, v, do, lse, None, None, dv, **options),
@@ -602,7 +606,7 @@ def attention_backward(
     *,
     causal: bool,
     scale: float,
-    wanted: tuple[bool, bool, bool] = (True, True, True),
+    wanted: Sequence[bool] = (True, True, True),
     query_config: Config | None = None,
     key_config: Config | None = None,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
@@ -625,10 +629,26 @@ def attention_backward(
     if dq is not None or dk is not None:
         delta = torch.empty_like(lse)
         plan_delta(do, out, delta).run()
-    options = {"causal": causal, "scale": scale}
+    options: dict[str, Any] = {"causal": causal, "scale": scale}
+    problem = target_of(q.device), q.element_size(), q.shape[3]
+    key = tuning_key(q, k, causal)
     if dq is not None:
-        plan_query_gradient(q, k, v, do, lse, delta, dq, **options, config=query_config).run()
+
+        def plan_dq(row: Config) -> list[Launch]:
+            return [plan_query_gradient(q, k, v, do, lse, delta, dq, **options, config=row)]
+
+        query_config = query_config or tuning.choose(
+            "attention-dq", key, query_candidates(*problem), plan_dq, q.device
+        )
+        for launch in plan_dq(query_config):
+            launch.run()
     if dk is not None or dv is not None:
-        for launch in plan_key_gradients(q, k, v, do, lse, delta, dk, dv, **options, config=key_config):
+
+        def plan_dk_dv(row: Config) -> list[Launch]:
+            return plan_key_gradients(q, k, v, do, lse, delta, dk, dv, **options, config=row)
+
+        part = "attention" + "-dk" * (dk is not None) + "-dv" * (dv is not None)
+        key_config = key_config or tuning.choose(part, key, key_candidates(*problem), plan_dk_dv, q.device)
+        for launch in plan_dk_dv(key_config):
             launch.run()
     return dq, dk, dv

@@ -23,6 +23,7 @@ import torch
 
 import triton
 import triton.language as tl
+from fuseproof.kernels.triton import tuning
 from fuseproof.kernels.triton.launch import Launch, Target, name_of, target_of
 
 HEAD_DIMS = (64, 96, 128, 256)
@@ -455,11 +456,16 @@ def plan_forward(
 
 
 def tuning_key(q: torch.Tensor, k: torch.Tensor, causal: bool) -> tuple[object, ...]:
-    """What changes the fastest config: lengths, batch and heads by powers of two."""
+    """What changes the fastest config: lengths, batch and heads by powers of two.
+
+    Of the query it counts the rows, so that problems of one key have the same candidates.
+    """
     batch, query_heads, query_length, head_dim = q.shape
     key_heads, key_length = k.shape[1:3]
-    buckets = map(triton.next_power_of_2, (batch * key_heads, query_length, key_length))
-    return (name_of(q.dtype), head_dim, query_heads // key_heads, causal, *buckets)
+    group = query_heads // key_heads
+    rows = heads_of_a_tile(group, query_length) * query_length
+    buckets = map(triton.next_power_of_2, (batch * key_heads, rows, key_length))
+    return (name_of(q.dtype), head_dim, group, causal, *buckets)
 
 
 def attention_forward(
@@ -477,9 +483,17 @@ def attention_forward(
     """
     out = torch.empty_like(q)  # a dense q keeps its memory order: (batch, length, heads, dim) stays so
     lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-    if out.numel():
-        scale = q.shape[3] ** -0.5 if scale is None else scale
-        plan = functools.partial(plan_forward, q, k, v, out, lse, causal=causal, scale=scale)
-        for launch in plan(config=config):
-            launch.run()
+    if not out.numel():
+        return out, lse
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+
+    def plan(row: Config) -> list[Launch]:
+        return plan_forward(q, k, v, out, lse, causal=causal, scale=scale, config=row)
+
+    if config is None:
+        rows = heads_of_a_tile(q.shape[1] // k.shape[1], q.shape[2]) * q.shape[2]
+        found = candidates(target_of(q.device), q.element_size(), q.shape[3], rows)
+        config = tuning.choose("attention", tuning_key(q, k, causal), found, plan, q.device)
+    for launch in plan(config):
+        launch.run()
     return out, lse
