@@ -3,7 +3,7 @@ gives functions.
 
 The names are the functions although modules of the same names lie beside them: the imports below rebind each
 name after its module was loaded, and a loaded module is never bound again. To reach a module itself, import
-from it (`from fuseproof.kernels.triton.attention import attention_forward`) or use `importlib.import_module`;
+from it (`from fuseproof.kernels.triton.attention import variants`) or use `importlib.import_module`;
 `import fuseproof.kernels.triton.attention as module` would give the function.
 """
 

@@ -7,6 +7,8 @@ Started by the fixture `interpreter` in conftest.py. A message is its length in 
 `torch.save`: {"target": "module:function", "tensors": {...}, "options": {...}} in, {"outputs": [...],
 "unchanged": bool} or {"error": "..."} out. Outputs are tensors filled with NaN until the kernel writes them.
 
+A dict among the options whose name ends in `config` becomes a `Config` of the module.
+
 Further keys of a request, all optional:
     cotangent:     a tensor, or one per output (None for an output without): run backward, too, and append the
                    gradients of the tensors, None where there is none, to the outputs.
@@ -62,8 +64,9 @@ def answer(request: dict) -> dict:
     module_name, function_name = request["target"].split(":")
     module = importlib.import_module(module_name)
     options, tensors = request["options"], request["tensors"]
-    if "config" in options:
-        options["config"] = module.Config(**options["config"])
+    for name, value in options.items():
+        if name.endswith("config") and isinstance(value, dict):
+            options[name] = module.Config(**value)
     given = [*tensors.values(), *as_list(request.get("cotangent"))]
     before = [None if tensor is None else tensor.clone() for tensor in given]
     try:

@@ -1,19 +1,22 @@
-"""Attention forward in Triton's interpreter against float64."""
+"""Attention in Triton's interpreter, forward and backward, against float64."""
 
 import importlib
 from dataclasses import asdict
+from itertools import zip_longest
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from fuseproof.kernels.triton.launch import TARGETS
 from fuseproof.operators import Attention
 
 TARGET = "attention:attention"
-FORWARD = "attention:attention_forward"
-MODULE = importlib.import_module(
-    "fuseproof.kernels.triton.attention"
-)  # the package's `attention` is the function
+FORWARD = "attention_forward:attention_forward"
+BACKWARD = "attention_backward:attention_backward"
+forward = importlib.import_module("fuseproof.kernels.triton.attention_forward")
+backward = importlib.import_module("fuseproof.kernels.triton.attention_backward")
+public = importlib.import_module("fuseproof.kernels.triton.attention")  # the package's name is the function
 
 ROWS_FIRST = (0, 2, 1, 3)  # memory order (batch, length, heads, head_dim)
 
@@ -21,20 +24,26 @@ LABELS = [
     "b1_h1_s1_d64_causal",
     "b2_h4_kv2_s1_k77_d64",
     "b1_h4_kv1_s200_d64_causal",
-    "b2_h2_s256_d64_causal",
+    "b1_h2_s256_d64_causal",
     "b1_h2_s130_k70_d96_causal",
     "b1_h2_s70_k131_d96",
     "b1_h2_s256_d128",
     "b1_h2_s70_k300_d128_causal",
-    "b1_h3_kv1_s300_k130_d128",
-    "b1_h2_kv1_s129_d256_causal",
+    "b1_h3_kv1_s140_k130_d128",
+    "b1_h2_kv1_s69_d256_causal",
     "b1_h1_s65_k97_d256",
+    "b1_h6_kv2_s5_k530_d96",  # the heads of a group share a tile, the keys are split between programs
 ]
 
 
 def baseline(q, k, v, causal, scale=None):
     grouped = q.shape[1] != k.shape[1]
     return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale, enable_gqa=grouped)
+
+
+def baseline_gradients(tensors, do, causal, scale=None):
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+    return torch.autograd.grad(baseline(**leaves, causal=causal, scale=scale), leaves.values(), do)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -47,36 +56,204 @@ def test_matches_float64(label, dtype, interpreter, place, check):
     tensors = {
         name: place(array, dtype, order) for (name, array), order in zip(arrays.items(), orders, strict=True)
     }
-    [result] = interpreter(TARGET, tensors, **operator.options)
-    check(
-        result,
-        operator.reference(arrays, None)["output"],
-        baseline(**tensors, causal=operator.causal),
-        dtype=dtype,
-        longest=operator.key_length,
-    )
+    cotangent = operator.inputs(7, dtype)["q"]
+    do = place(cotangent, dtype, orders[1])
+    results = interpreter.gradients(TARGET, tensors, do, **operator.options)
+    exact = operator.reference(arrays, cotangent)
+    expected = baseline(**tensors, causal=operator.causal), *baseline_gradients(tensors, do, operator.causal)
+    for name, result, allowed in zip(exact, results, expected, strict=True):
+        check(
+            result, exact[name], allowed, dtype=dtype, longest=max(operator.key_length, operator.query_length)
+        )
 
 
-@pytest.mark.parametrize(
-    "config",
-    MODULE.CONFIGS,
-    ids=lambda row: (
-        f"sm{row.sm}-{row.bytes}B-d{row.head_dim}-{row.BLOCK_M}x{row.BLOCK_N}-w{row.warps}-q{row.queries}"
-    ),
-)
+def name_of_row(row):
+    tile = f"{row.BLOCK_M}x{row.BLOCK_N}-w{row.warps}-s{row.stages}"
+    return f"sm{row.sm}-{row.bytes}B-d{row.head_dim}-{tile}-r{row.rows}{'-apart' * row.apart}"
+
+
+@pytest.mark.parametrize("config", forward.CONFIGS, ids=name_of_row)
 def test_every_config_row(config, interpreter, place, check):
     dtype = "bfloat16" if config.bytes == 2 else "float32"
     operator = Attention.from_label(f"b1_h1_s150_k140_d{config.head_dim}_causal")
     arrays = operator.inputs(1, dtype)
     tensors = {name: place(array, dtype) for name, array in arrays.items()}
     result, _ = interpreter(FORWARD, tensors, causal=True, config=asdict(config))
-    check(
-        result,
-        operator.reference(arrays, None)["output"],
-        baseline(**tensors, causal=True),
-        dtype=dtype,
-        longest=operator.key_length,
+    exact = operator.reference(arrays, None)["output"]
+    check(result, exact, baseline(**tensors, causal=True), dtype=dtype, longest=operator.key_length)
+
+
+@pytest.mark.parametrize(
+    ("query_config", "key_config"),
+    list(zip_longest(backward.QUERY_CONFIGS, backward.KEY_CONFIGS, fillvalue=backward.KEY_CONFIGS[-1])),
+    ids=name_of_row,
+)
+def test_every_backward_config_row(query_config, key_config, interpreter, place, check):
+    """Rows of the two tables are taken in pairs, those of one place."""
+    dtype = "bfloat16" if key_config.bytes == 2 else "float32"
+    operator = Attention.from_label(f"b1_h2_kv1_s150_k140_d{key_config.head_dim}_causal")
+    arrays = operator.inputs(1, dtype)
+    tensors = {name: place(array, dtype) for name, array in arrays.items()}
+    cotangent = operator.inputs(7, dtype)["q"]
+    do = place(cotangent, dtype)
+    out, lse = interpreter(FORWARD, tensors, causal=True)
+    configs = {"query_config": asdict(query_config), "key_config": asdict(key_config)}
+    results = interpreter(
+        BACKWARD,
+        {"do": do, **tensors, "out": out, "lse": lse},
+        causal=True,
+        scale=operator.head_dim**-0.5,
+        **configs,
     )
+    exact = operator.reference(arrays, cotangent)
+    for name, result, allowed in zip("qkv", results, baseline_gradients(tensors, do, True), strict=True):
+        check(result, exact[f"grad_{name}"], allowed, dtype=dtype, longest=150)
+
+
+def small(label="b2_h4_kv2_s40_k50_d64", seed=4):
+    """float32 tensors of a small problem and a cotangent."""
+    operator = Attention.from_label(label)
+    tensors = {name: torch.from_numpy(array) for name, array in operator.inputs(seed, "float32").items()}
+    return tensors, torch.from_numpy(operator.inputs(seed + 1, "float32")["q"])
+
+
+def assert_gradients(results, tensors, do, **options):
+    exact = {name: tensor.double() for name, tensor in tensors.items()}
+    for result, expected in zip(results, baseline_gradients(exact, do.double(), **options), strict=True):
+        torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_a_scale(interpreter):
+    tensors, do = small()
+    _, *gradients = interpreter.gradients(TARGET, tensors, do, causal=True, scale=0.3)
+    assert_gradients(gradients, tensors, do, causal=True, scale=0.3)
+
+
+@pytest.mark.parametrize(
+    "stretch",
+    [
+        lambda do: do[0, 0, 0, 0].expand(do.shape),  # what `out.sum().backward()` sends
+        lambda do: do[:, :, :1].expand(do.shape),
+        lambda do: do.mT.contiguous().mT,
+        lambda do: do.repeat_interleave(2, dim=2)[:, :, ::2],
+    ],
+    ids=["one-number", "one-row", "dims-first", "every-second-row"],
+)
+def test_cotangents_of_any_strides(stretch, interpreter):
+    tensors, do = small()
+    do = stretch(do)
+    _, *gradients = interpreter.gradients(TARGET, tensors, do)
+    assert_gradients(gradients, tensors, do, causal=False)
+
+
+@pytest.mark.parametrize("names", ["q", "k", "v", "qv", "kv"])
+def test_only_wanted_gradients(names, interpreter):
+    tensors, do = small()
+    whole = interpreter.gradients(TARGET, tensors, do)[1:]
+    part = interpreter.gradients(TARGET, tensors, do, requires_grad=tuple(names))[1:]
+    for name, expected, gradient in zip("qkv", whole, part, strict=True):
+        if name in names:
+            assert torch.equal(gradient, expected)
+        else:
+            assert gradient is None
+
+
+def test_the_same_bits_every_time(interpreter):
+    tensors, do = small("b1_h4_kv1_s150_k140_d64", seed=5)
+    first, second = (interpreter.gradients(TARGET, tensors, do) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_compiles_without_a_graph_break(interpreter):
+    tensors, do = small()
+    eager, compiled = (
+        interpreter.gradients(TARGET, tensors, do, compiled=compiled, causal=True)
+        for compiled in (False, True)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(eager, compiled, strict=True))
+
+
+def test_operators_are_registered_as_pytorch_wants_them(interpreter):
+    tensors, do = small("b1_h2_kv1_s20_k30_d64")
+    leaves = [tensor.requires_grad_() for tensor in tensors.values()]
+    interpreter.opcheck("attention", "attention", *leaves, True, 0.125)
+    out, lse = interpreter(FORWARD, {name: tensor.detach() for name, tensor in tensors.items()}, causal=True)
+    plain = [tensor.detach() for tensor in leaves]
+    wanted = [True, False, True]
+    interpreter.opcheck("attention", "attention_backward", do, *plain, out, lse, True, 0.125, wanted)
+
+
+def test_keys_without_queries_get_no_gradient(interpreter):
+    tensors, _ = small()
+    tensors["q"] = tensors["q"][:, :, :0]
+    _, dq, dk, dv = interpreter.gradients(TARGET, tensors, torch.empty(tensors["q"].shape))
+    assert dq.shape == tensors["q"].shape
+    assert not dk.any() and not dv.any()
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: f"sm_{target.capability}")
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("head_dim", forward.HEAD_DIMS)
+def test_candidates_are_few_and_legal(target, itemsize, head_dim):
+    problem = target, itemsize, head_dim
+    for rows in (1, 16, 17, 64, 65, 10**6):
+        found = forward.candidates(*problem, rows)
+        assert 0 < len(found) <= 8
+        assert all(forward.is_legal(row, *problem) and row.rows >= rows for row in found)
+    for found, bytes_of in (
+        (backward.query_candidates(*problem), backward.query_shared_memory),
+        (backward.key_candidates(*problem), backward.key_shared_memory),
+    ):
+        assert 0 < len(found) <= 8
+        assert all(bytes_of(row, itemsize, head_dim) <= target.shared_memory for row in found)
+
+
+@pytest.mark.parametrize(
+    ("label", "heads", "splits"),
+    [
+        ("b8_h32_kv8_s1_k4096_d128", 4, 4),  # 64 programs on 132 processors
+        ("b1_h32_kv8_s1_k4096_d128", 4, 16),  # no split is shorter than 256 keys
+        ("b1_h8_kv1_s1_k100000_d128", 8, 32),  # no more splits than the combining tile takes
+        ("b64_h32_kv8_s1_k4096_d128", 4, 1),
+        ("b1_h32_kv8_s4_k4096_d128_causal", 4, 1),  # 4 causal queries see 4 keys
+        ("b1_h32_kv8_s4096_d128", 1, 1),
+    ],
+)
+def test_decoding_shares_tiles_and_splits_keys(label, heads, splits):
+    operator = Attention.from_label(label)
+    q, k, v = (
+        torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in operator.input_shapes.values()
+    )
+    lse = torch.empty(q.shape[:3], device="meta")
+    launches = forward.plan_forward(q, k, v, q, lse, causal=operator.causal, scale=1.0, target=TARGETS[90])
+    assert len(launches) == (2 if splits > 1 else 1)
+    assert launches[0].constants["PACK"] == heads
+    assert launches[0].grid[1] == splits
+
+
+def test_variants_have_names_of_their_own_and_reach_every_row():
+    for capability, target in TARGETS.items():
+        launches = list(public.variants(torch.bfloat16, target))
+        labels = [launch.label for launch in launches]
+        assert len(labels) == len(set(labels)), capability
+        tiles = {
+            (*(launch.constants[f"BLOCK_{axis}"] for axis in "MN"), launch.num_warps, launch.num_stages)
+            for launch in launches
+            if "BLOCK_N" in launch.constants
+        }
+        for head_dim in (64, 128, 256):
+            reachable = [
+                *forward.candidates(target, 2, head_dim, 1),
+                *forward.candidates(target, 2, head_dim, 4099),
+                *backward.query_candidates(target, 2, head_dim),
+                *backward.key_candidates(target, 2, head_dim),
+            ]
+            missing = [
+                row
+                for row in reachable
+                if (row.BLOCK_M, row.BLOCK_N, row.warps, row.stages) not in tiles and row.rows != 64
+            ]
+            assert not missing, capability
 
 
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
