@@ -181,7 +181,9 @@ def verdict_sentence(row: ClaimRow) -> str:
     """The verdict in one sentence of plain English, with its numbers."""
     meaning = {
         "supported": "holds here",
-        "mean-only": f"holds for the mean but is not shown to be typical: {row.share_in_band:.0%} of the cases show it",
+        "mean-only": (
+            f"holds for the mean but is not shown to be typical: {row.share_in_band:.0%} of the cases show it"
+        ),
         "refuted-low": f"does not hold here, {_less(row)}",
         "refuted-high": "does not hold here, the gain is larger",
         "inconclusive": "is neither confirmed nor refuted here",
