@@ -1,7 +1,7 @@
 """The named shapes of real models, both passes, float32 and bfloat16: hours on a CPU."""
 
 from fuseproof.operators import OPERATORS, PASSES
-from fuseproof.suites import Suite, cases
+from fuseproof.suites import USUAL, Suite, cases
 
 SUITE = Suite(
     name="models",
@@ -11,4 +11,5 @@ SUITE = Suite(
         dtypes=("float32", "bfloat16"),
         passes=PASSES,
     ),
+    only=USUAL,
 )
