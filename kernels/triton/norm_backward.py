@@ -429,7 +429,11 @@ def plan_backward(
                     **{name: value for name, value in vectors.items() if name != "ds_row_vectors"},
                 },
                 constants={
-                    **flags, "VECTOR": vector, "BLOCK_N": ROW_SUMS.BLOCK_N, "STAGES": ROW_SUMS.stages,
+                    **flags,
+                    "VECTOR": vector,
+                    # Read element by element, a whole block has more addresses than registers.
+                    "BLOCK_N": ROW_SUMS.BLOCK_N if vector > 1 else ROW_SUMS.BLOCK_N // 2,
+                    "STAGES": ROW_SUMS.stages,
                 },
                 num_warps=ROW_SUMS.warps,
                 num_stages=1,
