@@ -185,6 +185,20 @@ def test_what_to_doubt(tmp_path):
     assert described["dropped_events"] == 7 and described["kernels_per_call"] is None
 
 
+@pytest.mark.parametrize(
+    ("off", "doubted", "says"),
+    [
+        (0.00012, False, "0.92 times (medians)"),
+        (0.004, True, "calls without the profiler were disturbed"),
+        (0.00005, True, "2.20 times (medians)"),
+    ],
+)
+def test_an_overhead_far_from_one_is_doubted_on_both_sides(off, doubted, says, tmp_path):
+    one = a_capture(tmp_path / "a", "torch.eager", profiler_off_seconds=(off,))
+    (line,) = [line for line in profile_page.trust(one) if line[0] == "Profiler overhead"]
+    assert line[1].endswith(says) and line[2] is doubted
+
+
 def test_a_trace_with_another_clock_is_doubted(tmp_path):
     calls = tuple(ProfiledCall(start_ns=BEGIN + i * 10**10, end_ns=BEGIN + i * 10**10 + 1) for i in (1, 2, 3))
     one = a_capture(tmp_path / "a", "torch.eager", calls=calls)
