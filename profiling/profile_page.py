@@ -130,7 +130,10 @@ def trust(one: Profiled) -> Iterator[Line]:
     """(label, sentence, whether to doubt) of what the record of a capture says."""
     record = one.record
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    yield "Captured", f"{len(record.calls)} calls on {record.device_name} ({versions})", False
+    told = f"{len(record.calls)} calls on {record.device_name}, {record.threads} CPU thread"
+    told += f"{'s' if record.threads != 1 else ''}, seed {record.seed}"
+    told += ", with Python stacks" if record.stacks else ""
+    yield "Captured", f"{told} ({versions})", False
     if record.overhead is None:
         yield "Profiler overhead", "unknown: calls with or without the profiler were not timed", True
     else:
@@ -226,6 +229,9 @@ def _described(one: Profiled) -> dict[str, Any]:
         "framework": record.framework,
         "baseline": record.row.baseline,
         "device": record.device_name,
+        "threads": record.threads,
+        "stacks": record.stacks,
+        "seed": record.seed,
         "calls": len(record.calls),
         "call_ns_profiler_on": one.call_ns,
         "kernels_per_call": record.kernels_per_call,

@@ -69,6 +69,9 @@ def a_capture(folder, name, *, lengths=(100, 120, 110), kernels=("norm",), origi
         "device": "cuda",
         "device_name": "NVIDIA H100",
         "versions": {"torch": "2.13.0"},
+        "threads": 2,
+        "stacks": False,
+        "seed": 0,
         "calls": tuple(calls),
         "kernel_counts": (len(kernels),) * len(lengths),
         "kernel_rule": "each kernel on a stream",
@@ -177,6 +180,7 @@ def test_what_to_doubt(tmp_path):
     )
     assert doubts(bad) == ["Profiler overhead", "Kernels per call", "Doubt"]
     told = {label: text for label, text, _ in profile_page.trust(bad)}
+    assert told["Captured"].startswith("3 calls on NVIDIA H100, 2 CPU threads, seed 0")
     assert "11.00 times" in told["Profiler overhead"]
     assert told["Energy"].startswith("0.03 J a call")
     assert told["Not seen"] == "the threads of OpenMP"
