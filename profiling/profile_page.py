@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fuseproof.profiling import kernel_diff, profiled, viewer
 from fuseproof.profiling.capture_record import CaptureRecord
-from fuseproof.profiling.figures import duration
+from fuseproof.profiling.figures import duration, size
 from fuseproof.profiling.kernel_diff import Difference
 from fuseproof.profiling.profiled import CALL_NAME, Profiled
 from fuseproof.profiling.viewer import Glance, Line, Page
@@ -212,7 +212,7 @@ def _glance(profiles: Sequence[Profiled]) -> list[Glance]:
                     _optional(call),
                     duration(one.side.busy_ns),
                     _count(record),
-                    "unknown" if rise is None else _bytes(rise.bytes),
+                    "unknown" if rise is None else size(rise.bytes),
                     _overhead(record),
                 ),
                 doubts=sum(doubt for *_, doubt in (*trust(one), *viewer.trust(one.timeline))),
@@ -269,10 +269,3 @@ def _overhead(record: CaptureRecord) -> str:
 
 def _optional(ns: float | None) -> str:
     return "unknown" if ns is None else duration(ns)
-
-
-def _bytes(size: int) -> str:
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:,.2f} {name}"
-    return f"{size} B"
