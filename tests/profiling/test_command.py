@@ -43,8 +43,9 @@ def test_table_and_exports(trace, tmp_path, capsys):
 
 
 def test_a_small_peak_is_told_in_bytes(capsys, tmp_path):
-    event = {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "pid": 1, "tid": 1, "s": "t", "ts": 1,
-             "args": {"Total Allocated": 16, "Bytes": 16, "Device Id": -1, "Device Type": 0, "Addr": 4096}}  # fmt: skip
+    args = {"Total Allocated": 16, "Bytes": 16, "Device Id": -1, "Device Type": 0, "Addr": 4096}
+    event = {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "s": "t", "args": args}
+    event |= {"pid": 1, "tid": 1, "ts": 1}
     path = tmp_path / "memory.json"
     path.write_text(json.dumps({"traceEvents": [event]}))
     assert main(["timeline", str(path)]) == 0
