@@ -129,11 +129,15 @@ def render_text(group: str, profiles: Sequence[Profiled], failures: Sequence[Fai
 def trust(one: Profiled) -> Iterator[Line]:
     """(label, sentence, whether to doubt) of what the record of a capture says."""
     record = one.record
-    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     told = f"{len(record.calls)} calls on {record.device_name}, {record.threads} CPU thread"
     told += f"{'s' if record.threads != 1 else ''}, seed {record.seed}"
     told += ", with Python stacks" if record.stacks else ""
-    yield "Captured", f"{told} ({versions})", False
+    yield "Captured", told, False
+    yield (
+        "Versions",
+        ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items())),
+        False,
+    )
     if record.overhead is None:
         yield "Profiler overhead", "unknown: calls with or without the profiler were not timed", True
     else:
@@ -152,8 +156,9 @@ def trust(one: Profiled) -> Iterator[Line]:
     elif record.kernels_per_call is None:
         yield "Kernels per call", f"differ from call to call: {', '.join(map(str, counts))}", True
     else:
-        told = f"{counts[0]} in each of {len(counts)} calls; a kernel is {record.kernel_rule}"
-        yield "Kernels per call", told, False
+        yield "Kernels per call", f"{counts[0]} in each of {len(counts)} calls", False
+    if counts:
+        yield "A kernel is", record.kernel_rule, False
     yield from _throttling(record)
     if record.energy is not None:
         energy = record.energy

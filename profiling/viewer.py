@@ -128,10 +128,14 @@ def to_html(
         differences=[_difference(*one) for one in differences],
         planned="cycles" in units,
         most_names=_MOST_NAMES,
-        trust=[
-            {"name": one.name, "lines": [*said, *trust(one)], "notes": dict(one.notes)}
-            for one, said in zip(timelines, page.trust or [()] * len(timelines), strict=True)
-        ],
+        trust=_shared(
+            [one.name for one in timelines],
+            [
+                [*said, *trust(one)]
+                for one, said in zip(timelines, page.trust or [()] * len(timelines), strict=True)
+            ],
+        ),
+        trace_notes=[dict(one.notes) for one in timelines],
         style=Markup(style),
         script=Markup(f'"use strict";\n(() => {{\n{script}}})();'),
         settings=offline_page.embed({"call": call, "unit": next(iter(units), "ns")}),
@@ -197,6 +201,30 @@ def _unlike(found: Difference) -> str:
     if found.before.source != found.after.source:
         return "Two profilers: what is a kernel differs, and only the names of operators join them."
     return ""
+
+
+def _shared(names: Sequence[str], lines: Sequence[Sequence[Line]]) -> dict[str, Any]:
+    """Each line once: those of all timelines, those of several with their names, and the rest of each.
+
+    Doubts that not all share stand with each timeline that has them: there a reader looks for them.
+    """
+    having: dict[Line, list[int]] = {}
+    for i, mine in enumerate(lines):
+        for line in dict.fromkeys(mine):
+            having.setdefault(line, []).append(i)
+    several = {line: who for line, who in having.items() if 1 < len(who) < len(lines) and not line[2]}
+    all_have = [line for line, who in having.items() if len(who) == len(lines) > 1]
+    told_elsewhere = {*several, *all_have}
+    return {
+        "all": all_have,
+        "several": [
+            (label, text, ", ".join(names[i] for i in who)) for (label, text, _), who in several.items()
+        ],
+        "each": [
+            (name, [line for line in dict.fromkeys(mine) if line not in told_elsewhere])
+            for name, mine in zip(names, lines, strict=True)
+        ],
+    }
 
 
 def trust(timeline: Timeline) -> Iterator[Line]:

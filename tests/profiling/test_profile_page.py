@@ -243,6 +243,30 @@ def test_a_record_without_traces_is_refused(tmp_path):
         a_capture(tmp_path / "a", "torch.eager", traces=())
 
 
+def test_what_is_the_same_for_all_is_told_once_and_doubts_where_they_belong(eager, compiled, tmp_path):
+    composed = a_capture(
+        tmp_path / "composed",
+        "torch.eager-composed",
+        kernels=("add", "mul"),
+        profiler_off_seconds=(0.00001,),
+        warnings=("a warning",),
+        not_seen=("something",),
+    )
+    text = profile_page.to_html(GROUP, [eager, compiled, composed])
+    panel = text[text.index('<section id="trust">') : text.index("</main>")]
+    each = panel[panel.index('id="trust-0"') :]
+    assert panel.count("3 calls on NVIDIA H100, 2 CPU threads, seed 0") == 1
+    assert panel.count("each kernel on a stream") == 1
+    assert "<dd>2 in each of 3 calls <small>torch.eager, torch.eager-composed</small></dd>" in panel
+    assert "1 in each of 3 calls" in each and "2 in each" not in each
+    of_third = each[each.index('id="trust-2"') :]
+    assert "11.00 times" in of_third and "a warning" in of_third and "something" in of_third
+    assert of_third.count('class="doubt"') == 2 == each.count('class="doubt"')
+    assert [text.count(f'id="trust-{i}"') for i in range(3)] == [1, 1, 1]
+    # Doubts of one page of one timeline stand with it, as all it says.
+    assert "trust-all" not in profile_page.to_html(GROUP, [composed])
+
+
 @pytest.mark.skipif(chromium.executable() is None, reason="needs Chromium on the PATH")
 def test_the_browser_shows_the_same_call_of_each(eager, compiled, tmp_path):
     file = tmp_path / "page.html"
@@ -266,6 +290,13 @@ def test_the_browser_shows_the_same_call_of_each(eager, compiled, tmp_path):
         failure = "[...document.querySelector('.failures div').children].map((one) => one.textContent)"
         assert page.evaluate(failure) == ["triton", "needs cuda"]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        # On a phone nothing of the table at the head is off screen.
+        page.resize(390, 844, ratio=2, phone=True)
+        assert page.evaluate(
+            "[...document.querySelectorAll('#glance td, #glance tbody th')]"
+            ".every((one) => one.getBoundingClientRect().right <= 390)"
+        )
+        assert page.evaluate("document.querySelectorAll('#glance td a').length") == 2
         assert page.errors == [] and page.requests == [file.as_uri()]
 
 
