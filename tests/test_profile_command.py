@@ -84,7 +84,9 @@ def test_a_failing_implementation_takes_nothing_from_the_others(tmp_path, capsys
 def test_a_target_draws_the_compiler_s_plan(tmp_path, capsys):
     arguments = ["profile", CASE.replace("float32", "bfloat16"), "--target", "tpu-v5e"]
     assert main([*arguments, "--only", "jax.jit,pallas,triton", "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert "compiling" in printed.err and "profiling" not in printed.err
+    document = json.loads(printed.out)
     assert document["estimate"] is True
     assert {one["implementation"] for one in document["implementations"]} == {"jax.jit", "pallas"}
     assert {one["source"] for one in document["implementations"]} == {"tpu-static"}

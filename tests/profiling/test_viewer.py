@@ -524,6 +524,7 @@ def test_what_is_pointed_at_is_described_with_memory_at_that_moment(whole, trace
     value = counter.value[np.searchsorted(counter.time_ns - first_event(trace), middle, side="right") - 1]
     assert packed.name[i] in told and "Registers" in told and "Shared memoryunknown" in told
     assert f"{value / 2**30:.2f} GiB" in told
+    assert told.count(counter.name) == 1  # a chart with one series of its own name
     # A line through lanes and charts stands where the pointer is, and goes with it.
     assert whole.evaluate("stage.cross.getBoundingClientRect().left") == pytest.approx(x, abs=1)
     assert whole.evaluate("(([c, i]) => c.bottom === i.bottom - 1)([stage.cross, stage.cross.parentNode]"
