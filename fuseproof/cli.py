@@ -189,13 +189,11 @@ def _parser() -> argparse.ArgumentParser:
         "--only", type=_names, default=(), metavar="IMPL", help="implementations (and baselines)"
     )
     profile.add_argument("--implementations", action="append", default=[], metavar="MODULE:NAME")
-    profile.add_argument("--device", choices=("cpu", "cuda", "tpu"), default="cpu")
+    profile.add_argument("--device", choices=("cpu", "cuda", "tpu"), help="default: cpu")
     profile.add_argument(
         "--target", metavar="NAME", help="tpu-v5e, tpu-v5p or tpu-v6e: no TPU needed, the compiler's plan"
     )
-    profile.add_argument(
-        "--calls", type=_positive, default=5, metavar="N", help="profiled calls (default: 5)"
-    )
+    profile.add_argument("--calls", type=_positive, metavar="N", help="profiled calls (default: 5)")
     profile.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: all)")
     profile.add_argument("--stacks", action="store_true", help="Python frames too; slows every call")
     profile.add_argument(
@@ -456,15 +454,16 @@ def _profile(options: argparse.Namespace) -> int:
         output=options.output,
     )
     console = Console(stderr=True)
+    doing = "profiling" if options.target is None else "compiling"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with console.status("profiling") as status:
+        with console.status(doing) as status:
 
             def progress(what: str) -> None:
                 if console.is_terminal:
-                    status.update(f"profiling {what}")
+                    status.update(f"{doing} {what}")
                 else:
-                    console.print(f"profiling {what}", highlight=False, markup=False, soft_wrap=True)
+                    console.print(f"{doing} {what}", highlight=False, markup=False, soft_wrap=True)
 
             outcome = profile_command.run(request, as_json=options.json, progress=progress)
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
 from fuseproof.plan import Selection, Settings
 from fuseproof.profiling import capture, capture_record, profile_page, profiled
+from fuseproof.profiling.capture_record import CaptureRecord
 from fuseproof.profiling.profile_page import Failure
 from fuseproof.profiling.profiled import Profiled
 
@@ -30,14 +31,17 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to profile. device: `cpu`, `cuda` or `tpu`; target: a TPU that need not be here, or none."""
+    """What to profile. device: `cpu`, `cuda` or `tpu`; target: a TPU that need not be here, or none.
+
+    None: not asked for. `only` also chooses among captures that are there; nothing else applies to them.
+    """
 
     case: str
     only: Sequence[str] = ()
     extra: Sequence[str] = ()
-    device: str = "cpu"
+    device: str | None = None  # the CPU
     target: str | None = None
-    calls: int = 5
+    calls: int | None = None  # as many as a capture takes
     threads: int | None = None
     stacks: bool = False
     output: Path | None = None
@@ -60,18 +64,22 @@ def run(request: Request, *, as_json: bool = False, progress: Progress = lambda 
     """
     if request.output is not None and not os.access(request.output.absolute().parent, os.W_OK):
         raise UserError(f"cannot write {request.output}: choose a folder that is there and writable")
+    if request.output is not None and request.output.is_dir():
+        raise UserError(f"{request.output} is a folder: name the page itself, such as FILE.html")
     folder = Path(request.case)
+    if folder.is_dir():
+        _refuse_what_captures_fix(request, folder)
     if request.target is not None:
         return _plan(request, as_json, progress)
     if folder.is_dir():
-        group, profiles, failures, stopped = *_captured(folder), False
+        group, profiles, failures, stopped = *_captured(folder, request.only), False
     else:
         group, profiles, failures, stopped = _capture(request, progress)
     if not profiles:
         if stopped:
             raise KeyboardInterrupt
         raise UserError(f"nothing was profiled: {_reasons(failures)}")
-    page = request.output or _default_page(group, request.device)
+    page = request.output or _default_page(group, profiles[0].record.device)
     text = _to_text(profile_page.document if as_json else profile_page.render_text, group, profiles, failures)
     _write(page, profile_page.to_html(group, profiles, failures))
     return Outcome(text=text, page=page, stopped=stopped)
@@ -83,7 +91,8 @@ def _capture(request: Request, progress: Progress) -> tuple[str, list[Profiled],
     threads = request.threads or usable
     if threads > usable:
         raise UserError(f"--threads {threads} is more than the {usable} usable cores")
-    device = "cpu" if request.device == "tpu" else request.device
+    asked = request.device or "cpu"
+    device = "cpu" if asked == "tpu" else asked
     chosen = plan.make(
         suites.get(_SUITE),
         implementations.table(request.extra),
@@ -91,15 +100,16 @@ def _capture(request: Request, progress: Progress) -> tuple[str, list[Profiled],
         Settings(device=device, threads=threads),
     )
     skipped = {failure.implementation: failure.message for failure in chosen.skipped}
-    rows = chosen.rows if request.device == "tpu" else chosen.rows_of(case)
-    failures = [] if request.device == "tpu" else list(skipped.items())
-    directory = DEFAULT_ROOT / f"{_plain(case.group)}-{request.device}"
-    options = capture.Options(calls=request.calls, threads=threads, stacks=request.stacks)
+    rows = chosen.rows if asked == "tpu" else chosen.rows_of(case)
+    failures = [] if asked == "tpu" else list(skipped.items())
+    directory = DEFAULT_ROOT / f"{_plain(case.group)}-{asked}"
+    calls = capture.Options.calls if request.calls is None else request.calls
+    options = capture.Options(calls=calls, threads=threads, stacks=request.stacks)
     profiles: list[Profiled] = []
     for i, row in enumerate(rows):
         progress(f"{row.name} ({i + 1} of {len(rows)})")
         try:
-            capture.capture(case, row, device=request.device, directory=directory, options=options)
+            capture.capture(case, row, device=asked, directory=directory, options=options)
             profiles.append(profiled.load(capture.folder_of(directory, row)))
         except UserError as error:
             failures.append(
@@ -111,15 +121,52 @@ def _capture(request: Request, progress: Progress) -> tuple[str, list[Profiled],
     return case.group, profiles, failures, False
 
 
-def _captured(folder: Path) -> tuple[str, list[Profiled], list[Failure]]:
-    """The captures in a folder, of one case."""
-    found = capture_record.load_all(folder)
+def _refuse_what_captures_fix(request: Request, folder: Path) -> None:
+    given = {
+        "--target": request.target,
+        "--device": request.device,
+        "--calls": request.calls,
+        "--threads": request.threads,
+        "--stacks": request.stacks or None,
+        "--implementations": request.extra or None,
+    }
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise UserError(
+            f"{folder} holds captures, which are drawn as they are: leave out {', '.join(names)}, "
+            "or name a case to capture it anew"
+        )
+
+
+def _captured(folder: Path, only: Sequence[str]) -> tuple[str, list[Profiled], list[Failure]]:
+    """The captures in a folder, of one case and made alike; what cannot be read is listed."""
+    found: list[tuple[Path, CaptureRecord]] = []
+    failures: list[Failure] = []
+    for place in capture_record.folders(folder):
+        try:
+            found.append((place, capture_record.load(place)))
+        except UserError as error:
+            failures.append((place.name, str(error)))
+    names = {record.row.name for _, record in found}
+    unknown = [name for name in only if name not in names and name not in dict(failures)]
+    if unknown:
+        raise UserError(f"{folder} holds no capture of {unknown[0]!r}; there are {', '.join(sorted(names))}")
+    if only:
+        found = [each for each in found if each[1].row.name in only]
+        failures = [each for each in failures if each[0] in only]
     groups = {record.group for _, record in found}
+    if not groups:
+        return folder.name, [], failures
     if len(groups) > 1:
         raise UserError(f"{folder} holds captures of {len(groups)} cases; name the folder of one")
+    unlike = capture_record.unlike([record for _, record in found])
+    if unlike is not None:
+        raise UserError(
+            f"the captures in {folder} do not compare; {unlike}; choose with --only, or capture them alike"
+        )
     table = {row.name: i for i, row in enumerate(implementations.table())}
     found.sort(key=lambda each: table.get(each[1].row.name, len(table)))
-    profiles, failures = [], []
+    profiles = []
     for place, record in found:
         try:
             profiles.append(profiled.load(place))

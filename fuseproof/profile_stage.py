@@ -6,6 +6,7 @@ and takes nothing from the run. The traces of the few calls stay in the run dire
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from fuseproof.worker_process import WorkerDied, WorkerError, WorkerSkip
 # The kind of its pieces for the progress, and a guess of the seconds of one: a case of one framework.
 PIECE = "profile"
 GUESS = 1.0
+# Threads and seed are those of the run.
 _OPTIONS = capture.Options(calls=3, samples=False, energy_seconds=0.0, timeout=SHORT_TIMEOUT)
 
 
@@ -66,6 +68,8 @@ def _profile_case(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     opened = False
+    settings = directory.plan.settings
+    options = dataclasses.replace(_OPTIONS, threads=settings.threads, seed=settings.seed)
     for row in rows:
         folder = capture.folder_of(directory.captures(case), row)
         try:
@@ -74,15 +78,16 @@ def _profile_case(
                 crew.open_case(row.framework, case)
                 opened = True
             crew.prepare(row)
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was stopped half way
             folder.mkdir(parents=True, exist_ok=True)
             record = capture.profile_prepared(
                 worker.ask,
                 row,
                 group=case.group,
-                device=directory.plan.settings.device,
+                device=settings.device,
                 description=crew.descriptions[row.framework],
                 folder=folder,
-                options=_OPTIONS,
+                options=options,
             )
         except (WorkerError, WorkerSkip, WorkerDied, UserError, OSError) as error:
             found[row.name] = {"kernels": None, "notes": [str(error)]}

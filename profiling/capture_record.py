@@ -23,7 +23,7 @@ from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
 from fuseproof.run_file import write_json
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 FILE_NAME: Final = "capture.json"
 
 TraceKind = Literal["kineto", "xplane", "torch-memory"]
@@ -87,6 +87,7 @@ class CaptureRecord:
     row:          the implementation, with its framework.
     device:       `cpu`, `cuda` or `tpu`; `device_name` as the framework calls it.
     versions:     of the framework and the packages that change what is measured.
+    threads, stacks, seed: as the capture was asked for: CPU threads, Python frames in the trace, the inputs'.
     calls:        the profiled calls, for aligning traces; the first starts where the page's axis starts.
     kernel_counts: kernels in each of `calls`; empty where the trace cannot tell.
     kernel_rule:  what a kernel is in this framework's trace, in words.
@@ -101,6 +102,9 @@ class CaptureRecord:
     device: str
     device_name: str
     versions: Mapping[str, str]
+    threads: int
+    stacks: bool
+    seed: int
     calls: tuple[ProfiledCall, ...]
     kernel_counts: tuple[int, ...]
     kernel_rule: str
@@ -171,12 +175,36 @@ def load(folder: Path | str) -> CaptureRecord:
     return record
 
 
-def load_all(directory: Path | str) -> list[tuple[Path, CaptureRecord]]:
-    """Every implementation's folder at or below `directory`, with its record, by path. Raises UserError."""
-    folders = sorted(path.parent for path in Path(directory).rglob(FILE_NAME))
-    if not folders:
+def folders(directory: Path | str) -> list[Path]:
+    """Every implementation's folder at or below `directory`, by path. Raises UserError if there is none."""
+    found = sorted(path.parent for path in Path(directory).rglob(FILE_NAME))
+    if not found:
         raise UserError(f"{directory} holds no capture ({FILE_NAME}); make one with `fuseproof profile CASE`")
-    return [(folder, load(folder)) for folder in folders]
+    return found
+
+
+def unlike(records: Sequence[CaptureRecord]) -> str | None:
+    """In what the records differ that may not differ where they are compared, in words; None if in nothing.
+
+    A package that only some of them have makes no difference: each framework's record names its own.
+    """
+    conditions: dict[str, dict[str, list[str]]] = {}
+    for record in records:
+        given = {
+            "device": record.device,
+            f"device of {record.framework}": record.device_name,
+            "threads": str(record.threads),
+            "Python stacks": "on" if record.stacks else "off",
+            **record.versions,
+        }
+        for what, value in given.items():
+            conditions.setdefault(what, {}).setdefault(value, []).append(record.row.name)
+    found = (
+        f"{what}: " + ", ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
+        for what, values in conditions.items()
+        if len(values) > 1
+    )
+    return "; ".join(found) or None
 
 
 class _Malformed(Exception):
@@ -261,6 +289,9 @@ def _record(fields: _Fields) -> CaptureRecord:
         device=fields.text("device"),
         device_name=fields.text("device_name"),
         versions=versions,
+        threads=fields.whole("threads"),
+        stacks=fields.value("stacks", bool),
+        seed=fields.whole("seed"),
         calls=calls,
         kernel_counts=counts,
         kernel_rule=fields.text("kernel_rule"),

@@ -28,3 +28,11 @@ def duration(length: float, unit: TimeUnit = "ns") -> str:
         if size > 1
         else f"{value:.0f} {name}"
     )
+
+
+def size(count: int) -> str:
+    """Bytes in the largest unit that leaves at least one."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:,.2f} {name}"
+    return f"{count} B"

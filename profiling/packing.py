@@ -52,7 +52,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "kineto": "PyTorch profiler (Kineto)",
     "xplane": "XPlane, the profile of JAX and TensorFlow",
     "tpu-static": "estimate: the TPU compiler's static schedule and memory plan, nothing measured",
-    "torch-memory": "PyTorch memory snapshot",
+    "torch-memory": "PyTorch memory snapshot or timeline",
     "mixed": "several sources",
 }
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fuseproof.profiling import kernel_diff, profiled, viewer
 from fuseproof.profiling.capture_record import CaptureRecord
-from fuseproof.profiling.figures import duration
+from fuseproof.profiling.figures import duration, size
 from fuseproof.profiling.kernel_diff import Difference
 from fuseproof.profiling.profiled import CALL_NAME, Profiled
 from fuseproof.profiling.viewer import Glance, Line, Page
@@ -29,7 +29,8 @@ CLOCK_EVENTS: Final[Mapping[int, tuple[str, bool]]] = {
     0x80: ("hardware power brake", True),
     0x100: ("clocks set for a display", False),
 }
-# A profiled call this many times as long as one without the profiler shows mostly the profiler.
+# A profiled call this many times as long as one without the profiler shows mostly the profiler. A profiler
+# makes nothing faster: as many times shorter, something else slowed the calls without it.
 _HEAVY_OVERHEAD: Final = 1.5
 Failure = tuple[str, str]  # implementation, reason
 Pair = tuple[int, int, Difference]
@@ -128,8 +129,15 @@ def render_text(group: str, profiles: Sequence[Profiled], failures: Sequence[Fai
 def trust(one: Profiled) -> Iterator[Line]:
     """(label, sentence, whether to doubt) of what the record of a capture says."""
     record = one.record
-    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    yield "Captured", f"{len(record.calls)} calls on {record.device_name} ({versions})", False
+    told = f"{len(record.calls)} calls on {record.device_name}, {record.threads} CPU thread"
+    told += f"{'s' if record.threads != 1 else ''}, seed {record.seed}"
+    told += ", with Python stacks" if record.stacks else ""
+    yield "Captured", told, False
+    yield (
+        "Versions",
+        ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items())),
+        False,
+    )
     if record.overhead is None:
         yield "Profiler overhead", "unknown: calls with or without the profiler were not timed", True
     else:
@@ -138,15 +146,19 @@ def trust(one: Profiled) -> Iterator[Line]:
             for seconds in (record.profiler_on_seconds, record.profiler_off_seconds)
         )
         told = f"a call takes {on} with the profiler, {off} without: {record.overhead:.2f} times (medians)"
-        yield "Profiler overhead", told, record.overhead > _HEAVY_OVERHEAD
+        disturbed = record.overhead < 1 / _HEAVY_OVERHEAD
+        if disturbed:
+            told += "; calls without the profiler were disturbed"
+        yield "Profiler overhead", told, disturbed or record.overhead > _HEAVY_OVERHEAD
     counts = record.kernel_counts
     if not counts:
         yield "Kernels per call", "the trace does not tell which call a kernel belongs to", True
     elif record.kernels_per_call is None:
         yield "Kernels per call", f"differ from call to call: {', '.join(map(str, counts))}", True
     else:
-        told = f"{counts[0]} in each of {len(counts)} calls; a kernel is {record.kernel_rule}"
-        yield "Kernels per call", told, False
+        yield "Kernels per call", f"{counts[0]} in each of {len(counts)} calls", False
+    if counts:
+        yield "A kernel is", record.kernel_rule, False
     yield from _throttling(record)
     if record.energy is not None:
         energy = record.energy
@@ -190,13 +202,11 @@ def _throttling(record: CaptureRecord) -> Iterator[Line]:
 
 def _glance(profiles: Sequence[Profiled]) -> list[Glance]:
     known = [one.call_ns for one in profiles if one.call_ns is not None]
-    longest, shortest = max(known, default=0.0), min(known, default=0.0)
+    longest = max(known, default=0.0)
     found = []
     for i, one in enumerate(profiles):
         record, call = one.record, one.call_ns
         tags = ["baseline"] if any(other.record.row.baseline == one.name for other in profiles) else []
-        if len(known) > 1 and call == shortest:
-            tags.append("shortest call here")
         rise = one.memory_rise
         found.append(
             Glance(
@@ -207,7 +217,7 @@ def _glance(profiles: Sequence[Profiled]) -> list[Glance]:
                     _optional(call),
                     duration(one.side.busy_ns),
                     _count(record),
-                    "unknown" if rise is None else _bytes(rise.bytes),
+                    "unknown" if rise is None else size(rise.bytes),
                     _overhead(record),
                 ),
                 doubts=sum(doubt for *_, doubt in (*trust(one), *viewer.trust(one.timeline))),
@@ -224,6 +234,9 @@ def _described(one: Profiled) -> dict[str, Any]:
         "framework": record.framework,
         "baseline": record.row.baseline,
         "device": record.device_name,
+        "threads": record.threads,
+        "stacks": record.stacks,
+        "seed": record.seed,
         "calls": len(record.calls),
         "call_ns_profiler_on": one.call_ns,
         "kernels_per_call": record.kernels_per_call,
@@ -261,10 +274,3 @@ def _overhead(record: CaptureRecord) -> str:
 
 def _optional(ns: float | None) -> str:
     return "unknown" if ns is None else duration(ns)
-
-
-def _bytes(size: int) -> str:
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:,.2f} {name}"
-    return f"{size} B"

@@ -22,10 +22,9 @@ from fuseproof.errors import UserError
 from fuseproof.profiling import capture, capture_record, kernel_diff
 from fuseproof.profiling.assemble import Found, assemble
 from fuseproof.profiling.capture_record import CaptureRecord, Series
-from fuseproof.profiling.timeline import KIND, Counter, Lane, Memory, Timeline
+from fuseproof.profiling.timeline import CALLS_LANE, KIND, Counter, Lane, Memory, Timeline
 
 CALL_NAME: Final = "profiled call {}"  # from 1
-_LANE: Final = "profiled calls"
 _AROUND_NS: Final = (
     1_000_000  # before the first call and after the last: half of what a capture leaves between
 )
@@ -143,7 +142,7 @@ def _joined(main: Timeline, memory: Sequence[Memory], record: CaptureRecord) -> 
     s = main.slices
     origin = main.origin_ns
     marks = record.calls
-    lane = Lane(name=_LANE, kind="device", device=_main_device(main), derived=True)
+    lane = Lane(name=CALLS_LANE, kind="device", device=_main_device(main), derived=True)
     names = (*main.names, *(CALL_NAME.format(i + 1) for i in range(len(marks))))
 
     def both(ours: Sequence[int], theirs: NDArray[Any]) -> NDArray[Any]:
@@ -210,7 +209,7 @@ def _misplaced(timeline: Timeline, calls: Sequence[kernel_diff.Window]) -> list[
     if not calls:
         return ["no call was marked: figures are of the whole trace"]
     s = timeline.slices
-    others = ~np.array([lane.name == _LANE for lane in timeline.lanes], np.bool_)[s.lane]
+    others = ~np.array([lane.name == CALLS_LANE for lane in timeline.lanes], np.bool_)[s.lane]
     starts = np.sort(s.start_ns[others])
     empty = sum(
         int(np.searchsorted(starts, end) - np.searchsorted(starts, start)) == 0 for start, end in calls

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fuseproof.profiling.timeline import Timeline
+from fuseproof.profiling.figures import size
+from fuseproof.profiling.timeline import KIND, Timeline
 
 
 def document(timeline: Timeline) -> dict[str, Any]:
@@ -43,16 +44,22 @@ def document(timeline: Timeline) -> dict[str, Any]:
 def render_text(timeline: Timeline) -> str:
     """The same for people."""
     found = document(timeline)
-    told = _time if timeline.time_unit == "ns" else _cycles
     lines = [f"{timeline.name}: {found['source']}, {found['slices']:,} slices in {len(timeline.lanes)} lanes"]
     for device in found["devices"]:
         share = f" ({device['busy_ns'] / device['span_ns']:.1%})" if device["span_ns"] else ""
+        if timeline.source == "tpu-static":
+            unknown = (timeline.slices.kind == KIND["unestimated"]).any()
+            lines.append(
+                f"  {device['name']}: {device['kernels']:,} instructions with an estimate, "
+                f"{'at least ' if unknown else ''}{_cycles(device['busy_ns'])}"
+            )
+            continue
         lines.append(
-            f"  {device['name']}: {device['kernels']:,} kernels, busy {told(device['busy_ns'])} "
-            f"of {told(device['span_ns'])}{share}"
+            f"  {device['name']}: {device['kernels']:,} kernels, busy {_time(device['busy_ns'])} "
+            f"of {_time(device['span_ns'])}{share}"
         )
     for memory in found["memory"]:
-        peak = "unknown" if memory["peak_bytes"] is None else f"{memory['peak_bytes'] / 2**20:,.1f} MiB"
+        peak = "unknown" if memory["peak_bytes"] is None else size(memory["peak_bytes"])
         lines.append(
             f"  memory of {memory['device']} ({memory['allocator']}): "
             f"{memory['events']:,} events, peak {peak}"
@@ -66,9 +73,9 @@ def render_text(timeline: Timeline) -> str:
 
 
 def _time(nanoseconds: int) -> str:
-    for size, unit in ((10**9, "s"), (10**6, "ms"), (10**3, "us")):
-        if nanoseconds >= size:
-            return f"{nanoseconds / size:.3f} {unit}"
+    for scale, unit in ((10**9, "s"), (10**6, "ms"), (10**3, "us")):
+        if nanoseconds >= scale:
+            return f"{nanoseconds / scale:.3f} {unit}"
     return f"{nanoseconds} ns"
 
 

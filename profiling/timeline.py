@@ -38,6 +38,7 @@ KINDS: Final = (
 KIND: Final[Mapping[str, int]] = {name: code for code, name in enumerate(KINDS)}
 # What keeps a device busy; `kernels` in the summary counts these. A collective is a kernel that communicates.
 DEVICE_WORK: Final = ("kernel", "memcpy", "memset", "collective")
+CALLS_LANE: Final = "profiled calls"  # the derived lane of a capture's own marks
 
 MEMORY_ACTIONS: Final = (
     "alloc",
@@ -62,7 +63,7 @@ class Lane:
     process: str = ""  # "python3 (21587)", a host name; empty where unknown
     thread: str = ""  # stream or thread identifier as the trace has it
     clock: str = "trace"  # lanes of different clock domains must not be compared in time
-    derived: bool = False  # made by a tool from other lanes: never counted
+    derived: bool = False  # by a tool, from other lanes or its own clock: never counted
     depth: int = 1
 
 

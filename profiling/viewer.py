@@ -20,7 +20,7 @@ from fuseproof.profiling import kernel_diff
 from fuseproof.profiling.figures import number
 from fuseproof.profiling.kernel_diff import Difference, Row
 from fuseproof.profiling.packing import SOURCES, pack
-from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Timeline
+from fuseproof.profiling.timeline import CALLS_LANE, DEVICE_WORK, KIND, Timeline
 
 _FOLDER: Final = "fuseproof.profiling.html"
 _SCRIPTS: Final = (
@@ -43,6 +43,10 @@ _MOST_NAMES: Final = 6  # of one of its rows at once; the others unfold
 _PLANNED: Final = (
     "Nothing here was measured: this is what the compiler planned. Widths are its estimated cycles, memory "
     "is its plan; a loop's body stands there once, and waiting for memory is not in it."
+)
+_CALLS: Final = (
+    f"{CALLS_LANE}: Fuseproof's own, by the clock of the calling process, from just before a call until its "
+    "results had been waited for; drawn, never counted."
 )
 _NO_WIDTH: Final = (
     "Pale instructions have no estimate, as hand-written kernels have none: their width means nothing, and "
@@ -122,11 +126,16 @@ def to_html(
         notes=[*notes, *([_NO_WIDTH] if any(map(_has_unestimated, timelines)) else [])],
         page=page,
         differences=[_difference(*one) for one in differences],
+        planned="cycles" in units,
         most_names=_MOST_NAMES,
-        trust=[
-            {"name": one.name, "lines": [*said, *trust(one)], "notes": dict(one.notes)}
-            for one, said in zip(timelines, page.trust or [()] * len(timelines), strict=True)
-        ],
+        trust=_shared(
+            [one.name for one in timelines],
+            [
+                [*said, *trust(one)]
+                for one, said in zip(timelines, page.trust or [()] * len(timelines), strict=True)
+            ],
+        ),
+        trace_notes=[dict(one.notes) for one in timelines],
         style=Markup(style),
         script=Markup(f'"use strict";\n(() => {{\n{script}}})();'),
         settings=offline_page.embed({"call": call, "unit": next(iter(units), "ns")}),
@@ -194,6 +203,30 @@ def _unlike(found: Difference) -> str:
     return ""
 
 
+def _shared(names: Sequence[str], lines: Sequence[Sequence[Line]]) -> dict[str, Any]:
+    """Each line once: those of all timelines, those of several with their names, and the rest of each.
+
+    Doubts that not all share stand with each timeline that has them: there a reader looks for them.
+    """
+    having: dict[Line, list[int]] = {}
+    for i, mine in enumerate(lines):
+        for line in dict.fromkeys(mine):
+            having.setdefault(line, []).append(i)
+    several = {line: who for line, who in having.items() if 1 < len(who) < len(lines) and not line[2]}
+    all_have = [line for line, who in having.items() if len(who) == len(lines) > 1]
+    told_elsewhere = {*several, *all_have}
+    return {
+        "all": all_have,
+        "several": [
+            (label, text, ", ".join(names[i] for i in who)) for (label, text, _), who in several.items()
+        ],
+        "each": [
+            (name, [line for line in dict.fromkeys(mine) if line not in told_elsewhere])
+            for name, mine in zip(names, lines, strict=True)
+        ],
+    }
+
+
 def trust(timeline: Timeline) -> Iterator[Line]:
     """What a reader should know before believing."""
     yield "Source", SOURCES[timeline.source], False
@@ -217,7 +250,9 @@ def trust(timeline: Timeline) -> Iterator[Line]:
     else:
         yield "Overlaps", "none between slices of one stream", False
     yield from (("Warning", warning, True) for warning in timeline.warnings)
-    derived = [one.name for one in timeline.lanes if one.derived]
+    if any(one.derived and one.name == CALLS_LANE for one in timeline.lanes):
+        yield "Marks of calls", _CALLS, False
+    derived = [one.name for one in timeline.lanes if one.derived and one.name != CALLS_LANE]
     if derived:
         shown = ", ".join(derived[:12]) + (f" and {len(derived) - 12} more" if len(derived) > 12 else "")
         yield "Derived lanes", f"{shown}: made by a tool from other lanes; drawn, never counted.", False
@@ -241,7 +276,7 @@ def _unseen(timeline: Timeline) -> Iterator[str]:
     work = timeline.select(timeline.lane_mask(derived=False), DEVICE_WORK)
     if not work.any():
         yield "no kernel of any device; the table of kernels falls back on framework operators"
-    elif any(one.kind == "device" for one in timeline.lanes):
+    elif any(one.kind == "device" and not one.derived for one in timeline.lanes):
         missing = [name for name in ("grid", "block", "registers", "shared_memory") if name not in columns]
         if missing and timeline.source in ("kineto", "xplane"):
             yield f"{', '.join(missing).replace('_', ' ')} of kernels"

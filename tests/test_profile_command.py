@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from fuseproof import profile_command
 from fuseproof.cli import main
-from fuseproof.profiling import capture, profiled
+from fuseproof.profiling import capture, capture_record, profiled
 
 CASE = "layer_norm[64x256-float32-forward]"
 USER_FILE = """
@@ -60,13 +61,32 @@ def test_a_failing_implementation_takes_nothing_from_the_others(tmp_path, capsys
     assert main(["profile", str(folder), "-o", "again.html"]) == 0
     assert "jax.eager → jax.jit" in capsys.readouterr().out
     assert (tmp_path / "again.html").exists()
+    # The page is named by the captures, of which --only takes some.
+    page.unlink()
+    assert main(["profile", str(folder), "--only", "jax.jit"]) == 0
+    assert page.exists() and "jax.eager" not in capsys.readouterr().out
+    assert main(["profile", str(folder), "--only", "torch.eager"]) == 2
+    assert "no capture of 'torch.eager'; there are jax.eager, jax.jit" in capsys.readouterr().err
+    # Made otherwise, they do not compare; a record that cannot be read takes nothing from the others.
+    record = folder / "jax.jit" / capture_record.FILE_NAME
+    told = json.loads(record.read_text())
+    record.write_text(json.dumps({**told, "threads": 2}))
+    assert main(["profile", str(folder)]) == 2
+    assert "threads: 1 (jax.eager), 2 (jax.jit); choose with --only" in capsys.readouterr().err
+    record.write_text("{")
+    assert main(["profile", str(folder), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [one["implementation"] for one in document["implementations"]] == ["jax.eager"]
+    assert [one["implementation"] for one in document["failures"]] == ["jax.jit"]
 
 
 @needs_tpu
 def test_a_target_draws_the_compiler_s_plan(tmp_path, capsys):
     arguments = ["profile", CASE.replace("float32", "bfloat16"), "--target", "tpu-v5e"]
     assert main([*arguments, "--only", "jax.jit,pallas,triton", "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert "compiling" in printed.err and "profiling" not in printed.err
+    document = json.loads(printed.out)
     assert document["estimate"] is True
     assert {one["implementation"] for one in document["implementations"]} == {"jax.jit", "pallas"}
     assert {one["source"] for one in document["implementations"]} == {"tpu-static"}
@@ -87,7 +107,8 @@ def captured(monkeypatch):
             raise happens[row.name]
 
     monkeypatch.setattr(capture, "capture", fake)
-    monkeypatch.setattr(profiled, "load", lambda folder: folder)
+    record = SimpleNamespace(device="cpu")
+    monkeypatch.setattr(profiled, "load", lambda folder: SimpleNamespace(name=folder.name, record=record))
     monkeypatch.setattr(profile_command.profile_page, "to_html", lambda group, found, failures: "page")
     monkeypatch.setattr(
         profile_command.profile_page,
@@ -131,6 +152,10 @@ def test_baselines_come_along(captured):
         ([CASE, "--calls", "0"], "not a positive whole number"),
         (["."], "holds no capture"),
         ([CASE, "-o", "nowhere/x.html"], "cannot write nowhere/x.html"),
+        ([CASE, "-o", "."], "is a folder"),
+        ([".", "--calls", "3", "--stacks"], "leave out --calls, --stacks"),
+        ([".", "--device", "cpu", "--threads", "1"], "leave out --device, --threads"),
+        ([".", "--target", "tpu-v5e"], "leave out --target"),
     ],
 )
 def test_bad_input_is_one_line(arguments, says, capsys):

@@ -68,7 +68,8 @@ def crew(monkeypatch):
     monkeypatch.setattr(FakeCrew, "failures", {}, raising=False)
 
     def profile_prepared(ask, row, *, group, device, description, folder, options, pid=None):
-        assert folder.is_dir() and options.calls == 3 and device == "cpu"
+        assert not list(folder.iterdir()) and options.calls == 3 and device == "cpu"
+        assert (options.threads, options.seed) == (2, 5)
         (folder / "trace").write_text(group)
         return SimpleNamespace(kernels_per_call=len(row.name), warnings=(f"odd {row.name}",))
 
@@ -85,7 +86,7 @@ def make(tmp_path, monkeypatch):
             suites.get("smoke"),
             IMPLEMENTATIONS,
             Selection(cases=(CASE.group, OTHER.group), only=NAMES),
-            Settings(blocks=1, max_blocks=1, **settings),
+            Settings(blocks=1, max_blocks=1, threads=2, seed=5, **settings),
         )
         directory = RunDirectory.create(planned, tmp_path / "run")
         ran = {
@@ -114,6 +115,9 @@ def kernels(run):
 def test_kernels_are_in_the_run_file(crew, make):
     directory = make()
     assert set(kernels(directory.assemble(complete=False)).values()) == {None}
+    left = directory.captures(CASE) / "torch.eager"
+    left.mkdir(parents=True)
+    (left / "old.json").write_text("of an attempt that was stopped")
     progress = Quiet()
     profile_stage.run(directory, progress)
     # One process for each framework, every case in it.

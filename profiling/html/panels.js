@@ -46,7 +46,8 @@ function showMeasured(panel, app) {
     const found = measured(stage.timeline, ...stage.interval);
     const facts = [["Slices within", `${found.slices.toLocaleString("en-US")}, on all lanes`]];
     for (const device of found.devices) {
-      facts.push([device.name, `${count(device.slices, stage.timeline.standsIn ? "operator" : "kernel")}, busy ${time(device.busy, 4)} (${percent(device.busy / (b - a))})`]);
+      const share = planned() ? "" : ` (${percent(device.busy / (b - a))})`;
+      facts.push([device.name, `${workCount(stage.timeline, device.slices)}, busy ${time(device.busy, 4)}${share}`]);
     }
     if (app.stages.length > 1) made.push(element("h4", {}, stage.timeline.title));
     made.push(definition(facts));
@@ -127,6 +128,11 @@ function scopeOf(stage, scope) {
   return [0, stage.timeline.span + 1];
 }
 
+function within(stage, i, scope) {
+  const { start, duration } = stage.timeline;
+  return touches(start[i], duration[i], ...scopeOf(stage, scope));
+}
+
 class Kernels {
   constructor(app) {
     this.app = app;
@@ -152,14 +158,14 @@ class Kernels {
     const [from, to] = scopeOf(stage, this.scope.value);
     const { busy, rows } = byName(timeline, from, to);
     document.getElementById("kernel-summary").textContent = rows.length
-      ? `${count(rows.reduce((sum, row) => sum + row.count, 0), timeline.standsIn ? "operator" : "kernel")} of ${count(rows.length, "name")}; busy ${time(busy, 4)}${timeline.work.length > 1 ? ` over ${timeline.work.length} devices` : ""} in ${time(Math.min(to - from, timeline.span), 4)}.${timeline.standsIn ? " Nothing ran on a device: these are host operators, which nest, so totals count inner time more than once." : ""}`
+      ? `${workCount(timeline, rows.reduce((sum, row) => sum + row.count, 0))} of ${count(rows.length, "name")}; busy ${time(busy, 4)}${timeline.work.length > 1 ? ` over ${timeline.work.length} devices` : ""} in ${time(Math.min(to - from, timeline.span), 4)}.${timeline.standsIn ? " Nothing ran on a device: these are host operators, which nest, so totals count inner time more than once." : ""}`
       : "Nothing here.";
     this.table.set(rows.map((row) => {
       const name = timeline.names[row.name];
       return {
         title: name,
         fill: app.colours.fills[fillOf(timeline, row.first)],
-        action: () => app.chooseName(stage, row.name),
+        action: () => app.chooseName(stage, row.name, this.scope.value),
         cells: [
           [name, name],
           [row.count.toLocaleString("en-US"), row.count],
@@ -234,7 +240,7 @@ class Difference {
         title: name,
         className: state,
         fill: app.colours.fills[fillOf(stage.timeline, row.first)],
-        action: () => app.chooseName(stage, row.name),
+        action: () => app.chooseName(stage, row.name, this.scope.value),
         cells: [
           [name, name],
           [state, state],
@@ -247,6 +253,6 @@ class Difference {
     const total = (side) => [...side.found.values()].reduce((sum, row) => sum + row.count, 0);
     document.getElementById("difference-summary").textContent =
       `${count(vanished, "name")} vanished, ${appeared.toLocaleString("en-US")} appeared, ${(names.size - vanished - appeared).toLocaleString("en-US")} in both. ` +
-      `Kernels ${total(before).toLocaleString("en-US")} → ${total(after).toLocaleString("en-US")}; busy ${time(before.busy, 4)} → ${time(after.busy, 4)}.`;
+      `${planned() ? "Instructions with an estimate" : "Kernels"} ${total(before).toLocaleString("en-US")} → ${total(after).toLocaleString("en-US")}; busy ${time(before.busy, 4)} → ${time(after.busy, 4)}.`;
   }
 }

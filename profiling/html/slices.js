@@ -97,6 +97,13 @@ function workOf(timeline) {
     });
 }
 
+/* A static plan: its work is instructions, of which those without an estimate have no length. */
+const planned = () => TIME_UNITS === UNITS.cycles;
+
+function workCount({ standsIn }, number) {
+  return planned() ? `${count(number, "instruction")} with an estimate` : count(number, standsIn ? "operator" : "kernel");
+}
+
 /* Merged intervals of slices given in order of start, with the busy time before each. */
 function unionOf({ start, duration }, order) {
   const from = [];

@@ -52,7 +52,7 @@ class Stage {
     this.chartGutter = element("div", { className: "gutter" });
     this.charts = element("div", { className: "charts", hidden: !this.timeline.charts.length }, this.chartGutter, this.chart);
     this.cross = element("div", { className: "cross", hidden: true });
-    this.facts = element("p", { className: "soft" }, [...this.timeline.facts, ...this.devices()].join(" · "));
+    this.facts = element("p", { className: "soft" });
     this.element = element("section", { className: "stage" },
       element("h2", { hidden: document.title === this.timeline.title }, this.timeline.title), this.facts,
       element("div", { className: "instrument" }, this.axis, this.scroller, this.charts, this.cross));
@@ -66,19 +66,38 @@ class Stage {
     this.listen();
   }
 
+  /* The line above the canvases, which is about the call at zero where one is. */
+  tell() {
+    this.facts.textContent = [...this.timeline.facts, ...this.devices()].join(" · ");
+  }
+
   /* What each device did; of many devices the least and the most busy. */
   devices() {
-    const { work, standsIn } = this.timeline;
-    const kernels = (number) => count(number, standsIn ? "operator" : "kernel");
-    const told = work.map(({ name, order, union }) => {
-      const last = union.to.length - 1;
-      const [busy, span] = [union.before[last + 1], union.to[last] - union.from[0]];
-      return { busy, text: `${name}: ${kernels(order.length)}, busy ${time(busy)} of ${time(span)} (${percent(busy / (span || 1))})` };
+    const { timeline, call } = this;
+    const { work } = timeline;
+    const found = call
+      ? measured(timeline, ...call).devices.map((one) => ({ ...one, span: call[1] - call[0] }))
+      : work.map(({ name, order, union }) => {
+        const last = union.to.length - 1;
+        return { name, slices: order.length, busy: union.before[last + 1], span: union.to[last] - union.from[0] };
+      });
+    const told = found.map(({ name, slices, busy, span }, k) => {
+      const length = planned()
+        ? `${this.unestimated(work[k].device) ? "at least " : ""}${time(busy)}`
+        : `busy ${time(busy)} of ${time(span)} (${percent(busy / (span || 1))})`;
+      return { busy, text: `${name}${call ? ", the call at zero" : ""}: ${workCount(timeline, slices)}, ${length}` };
     });
     if (told.length <= 2) return told.map((one) => one.text);
     told.sort((a, b) => a.busy - b.busy);
-    const all = work.reduce((sum, { order }) => sum + order.length, 0);
-    return [`${count(work.length, "device")}, ${kernels(all)}`, `least busy ${told[0].text}`, `most busy ${told[told.length - 1].text}`];
+    const all = found.reduce((sum, { slices }) => sum + slices, 0);
+    return [`${count(work.length, "device")}, ${workCount(timeline, all)}`, `least busy ${told[0].text}`, `most busy ${told[told.length - 1].text}`];
+  }
+
+  /* Whether an instruction of a device has no estimate: what it takes comes on top. */
+  unestimated(device) {
+    const { rows, kind, kinds } = this.timeline;
+    return rows.some(({ lane, from, to }) => lane.device === device
+      && kind.subarray(from, to).some((k) => kinds[k].name === "unestimated"));
   }
 
   /* Sizes and labels, after anything but the view has changed. */
@@ -421,7 +440,7 @@ class Stage {
     this.hover = inside ? this.hit(x, y) : -1;
     if (this.hover >= 0) {
       const told = describe(this, this.hover);
-      for (const chart of this.timeline.charts.slice(0, 3)) told.facts.push(...this.valuesAt(chart, `${chart.name}, `));
+      for (const chart of this.timeline.charts.slice(0, 3)) told.facts.push(...this.valuesAt(chart, chart.name));
       this.app.showDetails(told, event.clientX, event.clientY);
     }
     else if (!inside) this.app.showDetails(this.readings(event), event.clientX, event.clientY);
@@ -446,10 +465,12 @@ class Stage {
 
   /* Each series of a chart at the pointer; a sampled one has no value between its samples. */
   valuesAt(chart, whose) {
+    // A counter's chart has one series, of the same name.
+    const named = (name) => (!whose || whose.startsWith(name) ? whose || name : `${whose}, ${name}`);
     return chart.series.map(({ name, time, value, step }) => {
       const i = lowerBound(time, this.pointer + 1e-9, 0, time.length) - 1;
       const known = i >= 0 && !Number.isNaN(value[i]);
-      return [`${whose}${name}${step ? "" : ", last sample"}`, known ? quantity(value[i], chart.unit) : "unknown"];
+      return [`${named(name)}${step ? "" : ", last sample"}`, known ? quantity(value[i], chart.unit) : "unknown"];
     });
   }
 }

@@ -125,6 +125,7 @@ class App {
         stage.zero = timeline.start[i];
         stage.call = [timeline.start[i], timeline.start[i] + timeline.duration[i]];
       }
+      stage.tell();
     }
     this.measure = this.pending = null;
     for (const option of document.querySelectorAll('option[value="call"]')) option.hidden = option.disabled = !this.stages[0].call;
@@ -183,8 +184,8 @@ class App {
     document.getElementById("live").textContent = `${short(title)}, ${facts.map(([label, value]) => `${label} ${value}`).join(", ")}`;
   }
 
-  /* From a table to the canvas: the next slice of that name after the one chosen. */
-  chooseName(stage, name) {
+  /* From a table to the canvas: the next slice of that name after the one chosen, of those the table is about. */
+  chooseName(stage, name, scope) {
     const { timeline } = stage;
     const slices = [];
     for (const { order } of timeline.work) for (const i of order) if (timeline.name[i] === name) slices.push(i);
@@ -192,7 +193,9 @@ class App {
     for (let i = 0; !slices.length && i < timeline.count; i++) if (timeline.name[i] === name) slices.push(i);
     if (!slices.length) return;
     slices.sort((a, b) => timeline.start[a] - timeline.start[b]);
-    const i = slices[(slices.indexOf(stage.selected) + 1) % slices.length];
+    const inside = slices.filter((i) => within(stage, i, scope));
+    const chosen = inside.length ? inside : slices;
+    const i = chosen[(chosen.indexOf(stage.selected) + 1) % chosen.length];
     this.choose(stage, i, true);
     stage.reveal(i);
     this.draw();
@@ -203,7 +206,7 @@ class App {
   chooseText(stage, text) {
     const { names } = stage.timeline;
     const exact = names.indexOf(text);
-    this.chooseName(stage, exact >= 0 ? exact : names.findIndex((name) => name.startsWith(`${text}.`)));
+    this.chooseName(stage, exact >= 0 ? exact : names.findIndex((name) => name.startsWith(`${text}.`)), "call");
   }
 
   measurePoint(stage, t) {
@@ -258,10 +261,27 @@ class App {
     return this.hits;
   }
 
+  /* The number of the hit to begin with: of those the table of kernels is about the first, or going back the last. */
+  firstHit(step) {
+    const scope = this.kernels ? this.kernels.scope.value : "call";
+    let number = 0;
+    let last = -1;
+    for (const stage of this.stages) {
+      for (const i of stage.search.hits) {
+        if (within(stage, i, scope)) {
+          if (step > 0) return number;
+          last = number;
+        }
+        number++;
+      }
+    }
+    return last >= 0 ? last : step > 0 ? 0 : this.hits - 1;
+  }
+
   /* Goes to a hit by its number, over all timelines in turn. */
   go(step) {
     if (!this.hits) return;
-    this.hit = this.hit < 0 && step < 0 ? this.hits - 1 : (this.hit + step + this.hits) % this.hits;
+    this.hit = this.hit < 0 ? this.firstHit(step) : (this.hit + step + this.hits) % this.hits;
     let k = this.hit;
     const stage = this.stages.find((one) => {
       if (k < one.search.hits.length) return true;
@@ -273,6 +293,7 @@ class App {
     this.choose(stage, i, true);
     stage.reveal(i);
     this.draw();
+    stage.element.scrollIntoView({ block: "nearest" });
   }
 
   showDetails(told, x, y) {

@@ -39,7 +39,7 @@ def captured(name, folder, **options):
     record = capture.capture(
         CASE, row(name), device="cpu", directory=folder, options=Options(**{"calls": 3, **options})
     )
-    assert capture_record.load_all(folder) == [(folder / name, record)]
+    assert capture_record.load(folder / name) == record
     (timeline,) = capture.timelines(folder / name, record)
     return record, timeline, folder / name / record.traces[0].file
 

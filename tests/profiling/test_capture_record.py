@@ -20,6 +20,9 @@ def record(**changes):
         "device": "cpu",
         "device_name": "cpu",
         "versions": {"torch": "2.13.0"},
+        "threads": 2,
+        "stacks": False,
+        "seed": 0,
         "calls": (ProfiledCall(start_ns=10, end_ns=20), ProfiledCall(start_ns=30, end_ns=30)),
         "kernel_counts": (3, 3),
         "kernel_rule": "kernels on a stream",
@@ -45,7 +48,7 @@ def test_round_trip(tmp_path):
     written.save(folder)
     (folder / "torch.json.gz").write_bytes(b"")
     assert capture_record.load(folder) == written
-    assert capture_record.load_all(tmp_path) == [(folder, written)]
+    assert capture_record.folders(tmp_path) == [folder]
     assert CaptureRecord.from_json(json.loads(json.dumps(record(energy=None).to_json()))).energy is None
 
 
@@ -58,10 +61,24 @@ def test_derived_figures():
     assert record().energy.joules_per_call == 0.5
 
 
+def test_what_must_not_differ_between_records():
+    jax = Implementation("layer_norm", "jax.jit", framework="jax", target="a.b:c")
+    other = record(row=jax, versions={"jax": "0.10.2"}, seed=1, device_name="TFRT_CPU_0")
+    assert capture_record.unlike([record(), other]) is None
+    assert capture_record.unlike([]) is None
+    assert capture_record.unlike([record(), record(row=jax, threads=1)]) == (
+        "threads: 2 (torch.eager), 1 (jax.jit)"
+    )
+    assert "torch: 2.13.0 (torch.eager), 2.12 (" in capture_record.unlike(
+        [record(), record(versions={"torch": "2.12"})]
+    )
+    assert "Python stacks: off" in capture_record.unlike([record(), record(stacks=True)])
+
+
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        (("schema",), 2, "schema 2 instead of 1"),
+        (("schema",), 1, "schema 1 instead of 2"),
         (("group",), "nonsense", "not a case"),
         (("row", "framework"), "theano", "unknown framework"),
         (("row", "colour"), "blue", "colour"),
@@ -83,6 +100,8 @@ def test_derived_figures():
         (("samples", 0, "time_ns"), [2, 1], "do not ascend"),
         (("energy", "calls"), 0, "energy of 0 calls"),
         (("versions", "torch"), 2, "version"),
+        (("threads",), None, "'threads'"),
+        (("stacks",), 0, "'stacks'"),
         (("warnings",), "text", "'warnings'"),
         (("dropped_events",), -3, "'dropped_events'"),
     ],
@@ -101,7 +120,7 @@ def test_malformed_records_are_refused(path, value, says):
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match="holds no capture"):
-        capture_record.load_all(tmp_path)
+        capture_record.folders(tmp_path)
     with pytest.raises(UserError, match=r"cannot read .*capture\.json"):
         capture_record.load(tmp_path)
     record().save(tmp_path)

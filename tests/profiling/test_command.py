@@ -42,6 +42,16 @@ def test_table_and_exports(trace, tmp_path, capsys):
     assert out[0].read_text().startswith("<!") and out[1].read_bytes()[:1] == b"\n"
 
 
+def test_a_small_peak_is_told_in_bytes(capsys, tmp_path):
+    args = {"Total Allocated": 16, "Bytes": 16, "Device Id": -1, "Device Type": 0, "Addr": 4096}
+    event = {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "s": "t", "args": args}
+    event |= {"pid": 1, "tid": 1, "ts": 1}
+    path = tmp_path / "memory.json"
+    path.write_text(json.dumps({"traceEvents": [event]}))
+    assert main(["timeline", str(path)]) == 0
+    assert "peak 16 B" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"\n\x05", b"\x80\x04c", b"no trace", b"\x1f\x8b\x08"])
 def test_anything_else_is_one_line_and_2(content, tmp_path, capsys):
     path = tmp_path / "x"

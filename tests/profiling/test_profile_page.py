@@ -69,6 +69,9 @@ def a_capture(folder, name, *, lengths=(100, 120, 110), kernels=("norm",), origi
         "device": "cuda",
         "device_name": "NVIDIA H100",
         "versions": {"torch": "2.13.0"},
+        "threads": 2,
+        "stacks": False,
+        "seed": 0,
         "calls": tuple(calls),
         "kernel_counts": (len(kernels),) * len(lengths),
         "kernel_rule": "each kernel on a stream",
@@ -177,12 +180,27 @@ def test_what_to_doubt(tmp_path):
     )
     assert doubts(bad) == ["Profiler overhead", "Kernels per call", "Doubt"]
     told = {label: text for label, text, _ in profile_page.trust(bad)}
+    assert told["Captured"].startswith("3 calls on NVIDIA H100, 2 CPU threads, seed 0")
     assert "11.00 times" in told["Profiler overhead"]
     assert told["Energy"].startswith("0.03 J a call")
     assert told["Not seen"] == "the threads of OpenMP"
     assert bad.timeline.dropped_events == 7
     (described,) = profile_page.document(GROUP, [bad])["implementations"]
     assert described["dropped_events"] == 7 and described["kernels_per_call"] is None
+
+
+@pytest.mark.parametrize(
+    ("off", "doubted", "says"),
+    [
+        (0.00012, False, "0.92 times (medians)"),
+        (0.004, True, "calls without the profiler were disturbed"),
+        (0.00005, True, "2.20 times (medians)"),
+    ],
+)
+def test_an_overhead_far_from_one_is_doubted_on_both_sides(off, doubted, says, tmp_path):
+    one = a_capture(tmp_path / "a", "torch.eager", profiler_off_seconds=(off,))
+    (line,) = [line for line in profile_page.trust(one) if line[0] == "Profiler overhead"]
+    assert line[1].endswith(says) and line[2] is doubted
 
 
 def test_a_trace_with_another_clock_is_doubted(tmp_path):
@@ -225,6 +243,30 @@ def test_a_record_without_traces_is_refused(tmp_path):
         a_capture(tmp_path / "a", "torch.eager", traces=())
 
 
+def test_what_is_the_same_for_all_is_told_once_and_doubts_where_they_belong(eager, compiled, tmp_path):
+    composed = a_capture(
+        tmp_path / "composed",
+        "torch.eager-composed",
+        kernels=("add", "mul"),
+        profiler_off_seconds=(0.00001,),
+        warnings=("a warning",),
+        not_seen=("something",),
+    )
+    text = profile_page.to_html(GROUP, [eager, compiled, composed])
+    panel = text[text.index('<section id="trust">') : text.index("</main>")]
+    each = panel[panel.index('id="trust-0"') :]
+    assert panel.count("3 calls on NVIDIA H100, 2 CPU threads, seed 0") == 1
+    assert panel.count("each kernel on a stream") == 1
+    assert "<dd>2 in each of 3 calls <small>torch.eager, torch.eager-composed</small></dd>" in panel
+    assert "1 in each of 3 calls" in each and "2 in each" not in each
+    of_third = each[each.index('id="trust-2"') :]
+    assert "11.00 times" in of_third and "a warning" in of_third and "something" in of_third
+    assert of_third.count('class="doubt"') == 2 == each.count('class="doubt"')
+    assert [text.count(f'id="trust-{i}"') for i in range(3)] == [1, 1, 1]
+    # Doubts of one page of one timeline stand with it, as all it says.
+    assert "trust-all" not in profile_page.to_html(GROUP, [composed])
+
+
 @pytest.mark.skipif(chromium.executable() is None, reason="needs Chromium on the PATH")
 def test_the_browser_shows_the_same_call_of_each(eager, compiled, tmp_path):
     file = tmp_path / "page.html"
@@ -248,6 +290,13 @@ def test_the_browser_shows_the_same_call_of_each(eager, compiled, tmp_path):
         failure = "[...document.querySelector('.failures div').children].map((one) => one.textContent)"
         assert page.evaluate(failure) == ["triton", "needs cuda"]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        # On a phone nothing of the table at the head is off screen.
+        page.resize(390, 844, ratio=2, phone=True)
+        assert page.evaluate(
+            "[...document.querySelectorAll('#glance td, #glance tbody th')]"
+            ".every((one) => one.getBoundingClientRect().right <= 390)"
+        )
+        assert page.evaluate("document.querySelectorAll('#glance td a').length") == 2
         assert page.errors == [] and page.requests == [file.as_uri()]
 
 

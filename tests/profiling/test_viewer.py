@@ -15,6 +15,7 @@ from fuseproof.errors import UserError
 from fuseproof.profiling import chromium, packing, viewer
 from fuseproof.profiling.measure_viewer import synthetic
 from fuseproof.profiling.timeline import (
+    CALLS_LANE,
     DEVICE_WORK,
     KIND,
     KINDS,
@@ -258,6 +259,21 @@ def test_the_page_says_what_to_doubt(small):
         assert expected in words
 
 
+def test_the_lane_of_calls_is_fuseproof_s_own_and_no_device(small):
+    calls = Lane(name=CALLS_LANE, kind="device", device="CPU", derived=True)
+    derived = Lane(name="Steps", kind="device", device="CPU", derived=True)
+    host = Lane(name="thread 1", kind="host", device="CPU")
+    rows = [
+        (0, 0, 9, "profiled call 1", "user_range", 0, -1),
+        (1, 0, 9, "step", "user_range", 0, -1),
+        (2, 1, 5, "add", "kernel", 0, -1),
+    ]
+    lines = {label: text for label, text, _ in viewer.trust(a_timeline(rows, lanes=(calls, derived, host)))}
+    assert lines["Marks of calls"].startswith("profiled calls: Fuseproof's own")
+    assert lines["Derived lanes"].startswith("Steps: made by a tool")
+    assert "grid" not in lines["Not recorded"]
+
+
 def test_a_timeline_without_slices_packs():
     empty = Timeline(
         source="torch-memory", name="none", origin_ns=0, lanes=(), slices=empty_slices(), names=()
@@ -355,6 +371,28 @@ def test_search_is_typed_and_enter_goes_on(whole):
     assert whole.evaluate("document.getElementById('hits').textContent").startswith("2 of ")
     assert "kernel_36_" in whole.evaluate("document.querySelector('#selected .name').textContent")
     whole.evaluate("document.getElementById('search').value = ''")
+
+
+@needs_browser
+def test_a_hit_in_another_timeline_is_scrolled_to(tmp_path):
+    first, second = (
+        a_timeline([(0, 0, 5, name, "kernel", 0, -1), (1, 0, 5, "host", "host_call", 0, -1)], name=name)
+        for name in ("first", "second")
+    )
+    file = tmp_path / "two.html"
+    file.write_text(viewer.to_html([first, *[first] * 5, second]), encoding="utf-8")
+    visible = (
+        "(b => b.top >= 0 && b.bottom <= innerHeight + 1)(app.stages[6].element.getBoundingClientRect())"
+    )
+    with chromium.open_page(file.as_uri(), width=900, height=600) as page:
+        page.wait_for("performance.getEntriesByName('fuseproof-complete').length")
+        page.evaluate("fuseproof.ready.then((app) => { globalThis.app = app; })")
+        assert not page.evaluate(visible)
+        page.evaluate("document.getElementById('search').focus()")
+        page.call("Input.insertText", text="second")
+        page.key("Enter", text="\r")
+        assert page.evaluate("app.stages[6].selected") >= 0
+        assert page.evaluate(visible)
 
 
 @needs_browser
@@ -486,6 +524,7 @@ def test_what_is_pointed_at_is_described_with_memory_at_that_moment(whole, trace
     value = counter.value[np.searchsorted(counter.time_ns - first_event(trace), middle, side="right") - 1]
     assert packed.name[i] in told and "Registers" in told and "Shared memoryunknown" in told
     assert f"{value / 2**30:.2f} GiB" in told
+    assert told.count(counter.name) == 1  # a chart with one series of its own name
     # A line through lanes and charts stands where the pointer is, and goes with it.
     assert whole.evaluate("stage.cross.getBoundingClientRect().left") == pytest.approx(x, abs=1)
     assert whole.evaluate("(([c, i]) => c.bottom === i.bottom - 1)([stage.cross, stage.cross.parentNode]"
@@ -563,13 +602,16 @@ def test_a_phone_shows_it_without_sideways_scrolling(whole):
 
 @needs_browser
 def test_two_timelines_are_compared_and_move_together_or_not(tmp_path, trace, small):
-    def with_call(name, at, kernels):
+    def with_call(name, at, kernels, warm=()):
         rows = [(0, at + 10 * i, 5, kernel, "kernel", 0, -1) for i, kernel in enumerate(kernels)]
         return a_timeline(
-            [*rows, (1, at - 1, 100, "call", "user_range", 0, -1), (1, 0, 1, "x", "other", 0, -1)], name=name
+            [*warm, *rows, (1, at - 1, 100, "call", "user_range", 0, -1), (1, 0, 1, "x", "other", 0, -1)],
+            name=name,
         )
 
-    eager = with_call("eager", 1_000, ["add", "mul", "mul", "norm"])
+    eager = with_call(
+        "eager", 1_000, ["add", "mul", "mul", "norm"], warm=[(0, 100, 5, "add", "kernel", 0, -1)]
+    )
     compiled = with_call("compiled", 500_000, ["fused", "norm"])
     file = tmp_path / "two.html"
     file.write_text(viewer.to_html([eager, compiled], call="call"), encoding="utf-8")
@@ -577,6 +619,24 @@ def test_two_timelines_are_compared_and_move_together_or_not(tmp_path, trace, sm
         page.wait_for("performance.getEntriesByName('fuseproof-complete').length")
         page.evaluate("fuseproof.ready.then((app) => { globalThis.app = app; })")
         assert page.evaluate("app.stages.map((s) => s.zero)") == [999, 499_999]
+        # The line above the canvases is of the call, not of what the trace holds before it.
+        facts = page.evaluate("app.stages.map((s) => s.facts.textContent)")
+        assert "GPU 0, the call at zero: 4 kernels, busy 20.0 ns of 100 ns (20.0 %)" in facts[0]
+        page.evaluate("app.align('start', true)")
+        facts = page.evaluate("app.stages.map((s) => s.facts.textContent)")
+        assert "GPU 0: 5 kernels" in facts[0]
+        page.evaluate("app.align('call:call', true)")
+        # Neither are a name of the table and the first hit.
+        of_second = "app.stages[0].timeline.start[app.stages[0].selected] - app.stages[0].zero"
+        page.evaluate("document.getElementById('kernel-scope').value = 'call'; app.kernels.render()")
+        page.evaluate(
+            "[...document.querySelectorAll('#kernel-table tbody button')]"
+            ".find((one) => one.title === 'add').click()"
+        )
+        assert page.evaluate(of_second) == 1
+        page.evaluate("app.choose(app.stages[0], -1), app.find('add'), app.go(1)")
+        assert page.evaluate(of_second) == 1
+        assert page.evaluate("document.getElementById('hits').textContent") == "2 of 2"
         words = page.evaluate("document.getElementById('difference-summary').textContent")
         assert words.startswith("2 names vanished, 1 appeared, 1 in both. Kernels 4 → 2;")
         page.evaluate("app.stages[0].zoom(0.5)")

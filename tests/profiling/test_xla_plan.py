@@ -9,7 +9,7 @@ import pytest
 
 from fuseproof.cli import main
 from fuseproof.errors import UserError
-from fuseproof.profiling import perfetto, traces, viewer, xla_plan
+from fuseproof.profiling import chromium, perfetto, summary, traces, viewer, xla_plan
 from fuseproof.profiling.timeline import KINDS
 
 
@@ -112,6 +112,28 @@ def test_without_any_estimate_the_fixed_width_is_told():
     assert timeline.devices() == ()
     assert f"{xla_plan.WIDTH_WITHOUT_ESTIMATES:,} cycles wide (for want of others)" in timeline.warnings[0]
     assert [end - start for lane, *_, start, end in drawn(timeline) if lane == "schedule"] == [10_000] * 3
+
+
+def test_a_plan_s_figures_are_of_what_has_an_estimate():
+    text = summary.render_text(xla_plan.to_timeline(RESULT, "pallas"))
+    assert "2 instructions with an estimate, at least 400 cycles (estimated)\n" in text
+    result = copy.deepcopy(RESULT)
+    result["schedule"] = [each for each in result["schedule"] if each["opcode"] != "custom-call"]
+    text = summary.render_text(xla_plan.to_timeline(result, "jax.jit"))
+    assert "2 instructions with an estimate, 400 cycles (estimated)\n" in text
+
+
+@pytest.mark.skipif(chromium.executable() is None, reason="needs Chromium on the PATH")
+def test_the_page_gives_a_plan_no_share_of_busy_time(tmp_path):
+    file = tmp_path / "plan.html"
+    file.write_text(viewer.to_html([xla_plan.to_timeline(RESULT, "pallas")]), encoding="utf-8")
+    with chromium.open_page(file.as_uri()) as page:
+        page.wait_for("performance.getEntriesByName('fuseproof-complete').length")
+        told = page.evaluate("document.querySelector('.stage > p').textContent")
+        assert "2 instructions with an estimate, at least 400 cycles" in told and "%" not in told
+        table = page.evaluate("document.getElementById('kernel-summary').textContent")
+        assert "2 instructions with an estimate of 2 names" in table
+        assert page.errors == []
 
 
 @pytest.mark.parametrize("many", [False, True])
