@@ -26,6 +26,7 @@ from fuseproof.kernels.triton import tuning
 from fuseproof.kernels.triton.attention_forward import (
     MAX_ROW_STRIDE,
     Config,
+    empty_as,
     load_rows,
     of_one_kind,
     store_rows,
@@ -617,7 +618,7 @@ def attention_backward(
     configs override the tuned choice.
     """
     dq, dk, dv = (
-        torch.empty_like(tensor) if needed else None for tensor, needed in zip((q, k, v), wanted, strict=True)
+        empty_as(tensor) if needed else None for tensor, needed in zip((q, k, v), wanted, strict=True)
     )
     if not out.numel():  # no query: nothing reaches the keys
         for gradient in (dk, dv):

@@ -455,6 +455,18 @@ def plan_forward(
     return [attend, combine]
 
 
+def empty_as(x: torch.Tensor) -> torch.Tensor:
+    """An uninitialised tensor like x with a contiguous last dimension, which is all that a kernel can write.
+
+    A dense x keeps its memory order: (batch, length, heads, dim) stays so. Rows that overlap, as those of
+    `unfold`, have no such order, and `empty_like` may put their last dimension anywhere.
+    """
+    made = torch.empty_like(x)
+    if made.stride(-1) == 1:
+        return made
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
 def tuning_key(q: torch.Tensor, k: torch.Tensor, causal: bool) -> tuple[object, ...]:
     """What changes the fastest config: lengths, batch and heads by powers of two.
 
@@ -481,7 +493,7 @@ def attention_forward(
 
     The arguments are not checked: `attention` does that. `config` overrides the tuned choice.
     """
-    out = torch.empty_like(q)  # a dense q keeps its memory order: (batch, length, heads, dim) stays so
+    out = empty_as(q)
     lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
     if not out.numel():
         return out, lse

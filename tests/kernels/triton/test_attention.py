@@ -294,6 +294,19 @@ def test_result_keeps_the_memory_order_of_q(interpreter):
     assert result.stride() == q.stride()
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_rows_that_overlap(compiled, interpreter):
+    """`empty_like` of such a tensor has no contiguous last dimension."""
+    _, do = small("b1_h1_s16_d64")
+    numbers = torch.randn(3, 1, 1, 79, generator=torch.Generator().manual_seed(0))
+    tensors = {name: row.unfold(2, 64, 1) for name, row in zip("qkv", numbers, strict=True)}
+    assert torch.empty_like(tensors["q"]).stride(-1) != 1
+    result, *gradients = interpreter.gradients(TARGET, tensors, do, compiled=compiled)
+    exact = baseline(*(tensors[name].double() for name in "qkv"), causal=False)
+    torch.testing.assert_close(result.double(), exact, rtol=1e-5, atol=1e-5)
+    assert_gradients(gradients, tensors, do, causal=False)
+
+
 def test_no_queries_gives_an_empty_result(interpreter):
     q, k = torch.empty(2, 3, 0, 64), torch.randn(2, 3, 4, 64)
     [result] = interpreter(TARGET, {"q": q, "k": k, "v": k})
