@@ -280,6 +280,35 @@ def test_large_scores_do_not_overflow(interpreter, place, check):
     check(result, exact, baseline(**tensors, causal=False), dtype="float32", longest=90)
 
 
+@pytest.mark.parametrize(
+    ("label", "away"),
+    [
+        ("b1_h1_s20_k200_d64", 150),  # the first blocks of keys have no finite score
+        ("b1_h4_kv1_s1_k1030_d64", 600),  # a split has none
+        ("b1_h1_s20_k70_d64", 70),  # no key has one: the result is 0, as PyTorch's of a row masked whole
+        ("b1_h4_kv1_s1_k1030_d64", 1030),
+    ],
+)
+def test_scores_of_minus_infinity(label, away, interpreter):
+    tensors, do = small(label)
+    tensors["q"] = torch.ones_like(tensors["q"])
+    k, v = tensors["k"], tensors["v"]
+    k[:, :, :away] = -torch.inf
+    result, _, dk, dv = interpreter.gradients(TARGET, tensors, do, requires_grad=("k", "v"))
+    _, lse = interpreter(FORWARD, tensors)
+    assert not dk[:, :, :away].any() and not dv[:, :, :away].any()
+    if away == k.shape[2]:
+        assert not result.any()
+        assert torch.equal(lse, torch.full_like(lse, -torch.inf))
+        return
+    rest = {"q": tensors["q"], "k": k[:, :, away:], "v": v[:, :, away:]}
+    exact = {name: tensor.double() for name, tensor in rest.items()}
+    torch.testing.assert_close(result.double(), baseline(**exact, causal=False), rtol=1e-5, atol=1e-5)
+    found = dk[:, :, away:], dv[:, :, away:]
+    for gradient, true in zip(found, baseline_gradients(exact, do.double(), False)[1:], strict=True):
+        torch.testing.assert_close(gradient.double(), true, rtol=1e-5, atol=1e-5)
+
+
 def test_nan_in_a_key_reaches_only_its_queries(interpreter):
     q, k, v = (torch.randn(1, 1, 70, 64, generator=torch.Generator().manual_seed(0)) for _ in range(3))
     k[0, 0, 50] = torch.nan
