@@ -1,7 +1,7 @@
 """The norms as a user writes them in Helion, whose package has a language and no kernels to call.
 
 Helion 1.5.1, https://github.com/pytorch/helion. Its search for a config takes minutes for every shape, so the
-Helion 1.5.1, https://github.com/pytorch/helion. Its search for a config takes minutes for every shape, so the
+kernels run with its default config unless HELION_AUTOTUNE_EFFORT is set. They were run in Helion's
 interpreter on the CPU (HELION_INTERPRET=1); not run on a GPU yet.
 """
 

@@ -23,13 +23,15 @@ LONGEST = ("8192x262144",)
 
 SUITE = gpu_suite(
     name="kernels_norms",
-    summary="layer norm and RMS norm, 256 to 262,144 columns, bfloat16, on a GPU",
+    summary="layer norm and RMS norm, 256 to 262,144 columns, bfloat16 and one float32, on a GPU",
     cases=(
         *cases(
             {"layer_norm": SHAPES, "rms_norm": SHAPES},
             dtypes=("bfloat16",),
             passes=("forward", "forward_backward"),
         ),
+        # quack's layer norm has float32 weights, and so this dtype only.
+        *cases({"layer_norm": ("32768x4096",)}, dtypes=("float32",), passes=("forward",)),
         *cases({"layer_norm": LONGEST, "rms_norm": LONGEST}, dtypes=("bfloat16",), passes=("forward",)),
     ),
     only=ONLY,

@@ -38,7 +38,7 @@ def _attention(
 
 @_attention.register_fake
 def _(q, k, v, causal, scale):
-    return torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+    return forward.empty_as(q), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
 @torch.library.custom_op("fuseproof::attention_backward", mutates_args=())
@@ -60,7 +60,7 @@ def _attention_backward(
 
 @_attention_backward.register_fake
 def _(do, q, k, v, out, lse, causal, scale, wanted):
-    return [torch.empty_like(tensor) for tensor, needed in zip((q, k, v), wanted, strict=True) if needed]
+    return [forward.empty_as(tensor) for tensor, needed in zip((q, k, v), wanted, strict=True) if needed]
 
 
 def _save(ctx, inputs, output):

@@ -26,6 +26,7 @@ from fuseproof.kernels.triton import tuning
 from fuseproof.kernels.triton.attention_forward import (
     MAX_ROW_STRIDE,
     Config,
+    empty_as,
     load_rows,
     of_one_kind,
     store_rows,
@@ -259,6 +260,8 @@ def attention_query_gradient_kernel(
     do = load_rows(do_ptr + rows_64 * do_row_stride + dims[None, :], row_mask, dims, True, HEAD_DIM, BLOCK_D)
     LOG2_E: tl.constexpr = 1.4426950408889634
     lse_log2 = tl.load(lse_ptr + batch_head * query_length + rows, mask=row_mask, other=0.0) * LOG2_E
+    # A row whose scores are all -inf: its probabilities are to vanish, as its result did.
+    lse_log2 = tl.where(lse_log2 == float("-inf"), float("inf"), lse_log2)
     delta = tl.load(delta_ptr + batch_head * query_length + rows, mask=row_mask, other=0.0)
     dq = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
 
@@ -344,15 +347,18 @@ def _add_queries(
         q = load_rows(q_block + q_offsets, row_mask, dims, MASK_ROWS, HEAD_DIM, BLOCK_D)
         do = load_rows(do_block + do_offsets, row_mask, dims, MASK_ROWS, HEAD_DIM, BLOCK_D)
         statistics = tl.cast(head, tl.int64) * query_length
-        # A row past the end has the log-sum-exp +inf, so that its probabilities vanish.
         if MASK_ROWS:
             lse = tl.load(lse_ptr + statistics + rows, mask=row_mask, other=float("inf"))
         else:
             lse = tl.load(lse_ptr + statistics + rows)
+        # A row whose scores are all -inf: its probabilities are to vanish, as its result did.
+        lse = tl.where(lse == float("-inf"), float("inf"), lse)
         scores = tl.dot(k, tl.trans(q), input_precision="ieee")  # (BLOCK_N, BLOCK_M)
         p = tl.exp2(scores * scale_log2 - (lse * LOG2_E)[None, :])
         if MASKED and CAUSAL:
             p = tl.where(columns[:, None] <= rows[None, :], p, 0.0)
+        if MASK_ROWS:
+            p = tl.where(row_mask[None, :], p, 0.0)  # past the end 0 · -inf is NaN where a key is -inf
         if NEEDS_DV:
             dv = tl.dot(p.to(do.dtype), do, dv, input_precision="ieee")
         if NEEDS_DK:
@@ -617,7 +623,7 @@ def attention_backward(
     configs override the tuned choice.
     """
     dq, dk, dv = (
-        torch.empty_like(tensor) if needed else None for tensor, needed in zip((q, k, v), wanted, strict=True)
+        empty_as(tensor) if needed else None for tensor, needed in zip((q, k, v), wanted, strict=True)
     )
     if not out.numel():  # no query: nothing reaches the keys
         for gradient in (dk, dv):

@@ -187,8 +187,10 @@ def _attend(
                 scores = tl.where((columns < key_length)[None, :], scores, float("-inf"))
         # scale > 0 commutes with the maximum, so that scale and subtraction are one multiply-add per score.
         new_max = tl.maximum(row_max, tl.max(scores, axis=1) * scale_log2)
-        p = tl.exp2(scores * scale_log2 - new_max[:, None])
-        correction = tl.exp2(row_max - new_max)
+        # As long as every score is -inf, -inf - -inf would be NaN: they are subtracted from zero, and vanish.
+        base = tl.where(new_max == float("-inf"), 0.0, new_max)
+        p = tl.exp2(scores * scale_log2 - base[:, None])
+        correction = tl.exp2(row_max - base)
         row_sum = row_sum * correction + tl.sum(p, axis=1)
         acc = acc * correction[:, None]
         v = load_rows(v_block + v_offsets, columns < key_length, dims, MASK_ROWS, HEAD_DIM, BLOCK_D)
@@ -258,8 +260,7 @@ def attention_forward_kernel(
     row_max = tl.full([BLOCK_M], float("-inf"), dtype=tl.float32)
     row_sum = tl.zeros([BLOCK_M], dtype=tl.float32)
 
-    # Blocks [start, full_end) are seen whole by every row. The first key is seen by every row, so row_max is
-    # finite from the first block on and -inf - -inf never arises.
+    # Blocks [start, full_end) are seen whole by every row.
     start = 0
     end = key_length
     if SPLIT:
@@ -291,7 +292,9 @@ def attention_forward_kernel(
     tl.store(lse_ptr + lse_offset, (row_max + tl.log2(row_sum)) * LN_2, mask=rows < row_count)
     out_ptrs = out_ptr + heads[:, None] * out_head_stride
     out_ptrs += queries.to(tl.int64)[:, None] * out_row_stride + dims[None, :]
-    store_rows(out_ptrs, acc / row_sum[:, None], rows < row_count, dims, HEAD_DIM, BLOCK_D)
+    # A row whose scores are all -inf, be it of one split only, has the result 0 and the log-sum-exp -inf.
+    divisor = tl.where(row_sum == 0.0, 1.0, row_sum)
+    store_rows(out_ptrs, acc / divisor[:, None], rows < row_count, dims, HEAD_DIM, BLOCK_D)
 
 
 @triton.jit
@@ -318,12 +321,12 @@ def attention_combine_kernel(
     rows = split.to(tl.int64) * row_count + row
     partial_lse = tl.load(partial_lse_ptr + rows, mask=split < splits, other=float("-inf"))
     largest = tl.max(partial_lse, axis=0)
-    share = tl.exp(partial_lse - largest)
+    share = tl.exp(partial_lse - tl.where(largest == float("-inf"), 0.0, largest))
     total = tl.sum(share, axis=0)
     tl.store(lse_ptr + row, largest + tl.log(total))
     ptrs = partial_ptr + rows[:, None] * HEAD_DIM + dims[None, :]
     partial = load_rows(ptrs, split < splits, dims, True, HEAD_DIM, BLOCK_D)
-    out = tl.sum(partial * share[:, None], axis=0) / total
+    out = tl.sum(partial * share[:, None], axis=0) / tl.where(total == 0.0, 1.0, total)
     out_ptr += row // (heads * query_length) * out_batch_stride
     out_ptr += row // query_length % heads * out_head_stride + row % query_length * out_row_stride
     tl.store(out_ptr + dims, out.to(out_ptr.dtype.element_ty), mask=dims < HEAD_DIM)
@@ -455,6 +458,18 @@ def plan_forward(
     return [attend, combine]
 
 
+def empty_as(x: torch.Tensor) -> torch.Tensor:
+    """An uninitialised tensor like x with a contiguous last dimension, which is all that a kernel can write.
+
+    A dense x keeps its memory order: (batch, length, heads, dim) stays so. Rows that overlap, as those of
+    `unfold`, have no such order, and `empty_like` may put their last dimension anywhere.
+    """
+    made = torch.empty_like(x)
+    if made.stride(-1) == 1:
+        return made
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
 def tuning_key(q: torch.Tensor, k: torch.Tensor, causal: bool) -> tuple[object, ...]:
     """What changes the fastest config: lengths, batch and heads by powers of two.
 
@@ -481,7 +496,7 @@ def attention_forward(
 
     The arguments are not checked: `attention` does that. `config` overrides the tuned choice.
     """
-    out = torch.empty_like(q)  # a dense q keeps its memory order: (batch, length, heads, dim) stays so
+    out = empty_as(q)
     lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
     if not out.numel():
         return out, lse

@@ -1,5 +1,6 @@
 """The program for compute-sanitizer without one: in the interpreter, and with results that are wrong."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -34,6 +35,24 @@ def test_every_kernel_has_cases_in_every_dtype_and_its_last_pass():
         assert {case.pass_ for case in found if case.dtype == "bfloat16"} == {row.passes[-1]}
 
 
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.operator)
+def test_every_kernel_is_launched(row, monkeypatch):
+    """On tensors of the CPU launches are planned as for Hopper; here they are noted and not run."""
+    pytest.importorskip("triton", reason="plans its launches")
+    launch = importlib.import_module("fuseproof.kernels.triton.launch")
+    module = importlib.import_module(f"fuseproof.kernels.triton.{row.operator}")
+    launched = set()
+    monkeypatch.setenv("FUSEPROOF_AUTOTUNE", "0")
+    monkeypatch.setattr(launch.Launch, "run", lambda self: launched.add(self.kernel.__name__))
+    torch = importlib.import_module("torch")
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: None)  # a process may call it once
+    framework = sanitize.frameworks.load("torch")
+    framework.configure(device="cpu", threads=1)
+    for case in sanitize.cases(row, ["bfloat16"]):
+        sanitize.error_of(framework, row, case)
+    assert launched == {variant.kernel.__name__ for variant in module.variants(torch.bfloat16)}
+
+
 @pytest.mark.parametrize(
     ("outcome", "code", "says"),
     [
@@ -55,11 +74,13 @@ def test_the_exit_code_says_whether_all_are_right(monkeypatch, capsys, outcome, 
         return outcome
 
     monkeypatch.setenv("FUSEPROOF_AUTOTUNE", "1")
+    monkeypatch.setenv("PYTORCH_NO_CUDA_MEMORY_CACHING", "0")
     fake = SimpleNamespace(configure=lambda device, threads: None)
     monkeypatch.setattr(sanitize.frameworks, "load", lambda name: fake)
     monkeypatch.setattr(sanitize, "error_of", error_of)
     assert sanitize.main(["--operator", "matmul", "--dtype", "bfloat16"]) == code
     assert os.environ["FUSEPROOF_AUTOTUNE"] == "0"
+    assert os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] == "1"
     assert f"matmul[77x67x131-bfloat16-{ROWS[1].passes[-1]}]: {says}" in capsys.readouterr().out
 
 
@@ -69,6 +90,7 @@ def test_without_a_gpu_it_says_so(monkeypatch, capsys):
 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setenv("FUSEPROOF_AUTOTUNE", "1")
+    monkeypatch.setenv("PYTORCH_NO_CUDA_MEMORY_CACHING", "0")
     monkeypatch.setattr(sanitize.frameworks, "load", lambda name: SimpleNamespace(configure=configure))
     assert sanitize.main([]) == 2
     assert capsys.readouterr().err == "sanitize: PyTorch sees no cuda here\n"

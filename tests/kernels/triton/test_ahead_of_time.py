@@ -25,7 +25,7 @@ def launches(operator: str, dtype: str, capability: int) -> list[Launch]:
 BUDGET = triton_budget.load(triton_budget.FILE)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float8_e4m3fn"])
 def test_the_budget_has_no_spills_on_hopper(dtype):
     rows = BUDGET["3.7", "sm_90", dtype]
     assert rows

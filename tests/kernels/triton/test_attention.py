@@ -2,7 +2,6 @@
 
 import importlib
 from dataclasses import asdict
-from itertools import zip_longest
 
 import pytest
 import torch
@@ -83,31 +82,50 @@ def test_every_config_row(config, interpreter, place, check):
     check(result, exact, baseline(**tensors, causal=True), dtype=dtype, longest=operator.key_length)
 
 
+def log_sum_exp(q, k, causal, scale):
+    """Of the scaled scores, in float64."""
+    scores = scale * q.double() @ k.double().repeat_interleave(q.shape[1] // k.shape[1], dim=1).mT
+    if causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[2:], dtype=torch.bool).triu(1), -torch.inf)
+    return scores.logsumexp(-1)
+
+
 @pytest.mark.parametrize(
-    ("query_config", "key_config"),
-    list(zip_longest(backward.QUERY_CONFIGS, backward.KEY_CONFIGS, fillvalue=backward.KEY_CONFIGS[-1])),
-    ids=name_of_row,
+    ("table", "config"),
+    [
+        *(("query_config", row) for row in backward.QUERY_CONFIGS),
+        *(("key_config", row) for row in backward.KEY_CONFIGS),
+    ],
+    ids=lambda value: value.removesuffix("_config") if isinstance(value, str) else name_of_row(value),
 )
-def test_every_backward_config_row(query_config, key_config, interpreter, place, check):
-    """Rows of the two tables are taken in pairs, those of one place."""
-    dtype = "bfloat16" if key_config.bytes == 2 else "float32"
-    operator = Attention.from_label(f"b1_h2_kv1_s150_k140_d{key_config.head_dim}_causal")
+def test_every_backward_config_row(table, config, interpreter, place, check):
+    """In the dtype and head dimension it is for, and only the gradients that it computes."""
+    dtype = "bfloat16" if config.bytes == 2 else "float32"
+    operator = Attention.from_label(f"b1_h2_kv1_s150_k140_d{config.head_dim}_causal")
     arrays = operator.inputs(1, dtype)
     tensors = {name: place(array, dtype) for name, array in arrays.items()}
     cotangent = operator.inputs(7, dtype)["q"]
     do = place(cotangent, dtype)
-    out, lse = interpreter(FORWARD, tensors, causal=True)
-    configs = {"query_config": asdict(query_config), "key_config": asdict(key_config)}
+    scale = operator.head_dim**-0.5
+    saved = {
+        "out": baseline(**tensors, causal=True),
+        "lse": log_sum_exp(tensors["q"], tensors["k"], True, scale).float(),
+    }
+    names = "q" if table == "query_config" else "kv"
     results = interpreter(
         BACKWARD,
-        {"do": do, **tensors, "out": out, "lse": lse},
+        {"do": do, **tensors, **saved},
         causal=True,
-        scale=operator.head_dim**-0.5,
-        **configs,
+        scale=scale,
+        wanted=[name in names for name in "qkv"],
+        **{table: asdict(config)},
     )
     exact = operator.reference(arrays, cotangent)
     for name, result, allowed in zip("qkv", results, baseline_gradients(tensors, do, True), strict=True):
-        check(result, exact[f"grad_{name}"], allowed, dtype=dtype, longest=150)
+        if name in names:
+            check(result, exact[f"grad_{name}"], allowed, dtype=dtype, longest=150)
+        else:
+            assert result is None
 
 
 def small(label="b2_h4_kv2_s40_k50_d64", seed=4):
@@ -262,11 +280,8 @@ def test_log_sum_exp_and_scale(causal, interpreter, place):
     tensors = {name: place(array, "float32") for name, array in operator.inputs(2, "float32").items()}
     result, lse = interpreter(FORWARD, tensors, causal=causal, scale=0.3)
     q, k, v = (tensors[name].double() for name in "qkv")
-    scores = 0.3 * q @ k.repeat_interleave(2, dim=1).mT
-    if causal:
-        scores = scores.masked_fill(torch.ones(70, 90, dtype=torch.bool).triu(1), -torch.inf)
     assert lse.dtype == torch.float32
-    torch.testing.assert_close(lse.double(), scores.logsumexp(-1), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(lse.double(), log_sum_exp(q, k, causal, 0.3), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(result.double(), baseline(q, k, v, causal, 0.3), rtol=1e-5, atol=1e-5)
 
 
@@ -278,6 +293,35 @@ def test_large_scores_do_not_overflow(interpreter, place, check):
     [result] = interpreter(TARGET, tensors)
     exact = baseline(*(tensors[name].double() for name in "qkv"), causal=False)
     check(result, exact, baseline(**tensors, causal=False), dtype="float32", longest=90)
+
+
+@pytest.mark.parametrize(
+    ("label", "away"),
+    [
+        ("b1_h1_s20_k200_d64", 150),  # the first blocks of keys have no finite score
+        ("b1_h4_kv1_s1_k1030_d64", 600),  # a split has none
+        ("b1_h1_s20_k70_d64", 70),  # no key has one: the result is 0, as PyTorch's of a row masked whole
+        ("b1_h4_kv1_s1_k1030_d64", 1030),
+    ],
+)
+def test_scores_of_minus_infinity(label, away, interpreter):
+    tensors, do = small(label)
+    tensors["q"] = torch.ones_like(tensors["q"])
+    k, v = tensors["k"], tensors["v"]
+    k[:, :, :away] = -torch.inf
+    result, _, dk, dv = interpreter.gradients(TARGET, tensors, do, requires_grad=("k", "v"))
+    _, lse = interpreter(FORWARD, tensors)
+    assert not dk[:, :, :away].any() and not dv[:, :, :away].any()
+    if away == k.shape[2]:
+        assert not result.any()
+        assert torch.equal(lse, torch.full_like(lse, -torch.inf))
+        return
+    rest = {"q": tensors["q"], "k": k[:, :, away:], "v": v[:, :, away:]}
+    exact = {name: tensor.double() for name, tensor in rest.items()}
+    torch.testing.assert_close(result.double(), baseline(**exact, causal=False), rtol=1e-5, atol=1e-5)
+    found = dk[:, :, away:], dv[:, :, away:]
+    for gradient, true in zip(found, baseline_gradients(exact, do.double(), False)[1:], strict=True):
+        torch.testing.assert_close(gradient.double(), true, rtol=1e-5, atol=1e-5)
 
 
 def test_nan_in_a_key_reaches_only_its_queries(interpreter):
@@ -292,6 +336,19 @@ def test_result_keeps_the_memory_order_of_q(interpreter):
     q = torch.randn(2, 5, 3, 64).transpose(1, 2)
     [result] = interpreter(TARGET, {"q": q, "k": q, "v": q})
     assert result.stride() == q.stride()
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_rows_that_overlap(compiled, interpreter):
+    """`empty_like` of such a tensor has no contiguous last dimension."""
+    _, do = small("b1_h1_s16_d64")
+    numbers = torch.randn(3, 1, 1, 79, generator=torch.Generator().manual_seed(0))
+    tensors = {name: row.unfold(2, 64, 1) for name, row in zip("qkv", numbers, strict=True)}
+    assert torch.empty_like(tensors["q"]).stride(-1) != 1
+    result, *gradients = interpreter.gradients(TARGET, tensors, do, compiled=compiled)
+    exact = baseline(*(tensors[name].double() for name in "qkv"), causal=False)
+    torch.testing.assert_close(result.double(), exact, rtol=1e-5, atol=1e-5)
+    assert_gradients(gradients, tensors, do, causal=False)
 
 
 def test_no_queries_gives_an_empty_result(interpreter):

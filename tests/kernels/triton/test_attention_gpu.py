@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from fuseproof.kernels.triton import attention
 from fuseproof.kernels.triton.attention_backward import attention_backward, key_candidates, query_candidates
 from fuseproof.kernels.triton.attention_forward import HEAD_DIMS, attention_forward, candidates
 from fuseproof.kernels.triton.launch import target_of
@@ -70,3 +71,15 @@ def test_every_config(dtype, head_dim, queries, keys, causal):
         for gradient, same, true, limit in zip(gradients, again, exact[1:], allowed[1:], strict=True):
             assert relative_rms(gradient, true) <= limit, (query_config, key_config)
             assert torch.equal(gradient, same)
+
+
+@pytest.mark.parametrize("queries", [300, 3], ids=["whole", "split"])
+def test_a_captured_graph_replays(queries):
+    q, k, v, _ = tensors(torch.bfloat16, 128, queries, 1030).values()
+    expected = attention(q, k, v)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = attention(q, k, v)
+    captured.zero_()
+    graph.replay()
+    assert torch.equal(captured, expected)
