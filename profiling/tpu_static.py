@@ -2,13 +2,15 @@
 
 Every figure is the compiler's estimate, marked so (`"estimate": true`), but for `measured_here`. Traps:
 
-- XLA counts FLOPs before it optimises and bytes after (https://github.com/jax-ml/jax/issues/13956): their
-  ratio is that of no program.
+- FLOPs and bytes are of the optimised program: work that a fusion repeats, as v6e does with attention's
+  q kᵀ, counts again.
+- What is counted over a program's text has a loop's body once. A program with a loop or branch has no FLOPs,
+  bytes moved, seconds, cycles or instructions; `warning` says so.
 - A Pallas kernel counts nothing but what its author writes into its CostEstimate.
 - `temporary_bytes` are those in HBM. Temporaries may also lie in VMEM (128 MiB on v5e and v6e, 64 on v5p): 0
   does not mean that there are none. `peak_bytes`, the compiler's own figure, is arguments and results plus
   the fuller of the two.
-- `estimated_cycles` are the sum over fusions and copies, those of a loop once. A hand-written kernel has no
+- `estimated_cycles` are the sum over fusions and copies. A hand-written kernel has no
   estimate, so a program with one has none either.
 
 Compilation happens in a child process, `profiling.tpu_compiler`, one for each target; TensorFlow is lowered
@@ -281,7 +283,8 @@ def render_text(results: Sequence[Mapping[str, Any]], *, schedule: bool = False)
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     lines.append(f"All figures are {LABEL}{f' ({named})' if named else ''}.")
     lines.append(
-        "FLOPs are counted before optimisation, bytes after it; Pallas counts what its author states."
+        "FLOPs and bytes are of the optimised program, what a fusion repeats counted again; Pallas counts "
+        "what its author states."
     )
     seen: tuple[str, str] | None = None
     for result in results:
@@ -319,8 +322,8 @@ def _without_fusion(result: Mapping[str, Any], apart: Mapping[str, Any]) -> str:
     if "reason" in apart:
         return f"without fusion: {apart['reason']}"
     return (
-        f"without fusion: {apart['computing_instructions']} computing instructions instead of "
-        f"{result['computing_instructions']}, {_scaled(apart['bytes_accessed'], 1e6)} MB moved, "
+        f"without fusion: {_scaled(apart['computing_instructions'])} computing instructions instead of "
+        f"{_scaled(result['computing_instructions'])}, {_scaled(apart['bytes_accessed'], 1e6)} MB moved, "
         f"{_scaled(apart['temporary_bytes'], 1e6)} temp MB, {_scaled(apart['peak_bytes'], 1e6)} peak MB"
     )
 
@@ -354,6 +357,8 @@ def _not_compiled(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _scaled(value: float | None, unit: float) -> str:
-    """In units, `-` where the compiler gives no figure."""
-    return "-" if value is None else f"{value / unit:,.1f}"
+def _scaled(value: float | None, unit: float | None = None) -> str:
+    """In units, or a count as it is; `-` where there is no figure."""
+    if value is None:
+        return "-"
+    return str(value) if unit is None else f"{value / unit:,.1f}"

@@ -14,6 +14,7 @@ from fuseproof.errors import UserError
 from fuseproof.fusion import hlo
 from fuseproof.profiling import tpu_static, traces, xla_plan
 from fuseproof.profiling.timeline import KIND
+from fuseproof.reports import reductions
 
 for package in ("jax", "libtpu"):
     if importlib.util.find_spec(package) is None:
@@ -227,6 +228,23 @@ def test_a_loop_whose_buffers_the_compiler_counts_twice_is_told(user_results):
     assert loop["memory_plan"]["peak_bytes"] < loop["peak_bytes"]
     assert "counts bytes that values share more than once" in loop["warning"]
     assert loop["schedule"]
+
+
+def test_what_a_loop_does_once_is_not_taken_for_all_of_it(user_results, tmp_path):
+    loop = user_results["mine.loop"]
+    assert "loop or branch, which is counted as if it ran once" in loop["warning"]
+    counted = ("flops", "transcendentals", "bytes_accessed", "optimal_seconds", "estimated_cycles")
+    assert {loop[key] for key in (*counted, "launched_instructions", "computing_instructions")} == {None}
+    assert loop["without_fusion"]["computing_instructions"] is None
+    assert loop["peak_bytes"] > 0
+    assert "without fusion: - computing instructions instead of -" in tpu_static.render_text([loop])
+    file = tmp_path / "estimates.json"
+    file.write_text(json.dumps([loop]))
+    estimates = reductions.load_estimates(file)
+    (kernels,) = reductions.estimated(estimates, "tpu-v5e", "mine.loop", "kernels")
+    assert kernels.ratio is None and not kernels.failed and "counted as if it ran once" in kernels.problem
+    (memory,) = reductions.estimated(estimates, "tpu-v5e", "mine.loop", "peak_memory")
+    assert memory.ratio > 0
 
 
 @pytest.mark.skipif(
