@@ -197,7 +197,7 @@ class _Session:
             answer = self._ask(case, row, eager, place)
             unknown: dict[str, str] = answer["unknown"]
             kernels = Pair(
-                eager=self._kernels(case, eager, "kernels_eager", unknown),
+                eager=self._kernels_of_eager(case, eager, unknown),
                 compiled=self._kernels(case, row, "kernels_compiled", unknown),
             )
         except WorkerSkip as skip:
@@ -243,12 +243,19 @@ class _Session:
             folder=str((self._folder / place).resolve()),
         )
 
+    def _kernels_of_eager(self, case: Case, eager: Implementation, unknown: dict[str, str]) -> int | None:
+        """As `_kernels`. What cannot be profiled costs this figure alone: some functions compile at every
+        call when they are not compiled as a whole, JAX's loops over a function defined inside them for one.
+        """
+        try:
+            return self._kernels(case, eager, "kernels_eager", unknown)
+        except WorkerError as error:
+            unknown["kernels_eager"] = str(error)
+            return None
+
     def _kernels(self, case: Case, row: Implementation, figure: str, unknown: dict[str, str]) -> int | None:
         """Kernels of one call of a prepared implementation, by the framework's profiler."""
         assert self._worker is not None  # it has just answered
-        if row.consumes:
-            unknown[figure] = "copies of the inputs that a call uses up are in its trace too"
-            return None
         if (case, row.name) in self._counts:
             return self._counts[case, row.name]
         with tempfile.TemporaryDirectory(dir=self._temporary) as folder:
