@@ -23,7 +23,7 @@ from fuseproof.implementations import Implementation
 from fuseproof.plan import Settings
 from fuseproof.profiling import capture
 from fuseproof.run_directory import RunDirectory
-from fuseproof.run_file import write_json
+from fuseproof.run_file import make_directory, write_json
 from fuseproof.worker_process import WorkerDied, WorkerError, WorkerProcess, WorkerSkip
 
 DEFAULT_ROOT = Path(".fuseproof/fusion")
@@ -60,6 +60,7 @@ def run(
         work = [_work(Case.from_group(group), table, only) for group in dict.fromkeys(groups)]
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         folder = output or DEFAULT_ROOT / stamp
+        make_directory(folder)
         accounts = _make(work, table, settings, folder, progress)
     else:
         directory = _open(of_run)

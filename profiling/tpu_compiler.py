@@ -61,6 +61,8 @@ _SWAP = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}
 def compile_request(request: dict[str, Any]) -> dict[str, Any]:
     """One implementation of one case for one topology, as plain data; see `tpu_static.compile_all`."""
     row, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
+    if absent := [name for name in row.consumes if name not in case.operator.input_shapes]:
+        raise NotImplementedError(f"consumes {', '.join(absent)}, which this case has not")
     mesh = _mesh(request["topology"], request["mesh"])
     directory = Path(request["directory"])
     donates = bool(row.consumes) and row.framework == "jax"

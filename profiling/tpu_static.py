@@ -23,7 +23,7 @@ import contextlib
 import importlib.util
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,7 +38,7 @@ from fuseproof.implementations import Implementation
 from fuseproof.operators import result_dtype
 from fuseproof.profiling import xla_plan
 from fuseproof.profiling.child_process import Child
-from fuseproof.run_file import write_json
+from fuseproof.run_file import make_directory, write_json
 
 LABEL = "estimated by the compiler, not measured"
 TIMEOUT = 600.0
@@ -142,6 +142,8 @@ def compile_all(
         raise UserError(f"unknown topology {topology!r}; there are {', '.join(MESHES)}")
     require()
     with contextlib.ExitStack() as stack:
+        if output is not None:
+            make_directory(output)
         directory = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuseproof-tpu-")))
         session = _Session(
             cases=cases,
@@ -183,7 +185,7 @@ class _Session:
         results: list[dict[str, Any]] = []
         with Child("fuseproof.profiling.tpu_compiler", _ENVIRONMENT) as compiler:
             for case in self.cases:
-                for row in rows_of(case, self.rows):
+                for row in (row for row in self.rows if row.operator == case.operator.name):
                     if self.stopping.is_set():
                         return results
                     self.progress(f"{row.name} of {case.group} for {target}")
@@ -235,15 +237,22 @@ class _Session:
         return file, self.lowered[file]
 
 
-def rows_of(case: Case, rows: Sequence[Implementation]) -> Iterator[Implementation]:
-    """The rows of a case, each target once: ahead of time, an eager row is the same as its compiled twin."""
-    chosen: dict[tuple[object, ...], Implementation] = {}
-    for row in rows:
-        if row.operator == case.operator.name:
-            key = (row.target, row.framework, row.consumes)
-            if key not in chosen or chosen[key].compiled in (None, "function"):
-                chosen[key] = row
-    yield from chosen.values()
+def _twin_of(row: Implementation) -> str | None:
+    """The row of ours that is the same program ahead of time: its compiled twin, of an eager one or a graph.
+
+    A user's rows are never left out: what differs between them is theirs to say.
+    """
+    if row not in implementations.IMPLEMENTATIONS or row.compiled not in (None, "function"):
+        return None
+    same = ("operator", "framework", "target", "layout", "consumes")
+    return next(
+        (
+            other.name
+            for other in implementations.IMPLEMENTATIONS
+            if other.compiled in ("jit", "xla") and all(getattr(other, n) == getattr(row, n) for n in same)
+        ),
+        None,
+    )
 
 
 def _reason_to_skip(row: Implementation, case: Case, topology: str) -> str | None:
@@ -251,6 +260,8 @@ def _reason_to_skip(row: Implementation, case: Case, topology: str) -> str | Non
         return "PyTorch reaches TPUs through torch_xla, which Fuseproof does not drive"
     if importlib.util.find_spec(row.framework) is None:
         return f"{row.framework} is not installed; pip install 'fuseproof[{row.framework}]'"
+    if (twin := _twin_of(row)) is not None:
+        return f"ahead of time this is the program of {twin}"
     if case.pass_ not in row.passes:
         return f"has no {case.pass_} pass"
     if case.dtype != result_dtype(case.dtype):

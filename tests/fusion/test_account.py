@@ -157,6 +157,8 @@ def test_the_account_round_trips_and_says_what_is_measured(made):
         ([CASE, "--only", "torch.imagined"], "unknown implementation 'torch.imagined'"),
         ([CASE, "--run", "nowhere"], "is not a run directory"),
         ([CASE, "--implementations", "nowhere.py:ROWS"], "no such file"),
+        ([CASE, "-o", "/proc/nope"], "cannot write to /proc/nope"),
+        ([CASE, "-o", __file__], "File exists; choose a writable folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Compiling for TPUs that are not here, with the real compiler: XLA, Pallas, TensorFlow and a user's own."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -79,7 +80,7 @@ IMPLEMENTATIONS = tuple(
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """All operators and passes, plain XLA and Pallas, on v5e; one case of each operator on the others."""
-    rows = [row for row in implementations.table() if row.name in ("jax.eager", "jax.jit", "pallas")]
+    rows = [row for row in implementations.table() if row.name in ("jax.jit", "pallas")]
     folder = tmp_path_factory.mktemp("tpu")
     found = tpu_static.compile_all(["tpu-v5e"], CASES, rows, output=folder)
     found += tpu_static.compile_all(["tpu-v5p", "tpu-v6e"], CASES[::2], rows)
@@ -103,7 +104,7 @@ def user_results(tmp_path_factory):
 
 def test_everything_compiles_and_is_labelled(results):
     found, _ = results
-    assert len(found) == 2 * (6 + 3 + 3)  # an eager row is the same program as its jitted twin
+    assert len(found) == 2 * (6 + 3 + 3)
     for result in found.values():
         assert (result["status"], result["estimate"]) == ("ok", True), result
         assert result["label"] == "estimated by the compiler, not measured"
@@ -255,6 +256,25 @@ def test_a_user_s_tensorflow_function_compiles(user_results):
     assert result["status"] == "ok", result
     assert result["fusions"] >= 1
     assert result["memory_plan"]["peak_bytes"] == result["peak_bytes"]
+
+
+def test_our_eager_rows_are_told_apart_from_their_twins_and_a_user_s_all_compile(tmp_path):
+    jitted = next(
+        r for r in implementations.IMPLEMENTATIONS if (r.operator, r.name) == ("layer_norm", "jax.jit")
+    )
+    same = dataclasses.replace(jitted, name="mine.same")
+    strange = dataclasses.replace(jitted, name="mine.strange", consumes=("nope",))
+    ours = [row for row in implementations.table() if row.name in ("jax.eager", "tf.function")]
+    case = Case.from_group("layer_norm[16x128-bfloat16-forward]")
+    found = tpu_static.compile_all(["tpu-v5e"], [case], [*ours, same, strange], output=tmp_path)
+    by_name = {result["implementation"]: result for result in found}
+    assert list(by_name) == ["jax.eager", "tf.function", "mine.same", "mine.strange"]
+    assert by_name["mine.same"]["status"] == "ok"
+    assert by_name["mine.strange"]["reason"] == "consumes nope, which this case has not"
+    assert by_name["jax.eager"]["reason"] == "ahead of time this is the program of jax.jit"
+    assert by_name["tf.function"]["status"] == "skipped"
+    with pytest.raises(UserError, match="cannot write to /proc/nope"):
+        tpu_static.compile_all(["tpu-v5e"], [case], [same], output=Path("/proc/nope"))
 
 
 def test_what_does_not_compile_says_why_in_one_line(user_results):
