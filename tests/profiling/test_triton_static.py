@@ -239,14 +239,16 @@ def test_a_real_kernel_for_three_targets(monkeypatch, tmp_path, capsys):
     """The whole way once: a child process, Triton, the assembler, the disassembler."""
     pytest.importorskip("triton", reason="compiles a kernel")
     monkeypatch.setattr(triton_budget, "FILE", tmp_path / "budget.toml")
-    choice = ["--operator", "layer_norm", "--dtype", "bfloat16", "--launch", "x512-"]
+    choice = ["--operator", "layer_norm", "--dtype", "bfloat16", "--launch", "x512-bias"]
     arguments = ["compile", "--target", "sm_80,sm_90,sm_100", *choice]
     assert main([*arguments, "--json", "--update-budget", "-o", str(tmp_path)]) == 0
     results = json.loads(capsys.readouterr().out)
     assert {result["target"] for result in results} == {"sm_80", "sm_90", "sm_100"}
     for result in results:
         assert result["instruction_source"] == "SASS"
-        assert result["instructions"]["load_128"] > 0
+        # What is on its way ahead comes by `cp.async`, everything else in loads of 16 bytes.
+        instructions = result["instructions"]
+        assert instructions["load_128"] > 0 or instructions["cp_async"] > 0, result["launch"]
         assert result["spill_bytes"] == result["static_shared_bytes"] == 0
         assert 0 < result["occupancy"]["share"] <= 1
     kept = {path.name for path in (tmp_path / "sm_90").rglob("*.*")}
