@@ -37,6 +37,19 @@ class Case:
         """The name of the case, and the group of its benchmarks: `layer_norm[1024x768-float32-forward]`."""
         return self._name()
 
+    def reason_against_peak(self, peak: float) -> str | None:
+        """Why a measured peak of one call, in bytes, is none; None if it may be right.
+
+        Every call that uses no input up adds its results to memory: less is a measurement that failed, as
+        where pages that were resident already took them.
+        """
+        least = self.operator.result_bytes(self.pass_, self.dtype)
+        if peak >= least:
+            return None
+        return (
+            f"peak memory of {peak:,.0f} does not even hold the results, {least:,}; it was not seen to grow"
+        )
+
     def benchmark_name(self, implementation: str, metric: str) -> str:
         """The name of one implementation's benchmark in the run file."""
         return self._name(implementation, metric)

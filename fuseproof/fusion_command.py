@@ -23,7 +23,7 @@ from fuseproof.implementations import Implementation
 from fuseproof.plan import Settings
 from fuseproof.profiling import capture
 from fuseproof.run_directory import RunDirectory
-from fuseproof.run_file import write_json
+from fuseproof.run_file import make_directory, write_json
 from fuseproof.worker_process import WorkerDied, WorkerError, WorkerProcess, WorkerSkip
 
 DEFAULT_ROOT = Path(".fuseproof/fusion")
@@ -60,6 +60,7 @@ def run(
         work = [_work(Case.from_group(group), table, only) for group in dict.fromkeys(groups)]
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         folder = output or DEFAULT_ROOT / stamp
+        make_directory(folder)
         accounts = _make(work, table, settings, folder, progress)
     else:
         directory = _open(of_run)
@@ -197,7 +198,7 @@ class _Session:
             answer = self._ask(case, row, eager, place)
             unknown: dict[str, str] = answer["unknown"]
             kernels = Pair(
-                eager=self._kernels(case, eager, "kernels_eager", unknown),
+                eager=self._kernels_of_eager(case, eager, unknown),
                 compiled=self._kernels(case, row, "kernels_compiled", unknown),
             )
         except WorkerSkip as skip:
@@ -243,12 +244,19 @@ class _Session:
             folder=str((self._folder / place).resolve()),
         )
 
+    def _kernels_of_eager(self, case: Case, eager: Implementation, unknown: dict[str, str]) -> int | None:
+        """As `_kernels`. What cannot be profiled costs this figure alone: some functions compile at every
+        call when they are not compiled as a whole, JAX's loops over a function defined inside them for one.
+        """
+        try:
+            return self._kernels(case, eager, "kernels_eager", unknown)
+        except WorkerError as error:
+            unknown["kernels_eager"] = str(error)
+            return None
+
     def _kernels(self, case: Case, row: Implementation, figure: str, unknown: dict[str, str]) -> int | None:
         """Kernels of one call of a prepared implementation, by the framework's profiler."""
         assert self._worker is not None  # it has just answered
-        if row.consumes:
-            unknown[figure] = "copies of the inputs that a call uses up are in its trace too"
-            return None
         if (case, row.name) in self._counts:
             return self._counts[case, row.name]
         with tempfile.TemporaryDirectory(dir=self._temporary) as folder:

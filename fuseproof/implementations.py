@@ -38,6 +38,15 @@ CUDA_GRAPHS: Mapping[str, str] = {
     "max-autotune": "max-autotune-no-cudagraphs",
 }
 
+# Compilers' modes by framework, as in `Implementation.compiled`; not all versions of PyTorch have `lite`.
+_MODES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("default", "lite", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "kernel"),
+    "jax": ("jit",),
+    "tensorflow": ("function", "xla"),
+}
+# Operators in which there is no product to tune.
+_WITHOUT_PRODUCT = ("layer_norm", "rms_norm")
+
 # What a row's fields may hold.
 _KNOWN: Mapping[str, tuple[str, ...]] = {
     "passes": ("forward", "forward_backward"),  # operators.PASSES, whose import would cost every `--help`
@@ -90,6 +99,8 @@ class Implementation:
     layout: str = "bhsd"
 
     def __post_init__(self) -> None:
+        for field in ("operator", "name", "framework", "target", "baseline", "requires", "layout"):
+            self._refuse_other_than_text(field, getattr(self, field))
         if self.framework not in FRAMEWORKS:
             raise UserError(
                 f"{self.operator} {self.name}: unknown framework {self.framework!r}; "
@@ -99,23 +110,45 @@ class Implementation:
             raise UserError(f"{self.operator} {self.name}: target {self.target!r} is not module:function")
         if not self.baseline:
             object.__setattr__(self, "baseline", FRAMEWORKS[self.framework])
-        object.__setattr__(self, "consumes", _as_tuple(self.consumes))
-        for field, known in _KNOWN.items():
-            values = _as_tuple(getattr(self, field))
-            if field != "layout":  # a JSON list becomes the tuple it was
-                object.__setattr__(self, field, values)
+        self._refuse_unknown_mode()
+        for field in ("consumes", "passes", "dtypes", "devices", "interpreted"):
+            values = _as_tuple(getattr(self, field))  # a JSON list becomes the tuple it was
             for value in values:
+                self._refuse_other_than_text(field, value)
+            object.__setattr__(self, field, values)
+        for field, known in _KNOWN.items():
+            for value in _as_tuple(getattr(self, field)):
                 if value not in known:
                     raise UserError(
                         f"{self.operator} {self.name}: unknown {field} {value!r}; "
                         f"there are {', '.join(known)}"
                     )
 
+    def _refuse_other_than_text(self, field: str, value: object) -> None:
+        if not isinstance(value, str):
+            raise UserError(f"{self.operator} {self.name}: {field} holds {value!r}, which is no text")
+
+    def _refuse_unknown_mode(self) -> None:
+        if self.compiled is None:
+            return
+        self._refuse_other_than_text("compiled", self.compiled)
+        known = _MODES[self.framework]
+        mode, plus, shapes = self.compiled.partition("+")
+        dynamic = self.framework == "torch" and mode != "kernel" and shapes == "dynamic"
+        if mode not in known or (plus and not dynamic):
+            more = ", +dynamic after those of torch.compile" if self.framework == "torch" else ""
+            raise UserError(
+                f"{self.operator} {self.name}: {self.framework} has no compile mode {self.compiled!r}; "
+                f"there are {', '.join(known)}{more}, and None"
+            )
+
     def reason_not_on(self, device: str) -> str | None:
         """Why it cannot be timed on `device`; None if it can."""
         mode = (self.compiled or "").partition("+")[0]
         if device != "cuda" and self.framework == "torch" and mode in CUDA_GRAPHS:
             return f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}"
+        if device != "cuda" and mode == "max-autotune-no-cudagraphs" and self.operator in _WITHOUT_PRODUCT:
+            return f"{self.operator} has no product to tune; on {device} {mode!r} is 'default'"
         if device in self.devices:
             return self._reason_not_installed()
         if device in self.interpreted:
@@ -129,7 +162,7 @@ class Implementation:
 
 
 def _as_tuple(given: Any) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+    return (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
 
 
 # Modes of torch.compile by what they add to `torch.compile` in a row's name.
@@ -330,7 +363,11 @@ def table(extra: Iterable[str] = ()) -> tuple[Implementation, ...]:
 def _with_absolute_target(row: Implementation) -> Implementation:
     """A run may be resumed, and its workers started, from another folder than this."""
     place, _, attribute = row.target.rpartition(":")
-    return replace(row, target=f"{Path(place).absolute()}:{attribute}") if place.endswith(".py") else row
+    if not place.endswith(".py"):
+        return row
+    if not Path(place).is_file():
+        raise UserError(f"{row.operator} {row.name}: no such file: {place}, its target")
+    return replace(row, target=f"{Path(place).absolute()}:{attribute}")
 
 
 def resolve(reference: str) -> Any:

@@ -114,6 +114,16 @@ class Run:
 # --- writing ---
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory that will be written to. Raises UserError, before any work is done, if that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror}; choose a writable folder") from None
+
+
 def write_json(path: Path, document: object, *, indent: int | None = None) -> None:
     """Write `document` so that a reader sees the old file or the new one, never half of it."""
     try:

@@ -46,12 +46,17 @@ class AccountWorker(Worker):
             self.prepare(implementation=implementation)
         unknown: dict[str, str] = {}
         memory: dict[str, int | None] = {}
-        for side, name in (("eager", reference.name), ("compiled", row.name)):
-            if name not in self._peaks:
-                self._peaks[name] = self.peak_memory(name=name)["bytes"]
-            memory[side] = self._peaks[name]
-            if memory[side] is None:
-                unknown[f"peak_memory_{side}"] = "neither the framework nor the system tells it here"
+        for side, each in (("eager", reference), ("compiled", row)):
+            if each.name not in self._peaks:
+                self._peaks[each.name] = self.peak_memory(name=each.name)["bytes"]
+            memory[side] = peak = self._peaks[each.name]
+            reason = None
+            if peak is None:
+                reason = "neither the framework nor the system tells it here"
+            elif not each.consumes:  # else a result may lie in an input's memory
+                reason = self._case.reason_against_peak(peak)
+            if reason is not None:
+                memory[side], unknown[f"peak_memory_{side}"] = None, reason
         inputs, cotangent = self._tensors[row.layout][0]
         reading: Reading = program.read(
             self._prepared[row.name].step,

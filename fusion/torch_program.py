@@ -27,6 +27,8 @@ _NO_WORK = frozenset(("_unsafe_view", "_reshape_alias", "lift_fresh", "is_same_s
 _ALLOCATE = ("empty", "new_empty")
 # Their input says only what shape is wanted.
 _SHAPE_ONLY = ("_like", "new_zeros", "new_ones", "new_full")
+# They write over their first argument and read nothing of it.
+_OVERWRITE = ("copy_", "zero_", "fill_")
 
 
 @contextlib.contextmanager
@@ -93,7 +95,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # PyTorch's types are
         is_view = bool(aliases) and not any(alias.is_write for alias in aliases)
         written = _tensors(result)
         if not is_view and name not in _NO_WORK and not name.startswith(_ALLOCATE) and written:
-            read = [] if name.endswith(_SHAPE_ONLY) else _tensors((args, kwargs or {}))
+            read = [] if name.endswith(_SHAPE_ONLY) else _tensors((args[name in _OVERWRITE :], kwargs or {}))
             self.operations.append(
                 Operation(
                     name=name, kind="operation", bytes=sum(map(_bytes, read)) + sum(map(_bytes, written))

@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.frameworks import jax as framework
-from fuseproof.fusion import hlo
+from fuseproof.fusion import hlo, program
 from fuseproof.implementations import Implementation, resolve_function
 from fuseproof.profiling import xla_dumps, xla_plan
 from fuseproof.profiling.child_process import serve
@@ -46,12 +46,23 @@ _FUSION_PASSES = "tpu_fusion,tpu_multi_output_fusion"
 # Moves of data, a start and an end for each where something is computed meanwhile.
 _MOVES = ("copy", "copy-start", "copy-done", "slice-start", "slice-done")
 _KERNEL = "tpu_custom_call"  # what a Pallas kernel becomes
+# What the compiler and we count over a program's text, where a loop's body stands once.
+_OF_ONE_ITERATION = (
+    *("flops", "transcendentals", "bytes_accessed", "optimal_seconds"),
+    *("launched_instructions", "computing_instructions", "estimated_cycles"),
+)
+_LOOP = (
+    "it has a loop or branch, which is counted as if it ran once: no FLOPs, bytes moved, seconds, cycles or "
+    "instructions"
+)
 _SWAP = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}
 
 
 def compile_request(request: dict[str, Any]) -> dict[str, Any]:
     """One implementation of one case for one topology, as plain data; see `tpu_static.compile_all`."""
     row, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
+    if absent := [name for name in row.consumes if name not in case.operator.input_shapes]:
+        raise NotImplementedError(f"consumes {', '.join(absent)}, which this case has not")
     mesh = _mesh(request["topology"], request["mesh"])
     directory = Path(request["directory"])
     donates = bool(row.consumes) and row.framework == "jax"
@@ -95,9 +106,10 @@ def _without_fusion(lowered: Any) -> dict[str, Any]:
     if module.fusions:
         return {"reason": f"{len(module.fusions)} fusions are left with the fusion passes off"}
     memory = compiled.memory_analysis()
+    looped = program.has_loop(module)
     return {
-        "computing_instructions": _computing(module),
-        "bytes_accessed": _count(compiled.cost_analysis(), "bytes accessed"),
+        "computing_instructions": None if looped else _computing(module),
+        "bytes_accessed": None if looped else _count(compiled.cost_analysis(), "bytes accessed"),
         "temporary_bytes": memory.temp_size_in_bytes,
         "peak_bytes": memory.peak_memory_in_bytes,
     }
@@ -195,14 +207,20 @@ def _describe(compiled: Any, module: hlo.Module, directory: Path) -> dict[str, A
         # The compiler does not look into a hand-written kernel; a sum without it would flatter.
         "estimated_cycles": sum(cycles) if cycles and not kernels else None,
     }
+    warnings = []
+    if program.has_loop(module):
+        document |= dict.fromkeys(_OF_ONE_ITERATION)
+        warnings.append(_LOOP)
     try:
         plan = xla_dumps.parse(_dump(directory, "buffer-assignment.txt"), _dump(directory, "live-range.txt"))
     except UserError as error:
-        return {**document, **dict.fromkeys(("vmem_bytes", "schedule", "memory_plan")), "warning": str(error)}
-    document |= xla_plan.describe(module, plan)
-    if plan.peak_bytes != memory.peak_memory_in_bytes:
-        document["warning"] = _difference(plan, memory.peak_memory_in_bytes)
-    return document
+        document |= dict.fromkeys(("vmem_bytes", "schedule", "memory_plan"))
+        warnings.append(str(error))
+    else:
+        document |= xla_plan.describe(module, plan)
+        if plan.peak_bytes != memory.peak_memory_in_bytes:
+            warnings.append(_difference(plan, memory.peak_memory_in_bytes))
+    return {**document, "warning": "; ".join(warnings)} if warnings else document
 
 
 def _difference(plan: xla_dumps.MemoryPlan, figure: int) -> str:

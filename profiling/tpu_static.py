@@ -2,13 +2,15 @@
 
 Every figure is the compiler's estimate, marked so (`"estimate": true`), but for `measured_here`. Traps:
 
-- XLA counts FLOPs before it optimises and bytes after (https://github.com/jax-ml/jax/issues/13956): their
-  ratio is that of no program.
+- FLOPs and bytes are of the optimised program: work that a fusion repeats, as v6e does with attention's
+  q kᵀ, counts again.
+- What is counted over a program's text has a loop's body once. A program with a loop or branch has no FLOPs,
+  bytes moved, seconds, cycles or instructions; `warning` says so.
 - A Pallas kernel counts nothing but what its author writes into its CostEstimate.
 - `temporary_bytes` are those in HBM. Temporaries may also lie in VMEM (128 MiB on v5e and v6e, 64 on v5p): 0
   does not mean that there are none. `peak_bytes`, the compiler's own figure, is arguments and results plus
   the fuller of the two.
-- `estimated_cycles` are the sum over fusions and copies, those of a loop once. A hand-written kernel has no
+- `estimated_cycles` are the sum over fusions and copies. A hand-written kernel has no
   estimate, so a program with one has none either.
 
 Compilation happens in a child process, `profiling.tpu_compiler`, one for each target; TensorFlow is lowered
@@ -21,7 +23,7 @@ import contextlib
 import importlib.util
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,7 +38,7 @@ from fuseproof.implementations import Implementation
 from fuseproof.operators import result_dtype
 from fuseproof.profiling import xla_plan
 from fuseproof.profiling.child_process import Child
-from fuseproof.run_file import write_json
+from fuseproof.run_file import make_directory, write_json
 
 LABEL = "estimated by the compiler, not measured"
 TIMEOUT = 600.0
@@ -140,6 +142,8 @@ def compile_all(
         raise UserError(f"unknown topology {topology!r}; there are {', '.join(MESHES)}")
     require()
     with contextlib.ExitStack() as stack:
+        if output is not None:
+            make_directory(output)
         directory = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuseproof-tpu-")))
         session = _Session(
             cases=cases,
@@ -181,7 +185,7 @@ class _Session:
         results: list[dict[str, Any]] = []
         with Child("fuseproof.profiling.tpu_compiler", _ENVIRONMENT) as compiler:
             for case in self.cases:
-                for row in rows_of(case, self.rows):
+                for row in (row for row in self.rows if row.operator == case.operator.name):
                     if self.stopping.is_set():
                         return results
                     self.progress(f"{row.name} of {case.group} for {target}")
@@ -233,15 +237,22 @@ class _Session:
         return file, self.lowered[file]
 
 
-def rows_of(case: Case, rows: Sequence[Implementation]) -> Iterator[Implementation]:
-    """The rows of a case, each target once: ahead of time, an eager row is the same as its compiled twin."""
-    chosen: dict[tuple[object, ...], Implementation] = {}
-    for row in rows:
-        if row.operator == case.operator.name:
-            key = (row.target, row.framework, row.consumes)
-            if key not in chosen or chosen[key].compiled in (None, "function"):
-                chosen[key] = row
-    yield from chosen.values()
+def _twin_of(row: Implementation) -> str | None:
+    """The row of ours that is the same program ahead of time: its compiled twin, of an eager one or a graph.
+
+    A user's rows are never left out: what differs between them is theirs to say.
+    """
+    if row not in implementations.IMPLEMENTATIONS or row.compiled not in (None, "function"):
+        return None
+    same = ("operator", "framework", "target", "layout", "consumes")
+    return next(
+        (
+            other.name
+            for other in implementations.IMPLEMENTATIONS
+            if other.compiled in ("jit", "xla") and all(getattr(other, n) == getattr(row, n) for n in same)
+        ),
+        None,
+    )
 
 
 def _reason_to_skip(row: Implementation, case: Case, topology: str) -> str | None:
@@ -249,6 +260,8 @@ def _reason_to_skip(row: Implementation, case: Case, topology: str) -> str | Non
         return "PyTorch reaches TPUs through torch_xla, which Fuseproof does not drive"
     if importlib.util.find_spec(row.framework) is None:
         return f"{row.framework} is not installed; pip install 'fuseproof[{row.framework}]'"
+    if (twin := _twin_of(row)) is not None:
+        return f"ahead of time this is the program of {twin}"
     if case.pass_ not in row.passes:
         return f"has no {case.pass_} pass"
     if case.dtype != result_dtype(case.dtype):
@@ -281,7 +294,8 @@ def render_text(results: Sequence[Mapping[str, Any]], *, schedule: bool = False)
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     lines.append(f"All figures are {LABEL}{f' ({named})' if named else ''}.")
     lines.append(
-        "FLOPs are counted before optimisation, bytes after it; Pallas counts what its author states."
+        "FLOPs and bytes are of the optimised program, what a fusion repeats counted again; Pallas counts "
+        "what its author states."
     )
     seen: tuple[str, str] | None = None
     for result in results:
@@ -319,8 +333,8 @@ def _without_fusion(result: Mapping[str, Any], apart: Mapping[str, Any]) -> str:
     if "reason" in apart:
         return f"without fusion: {apart['reason']}"
     return (
-        f"without fusion: {apart['computing_instructions']} computing instructions instead of "
-        f"{result['computing_instructions']}, {_scaled(apart['bytes_accessed'], 1e6)} MB moved, "
+        f"without fusion: {_scaled(apart['computing_instructions'])} computing instructions instead of "
+        f"{_scaled(result['computing_instructions'])}, {_scaled(apart['bytes_accessed'], 1e6)} MB moved, "
         f"{_scaled(apart['temporary_bytes'], 1e6)} temp MB, {_scaled(apart['peak_bytes'], 1e6)} peak MB"
     )
 
@@ -354,6 +368,8 @@ def _not_compiled(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _scaled(value: float | None, unit: float) -> str:
-    """In units, `-` where the compiler gives no figure."""
-    return "-" if value is None else f"{value / unit:,.1f}"
+def _scaled(value: float | None, unit: float | None = None) -> str:
+    """In units, or a count as it is; `-` where there is no figure."""
+    if value is None:
+        return "-"
+    return str(value) if unit is None else f"{value / unit:,.1f}"

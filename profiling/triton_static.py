@@ -25,6 +25,7 @@ from fuseproof.operators import OPERATORS
 from fuseproof.profiling import triton_budget
 from fuseproof.profiling.child_process import Child
 from fuseproof.profiling.occupancy import MULTIPROCESSORS, WARP, occupancy
+from fuseproof.run_file import make_directory
 
 TIMEOUT = 300.0  # seconds for one launch
 
@@ -68,6 +69,8 @@ def answer(request: Request) -> list[dict[str, Any]]:
                 "pip install 'fuseproof[gpu]'"
             )
     known("operator", request.operators, operators())
+    if request.output is not None:
+        make_directory(request.output)
     with _Compilers() as compilers:
         jobs, version, results = _list(compilers, request)
         if not jobs and not results:

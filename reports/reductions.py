@@ -8,16 +8,14 @@ beside measured ones in a row.
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
-from fuseproof.operators import DTYPES
 from fuseproof.run_file import Benchmark, Failure, Run
 
 METRICS = ("kernels", "peak_memory")
@@ -151,9 +149,8 @@ def _measured(
             group=group, metric=metric, problem=f"{group}: {', '.join(unknown)}: {_REMEDY[metric]}"
         )
     before, after = (figure for figure in figures if figure is not None)
-    if metric == "peak_memory" and min(before, after) < (least := _result_bytes(group)):
-        told = f"peak memory of {min(before, after):,.0f} does not even hold the results, {least:,}"
-        return Reduction(group=group, metric=metric, problem=f"{group}: {told}; it was not seen to grow")
+    if metric == "peak_memory" and (told := _reason_against_peak(group, min(before, after))) is not None:
+        return Reduction(group=group, metric=metric, problem=f"{group}: {told}")
     floor = COARSE_BYTES if metric == "peak_memory" and any(map(_is_coarse, found.values())) else 0
     if max(before, after) <= floor:
         told = f"{metric.replace('_', ' ')} of {before:,.0f} and {after:,.0f} is too little to tell apart"
@@ -172,16 +169,12 @@ def _figure(benchmark: Benchmark, metric: str) -> float | None:
     return benchmark.kernels if metric == "kernels" else benchmark.peak_memory_bytes
 
 
-def _result_bytes(group: str) -> int:
-    """Bytes of the output and of the gradients of a case, which every call adds; 0 for a foreign name."""
+def _reason_against_peak(group: str, peak: float) -> str | None:
+    """As `Case.reason_against_peak`; None for a foreign name."""
     try:
-        case = Case.from_group(group)
+        return Case.from_group(group).reason_against_peak(peak)
     except UserError:
-        return 0
-    shapes = [case.operator.output_shape]
-    if case.pass_ != "forward":
-        shapes += case.operator.input_shapes.values()
-    return DTYPES[case.dtype].itemsize * sum(math.prod(shape) for shape in shapes)
+        return None
 
 
 def _is_coarse(benchmark: Benchmark) -> bool:
@@ -201,6 +194,9 @@ def _estimated(result: Mapping[str, Any], metric: str) -> Reduction:
         failed = result["status"] == "failed"
         return Reduction(group=group, metric=metric, failed=failed, problem=f"{group}: {reason}")
     key = "computing_instructions" if metric == "kernels" else "peak_bytes"
+    if result[key] is None or apart[key] is None:
+        told = f"{key.replace('_', ' ')} cannot be told: {result.get('warning') or 'not estimated'}"
+        return Reduction(group=group, metric=metric, problem=f"{group}: {told}")
     beside = 0 if metric == "kernels" else result["argument_bytes"]
     return _ratio(group, metric, apart[key] - beside, result[key] - beside)
 
@@ -220,10 +216,7 @@ def _is_result(entry: Any) -> bool:
         return False
     if entry["status"] != "ok" or apart is None or "reason" in apart:
         return True
-    return all(isinstance(value, int) for value in _numbers(entry, apart))
-
-
-def _numbers(entry: Mapping[str, Any], apart: Mapping[str, Any]) -> Iterator[Any]:
-    yield entry.get("argument_bytes")
-    for side in (entry, apart):
-        yield from (side.get("computing_instructions"), side.get("peak_bytes"))
+    numbers = [entry.get("argument_bytes"), *(side.get("peak_bytes") for side in (entry, apart))]
+    # Null for a program with a loop.
+    counts = [side.get("computing_instructions", "absent") for side in (entry, apart)]
+    return all(isinstance(n, int) for n in numbers) and all(isinstance(n, int | None) for n in counts)

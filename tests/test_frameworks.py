@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from fuseproof import frameworks
+from fuseproof.errors import UserError
 from fuseproof.frameworks import Framework
 from fuseproof.implementations import FRAMEWORKS, IMPLEMENTATIONS
-from fuseproof.worker_process import WorkerDied, WorkerError, WorkerProcess, WorkerSkip
+from fuseproof.worker_process import WorkerDied, WorkerError, WorkerProcess
 
 GROUP = "layer_norm[4096x1025-float32-forward]"
 OUTPUT_BYTES = 4096 * 1025 * 4
@@ -83,8 +84,8 @@ def test_peak_memory_holds_the_output(worker):
 
 
 def test_an_unknown_compile_mode_is_refused_with_the_known_ones(worker):
-    with pytest.raises((WorkerError, WorkerSkip), match="made-up"):  # torch fails, the others skip
-        worker.prepare(dataclasses.replace(worker.row, name="x", compiled="made-up"))
+    with pytest.raises(UserError, match="has no compile mode 'made-up'; there are"):
+        dataclasses.replace(worker.row, name="x", compiled="made-up")
 
 
 def test_a_request_that_fails_leaves_the_worker_usable(worker):

@@ -83,6 +83,29 @@ def test_cuda_graphs_are_not_silently_left_out(mode):
     assert row.reason_not_on("cpu").startswith("CUDA graphs need cuda; without them")
 
 
+def test_tuning_products_is_nothing_new_where_there_is_none():
+    mode = "max-autotune-no-cudagraphs"
+    for suffix in ("", "-composed"):
+        rows = {r.operator: r for r in IMPLEMENTATIONS if r.name == f"torch.compile-{mode}{suffix}"}
+        assert {name for name, row in rows.items() if row.reason_not_on("cpu") is None} == {
+            "attention",
+            "matmul",
+        }
+        reason = rows["layer_norm"].reason_not_on("cpu")
+        assert reason == f"layer_norm has no product to tune; on cpu {mode!r} is 'default'"
+        assert all(row.reason_not_on("cuda") is None for row in rows.values())
+
+
+def test_a_target_in_a_file_that_does_not_exist_is_told_before_any_worker_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.py").write_text(
+        "from fuseproof import Implementation\n"
+        "ROWS = [Implementation('matmul', 'x', framework='jax', target='absent.py:f')]\n"
+    )
+    with pytest.raises(UserError, match=r"matmul x: no such file: absent\.py, its target"):
+        implementations.table(["rows.py:ROWS"])
+
+
 def test_the_baseline_is_the_frameworks_library_call_unless_given():
     assert Implementation("matmul", "x", framework="jax", target="m:f").baseline == "jax.eager"
     assert Implementation("matmul", "x", framework="jax", target="m:f", baseline="y").baseline == "y"
@@ -101,6 +124,18 @@ def test_the_baseline_is_the_frameworks_library_call_unless_given():
         ({"devices": ("gpu",)}, "unknown devices 'gpu'; there are cpu, cuda, tpu"),
         ({"interpreted": ("cuda",)}, "unknown interpreted 'cuda'"),
         ({"layout": "sbhd"}, "unknown layout 'sbhd'; there are bhsd, bshd"),
+        ({"compiled": 3}, "matmul x: compiled holds 3, which is no text"),
+        ({"target": None}, "matmul x: target holds None, which is no text"),
+        ({"consumes": 1}, "matmul x: consumes holds 1, which is no text"),
+        ({"dtypes": ("float32", 16)}, "matmul x: dtypes holds 16, which is no text"),
+        (
+            {"compiled": "xla", "framework": "jax"},
+            "matmul x: jax has no compile mode 'xla'; there are jit, and None",
+        ),
+        ({"compiled": "default+static"}, "torch has no compile mode 'default.static'"),
+        ({"compiled": "kernel+dynamic"}, "torch has no compile mode 'kernel.dynamic'"),
+        ({"compiled": "jit+dynamic", "framework": "jax"}, "jax has no compile mode 'jit.dynamic'"),
+        ({"compiled": ""}, "torch has no compile mode ''"),
     ],
     ids=str,
 )
@@ -126,6 +161,7 @@ def test_rows_come_from_pyproject(tmp_path):
 
 def test_rows_come_from_installed_packages(tmp_path, monkeypatch):
     write(tmp_path / "plugged_in.py", name="plugged")
+    (tmp_path / "mine.py").touch()  # its target
     (tmp_path / "plugged-1.dist-info").mkdir()
     metadata = "Metadata-Version: 2.1\nName: plugged\nVersion: 1\n"
     (tmp_path / "plugged-1.dist-info" / "METADATA").write_text(metadata)

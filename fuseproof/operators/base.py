@@ -149,6 +149,13 @@ class Operator(ABC):
         backward = inputs + output + inputs
         return forward + (backward if pass_ == "forward_backward" else 0)
 
+    def result_bytes(self, pass_: str, dtype: str) -> int:
+        """Bytes of the output, and of a gradient of each input where there are any: what a call must keep."""
+        size: int = DTYPES[result_dtype(dtype)].itemsize
+        shapes = [self.output_shape, *(self.input_shapes.values() if pass_ != "forward" else ())]
+        elements: int = sum(math.prod(shape) for shape in shapes)
+        return size * elements
+
     def _generator(self, seed: int) -> np.random.Generator:
         return np.random.default_rng([seed, zlib.crc32(f"{self.name}[{self.label}]".encode())])
 

@@ -91,7 +91,7 @@ def test_the_profiler_sees_what_the_optimised_hlo_launches(made, name):
     assert found.bytes.compiled < found.bytes.eager
     assert found.bytes.compiled >= LEAST
     assert found.fusions
-    assert found.unknown == {}
+    assert set(found.unknown) <= {"peak_memory_eager", "peak_memory_compiled"}
 
 
 def test_tensorflow_ops_are_counted_without_those_that_only_name_tensors(made):
@@ -104,13 +104,26 @@ def test_tensorflow_ops_are_counted_without_those_that_only_name_tensors(made):
     assert accounts["tf.mine"].compared_with == "tf.mine (not compiled)"
 
 
-def test_peak_memory_holds_at_least_the_output(made):
+def test_a_peak_holds_the_output_or_is_unknown(made):
     for found in made[0].values():
         for side in ("eager", "compiled"):
             memory = getattr(found.peak_memory_bytes, side)
             if memory is None:
-                pytest.skip(found.unknown[f"peak_memory_{side}"])
-            assert memory > 0.6 * 4 * ELEMENTS, (found.implementation, side)
+                assert found.unknown[f"peak_memory_{side}"].startswith(("peak memory of", "neither"))
+            else:
+                assert memory >= 4 * ELEMENTS, (found.implementation, side)
+
+
+def test_a_peak_below_the_results_is_none():
+    forward, both = (Case.from_group(f"layer_norm[4x8-float32-{p}]") for p in ("forward", "forward_backward"))
+    assert forward.reason_against_peak(4 * 32) is None
+    assert "does not even hold the results, 128" in forward.reason_against_peak(4 * 32 - 1)
+    gradients = 32 + 8 + 8
+    assert both.reason_against_peak(4 * (32 + gradients)) is None
+    assert both.reason_against_peak(4 * (32 + gradients) - 1) is not None
+    products = Case.from_group("matmul[16x16x16-float8_e4m3-forward]")  # the result is bfloat16
+    assert products.reason_against_peak(2 * 256) is None
+    assert products.reason_against_peak(2 * 256 - 1) is not None
 
 
 def test_the_compilers_files_are_kept_and_named(made):
@@ -144,6 +157,8 @@ def test_the_account_round_trips_and_says_what_is_measured(made):
         ([CASE, "--only", "torch.imagined"], "unknown implementation 'torch.imagined'"),
         ([CASE, "--run", "nowhere"], "is not a run directory"),
         ([CASE, "--implementations", "nowhere.py:ROWS"], "no such file"),
+        ([CASE, "-o", "/proc/nope"], "cannot write to /proc/nope"),
+        ([CASE, "-o", __file__], "File exists; choose a writable folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
@@ -180,6 +195,37 @@ def test_a_function_that_fails_is_a_failure_with_its_reason(tmp_path, monkeypatc
     (found,) = json.loads(text)["accounts"]
     assert (found["status"], found["reason"]) == ("failed", "ValueError: wants other shapes")
     assert found["kernels"] == {"eager": None, "compiled": None}
+
+
+def test_a_function_that_always_compiles_eagerly_loses_that_figure_alone(tmp_path, monkeypatch):
+    pytest.importorskip("jax", reason="pip install 'fuseproof[jax]'")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "looping.py").write_text(
+        "from fuseproof import Implementation\n"
+        "def f(x, weight, bias):\n"
+        "    import jax\n"
+        "    def row(carry, each):\n"
+        "        centred = each - each.mean()\n"
+        "        return carry, centred * jax.lax.rsqrt((centred * centred).mean() + 1e-5) * weight + bias\n"
+        "    return jax.lax.scan(row, 0.0, x)[1]\n"
+        "ROWS = (Implementation('layer_norm', 'jax.scan', framework='jax', target='looping.py:f', "
+        "compiled='jit'),)\n"
+    )
+    text, code = fusion_command.run(
+        ["layer_norm[9x33-float32-forward]"],
+        only=("jax.scan", "jax.jit-donate"),
+        extra=["looping.py:ROWS"],
+        threads=1,
+        output=tmp_path / "kept",
+    )
+    assert code == 0, text
+    found = {each.implementation: each for each in account.load(tmp_path / "kept")}
+    looping, donating = found["jax.scan"], found["jax.jit-donate"]
+    assert looping.kernels.eager is None and looping.kernels.compiled > 0
+    assert "compiled again" in looping.unknown["kernels_eager"]
+    assert looping.operations.compiled is not None and looping.artifacts
+    # The copies of an input that is used up lie between the calls.
+    assert donating.kernels.compiled == donating.operations.compiled
 
 
 @pytest.fixture

@@ -119,3 +119,17 @@ def test_aten_operators_counted_by_hand():
         ("clone", 8000),  # the copy that reshape makes of a transpose
         ("mul_", 8000),
     ]
+
+
+def test_aten_operators_that_only_overwrite_read_nothing_of_what_was_there():
+    torch = pytest.importorskip("torch", reason="pip install 'fuseproof[torch]'")
+    from fuseproof.fusion import torch_program
+
+    x, y = torch.ones(10, 100), torch.ones(100)
+    found = torch_program.dispatched(lambda: (x.zero_(), x.fill_(2.0), x.copy_(y), x.add_(1)))
+    assert [(o.name, o.bytes) for o in found] == [
+        ("zero_", 4000),
+        ("fill_", 4000),
+        ("copy_", 4000 + 400),
+        ("add_", 8000),
+    ]

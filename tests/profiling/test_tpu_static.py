@@ -1,5 +1,6 @@
 """Compiling for TPUs that are not here, with the real compiler: XLA, Pallas, TensorFlow and a user's own."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ from fuseproof.errors import UserError
 from fuseproof.fusion import hlo
 from fuseproof.profiling import tpu_static, traces, xla_plan
 from fuseproof.profiling.timeline import KIND
+from fuseproof.reports import reductions
 
 for package in ("jax", "libtpu"):
     if importlib.util.find_spec(package) is None:
@@ -78,7 +80,7 @@ IMPLEMENTATIONS = tuple(
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """All operators and passes, plain XLA and Pallas, on v5e; one case of each operator on the others."""
-    rows = [row for row in implementations.table() if row.name in ("jax.eager", "jax.jit", "pallas")]
+    rows = [row for row in implementations.table() if row.name in ("jax.jit", "pallas")]
     folder = tmp_path_factory.mktemp("tpu")
     found = tpu_static.compile_all(["tpu-v5e"], CASES, rows, output=folder)
     found += tpu_static.compile_all(["tpu-v5p", "tpu-v6e"], CASES[::2], rows)
@@ -102,7 +104,7 @@ def user_results(tmp_path_factory):
 
 def test_everything_compiles_and_is_labelled(results):
     found, _ = results
-    assert len(found) == 2 * (6 + 3 + 3)  # an eager row is the same program as its jitted twin
+    assert len(found) == 2 * (6 + 3 + 3)
     for result in found.values():
         assert (result["status"], result["estimate"]) == ("ok", True), result
         assert result["label"] == "estimated by the compiler, not measured"
@@ -229,6 +231,23 @@ def test_a_loop_whose_buffers_the_compiler_counts_twice_is_told(user_results):
     assert loop["schedule"]
 
 
+def test_what_a_loop_does_once_is_not_taken_for_all_of_it(user_results, tmp_path):
+    loop = user_results["mine.loop"]
+    assert "loop or branch, which is counted as if it ran once" in loop["warning"]
+    counted = ("flops", "transcendentals", "bytes_accessed", "optimal_seconds", "estimated_cycles")
+    assert {loop[key] for key in (*counted, "launched_instructions", "computing_instructions")} == {None}
+    assert loop["without_fusion"]["computing_instructions"] is None
+    assert loop["peak_bytes"] > 0
+    assert "without fusion: - computing instructions instead of -" in tpu_static.render_text([loop])
+    file = tmp_path / "estimates.json"
+    file.write_text(json.dumps([loop]))
+    estimates = reductions.load_estimates(file)
+    (kernels,) = reductions.estimated(estimates, "tpu-v5e", "mine.loop", "kernels")
+    assert kernels.ratio is None and not kernels.failed and "counted as if it ran once" in kernels.problem
+    (memory,) = reductions.estimated(estimates, "tpu-v5e", "mine.loop", "peak_memory")
+    assert memory.ratio > 0
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None, reason="pip install 'fuseproof[tensorflow]'"
 )
@@ -237,6 +256,25 @@ def test_a_user_s_tensorflow_function_compiles(user_results):
     assert result["status"] == "ok", result
     assert result["fusions"] >= 1
     assert result["memory_plan"]["peak_bytes"] == result["peak_bytes"]
+
+
+def test_our_eager_rows_are_told_apart_from_their_twins_and_a_user_s_all_compile(tmp_path):
+    jitted = next(
+        r for r in implementations.IMPLEMENTATIONS if (r.operator, r.name) == ("layer_norm", "jax.jit")
+    )
+    same = dataclasses.replace(jitted, name="mine.same")
+    strange = dataclasses.replace(jitted, name="mine.strange", consumes=("nope",))
+    ours = [row for row in implementations.table() if row.name in ("jax.eager", "tf.function")]
+    case = Case.from_group("layer_norm[16x128-bfloat16-forward]")
+    found = tpu_static.compile_all(["tpu-v5e"], [case], [*ours, same, strange], output=tmp_path)
+    by_name = {result["implementation"]: result for result in found}
+    assert list(by_name) == ["jax.eager", "tf.function", "mine.same", "mine.strange"]
+    assert by_name["mine.same"]["status"] == "ok"
+    assert by_name["mine.strange"]["reason"] == "consumes nope, which this case has not"
+    assert by_name["jax.eager"]["reason"] == "ahead of time this is the program of jax.jit"
+    assert by_name["tf.function"]["status"] == "skipped"
+    with pytest.raises(UserError, match="cannot write to /proc/nope"):
+        tpu_static.compile_all(["tpu-v5e"], [case], [same], output=Path("/proc/nope"))
 
 
 def test_what_does_not_compile_says_why_in_one_line(user_results):
