@@ -1,10 +1,10 @@
-"""Five small cases for each pass, the least a claim is judged by: the whole story in five minutes."""
+"""Five small cases for each pass, the least a claim is judged by: the whole story in about four minutes."""
 
 from fuseproof.suites import USUAL, Suite, cases
 
 SUITE = Suite(
     name="demo",
-    summary="five small cases for each pass, float32: the whole story on two cores in five minutes",
+    summary="five small cases for each pass, float32: the whole story on two cores in about four minutes",
     cases=cases(
         {
             # GPT-2's heads and width at a short length, so that a call takes about a millisecond.
