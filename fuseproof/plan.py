@@ -143,6 +143,11 @@ def make(
     command: Sequence[str] = (),
 ) -> Plan:
     """Select cases and rows, and find out what cannot run here. Raises UserError if nothing is left."""
+    if suite.device and settings.device != suite.device and not selection.cases:
+        raise UserError(
+            f"the suite {suite.name!r} is made for {suite.device}; add --device {suite.device}, or name its "
+            "cases with --case"
+        )
     cases = _select_cases(suite, selection)
     rows = _select_rows(table, suite, selection, {case.operator.name for case in cases})
     if selection.null:

@@ -181,7 +181,8 @@ def test_suites_are_planned_whole(name):
     suite = suites.get(name)
     assert suite.name == name
     assert len(set(suite.cases)) == len(suite.cases) or name == "models"
-    assert make(suite).cases == tuple(dict.fromkeys(suite.cases))
+    settings = Settings(device=suite.device or "cpu")
+    assert make(suite, settings=settings).cases == tuple(dict.fromkeys(suite.cases))
     known = {name for row in IMPLEMENTATIONS for name in (row.name, f"{row.operator}:{row.name}")}
     assert set(suite.only) <= known
     assert 2 <= suite.blocks <= suite.max_blocks

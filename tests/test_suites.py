@@ -6,6 +6,7 @@ import pytest
 
 from fuseproof import plan, suites
 from fuseproof.cases import Case
+from fuseproof.errors import UserError
 from fuseproof.implementations import IMPLEMENTATIONS
 from fuseproof.operators import result_dtype
 from fuseproof.plan import Selection, Settings
@@ -77,6 +78,14 @@ def test_the_kernels_are_planned_with_their_baselines_and_no_other_framework():
     matmul = plan.make(suites.get("kernels"), IMPLEMENTATIONS, Selection(), Settings(device="cuda"))
     assert ("matmul", "torch.compile") not in {(row.operator, row.name) for row in matmul.rows}
     assert plan.settings_for(suites.get("kernels"), device="cuda", threads=1).profile is False
+
+
+def test_a_suite_for_a_gpu_does_not_start_hours_on_a_cpu():
+    suite = suites.get("kernels")
+    with pytest.raises(UserError, match="'kernels' is made for cuda; add --device cuda"):
+        plan.make(suite, IMPLEMENTATIONS, Selection(), Settings())
+    group = "layer_norm[64x128-float32-forward]"
+    assert plan.make(suite, IMPLEMENTATIONS, Selection(cases=(group,)), Settings()).cases
 
 
 def test_the_shapes_are_those_the_kernels_are_judged_by():

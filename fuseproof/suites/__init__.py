@@ -32,6 +32,7 @@ class Suite:
 
     only:    of Fuseproof's own table these implementations, `NAME` or `OPERATOR:NAME`, unless the user says
              --only; all if empty. Rows that the user adds to the table are always taken.
+    device:  the device it is made for, where on another it would take hours and say little.
     profile: whether the kernels of a call are counted after the timing.
     """
 
@@ -39,6 +40,7 @@ class Suite:
     summary: str
     cases: tuple[Case, ...]
     only: tuple[str, ...] = ()
+    device: str = ""
     blocks: int = 5
     max_blocks: int = 10
     palindromes: int = 20

@@ -15,7 +15,7 @@ ONLY = (
 )
 
 # Most of such a run is starting, compiling and checking: short legs, and no profile of every case afterwards.
-gpu_suite = partial(Suite, palindromes=6, max_palindromes=6, leg_seconds=0.003, profile=False)
+gpu_suite = partial(Suite, device="cuda", palindromes=6, max_palindromes=6, leg_seconds=0.003, profile=False)
 
 TOKENS, HIDDEN = 16384, 2048
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
