@@ -145,14 +145,6 @@ def check_same_dtype(operator: str, tensors: Mapping[str, torch.Tensor | None]) 
         raise TypeError(f"{operator}: dtypes must agree, but {_listed(dtypes)}; cast them to one")
 
 
-def check_no_gradient(operator: str, *tensors: torch.Tensor | None) -> None:
-    """Raise NotImplementedError rather than return a result that autograd would take for a constant."""
-    if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in tensors):
-        raise NotImplementedError(
-            f"{operator}: backward is not written yet; call under torch.no_grad() or pass detached tensors"
-        )
-
-
 def name_of(dtype: torch.dtype) -> str:
     """`bfloat16` for `torch.bfloat16`."""
     return str(dtype).removeprefix("torch.")
