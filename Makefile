@@ -27,10 +27,11 @@ aot: $(VENV)/.installed-dev ## compile the Triton kernels for three GPUs, none n
 bench: $(VENV)/.installed-dev ## the demo suite through pytest-benchmark
 	@$(BIN)/python -m pytest tests/bench
 
-lint: $(VENV)/.installed-dev ## ruff and mypy
+lint: $(VENV)/.installed-dev ## ruff, mypy and the order of imports
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
+	@found=$$($(BIN)/lint-imports --no-logo) || { echo "$$found"; exit 1; }
 
 format: $(VENV)/.installed-dev ## let ruff format the code
 	@$(BIN)/ruff format .

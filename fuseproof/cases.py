@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fuseproof import operators
 from fuseproof.errors import UserError
-from fuseproof.operators import DTYPES, PASSES, Operator
+from fuseproof.workloads import operators
+from fuseproof.workloads.operators import DTYPES, PASSES, Operator
 
 CACHES = ("warm", "cold")
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from fuseproof.errors import UserError
 
 if TYPE_CHECKING:
-    from fuseproof.run_directory import RunDirectory
-    from fuseproof.run_file import Run
+    from fuseproof.runs.directory import RunDirectory
+    from fuseproof.runs.records import Run
 
 # The shell's convention for a program ended by SIGINT.
 _INTERRUPTED = 130
@@ -236,8 +236,10 @@ def _run(options: argparse.Namespace) -> int:
     """Measure a suite. Interrupt it at any time: what is finished is kept, --resume goes on from there."""
     from rich.console import Console
 
-    from fuseproof import doctor, runner
-    from fuseproof.progress import LineProgress, LiveProgress
+    from fuseproof.commands import doctor
+    from fuseproof.measure import runner
+    from fuseproof.measure.progress import LineProgress, LiveProgress
+    from fuseproof.profiling.capture import stage
 
     directory = _directory(options)
     console = Console(quiet=options.quiet, stderr=True)
@@ -250,9 +252,9 @@ def _run(options: argparse.Namespace) -> int:
     try:
         if console.is_terminal and not options.quiet:
             with LiveProgress(console) as progress:
-                run = runner.run(directory, progress)
+                run = runner.run(directory, progress, stage)
         else:
-            run = runner.run(directory, LineProgress(console))
+            run = runner.run(directory, LineProgress(console), stage)
     except KeyboardInterrupt:
         resume = shlex.join(["fuseproof", "run", "--resume", str(directory.path)])
         print(
@@ -265,8 +267,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _directory(options: argparse.Namespace) -> RunDirectory:
-    from fuseproof import environment, implementations, plan, suites
-    from fuseproof.run_directory import RunDirectory
+    from fuseproof import implementations, suites
+    from fuseproof.measure import planning
+    from fuseproof.runs import environment
+    from fuseproof.runs.directory import RunDirectory
 
     if options.resume is not None:
         if options.suite:
@@ -277,7 +281,7 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
     threads = options.threads or usable
     if threads > usable:
         raise UserError(f"--threads {threads} is more than the {usable} usable cores")
-    settings = plan.settings_for(
+    settings = planning.settings_for(
         suite,
         device=options.device,
         threads=threads,
@@ -290,7 +294,7 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
     )
     if settings.max_blocks < settings.blocks:
         raise UserError(f"--max-blocks {settings.max_blocks} is less than --blocks {settings.blocks}")
-    selection = plan.Selection(
+    selection = planning.Selection(
         only=options.only,
         operators=options.operator,
         dtypes=options.dtype,
@@ -299,7 +303,7 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
         cases=tuple(options.case),
         null=options.null,
     )
-    planned = plan.make(
+    planned = planning.make(
         suite,
         implementations.table(options.implementations),
         selection,
@@ -343,7 +347,8 @@ def _report(options: argparse.Namespace) -> int:
 
 def _claims(options: argparse.Namespace) -> int:
     """Print whether the data support published claims such as "torch.compile gives 30-60 %"."""
-    from fuseproof.reports import claims, reductions
+    from fuseproof.reports import claims
+    from fuseproof.reports.claims import reductions
 
     if options.require is not None and options.require not in claims.VERDICTS:
         raise UserError(f"unknown verdict {options.require!r}; there are {', '.join(claims.VERDICTS)}")
@@ -361,8 +366,9 @@ def _claims(options: argparse.Namespace) -> int:
 
 def _gate(options: argparse.Namespace) -> int:
     """Compare two runs: 0 pass, 1 confirmed regression, 2 bad input, 3 inconclusive."""
-    from fuseproof import run_file
-    from fuseproof.reports import gate, junit
+    from fuseproof.reports import gate
+    from fuseproof.reports.gate import junit
+    from fuseproof.runs import run_file
 
     try:
         result = gate.compare(
@@ -387,10 +393,11 @@ def _compile(options: argparse.Namespace) -> int:
     """Compile for hardware that need not be here; every figure is an estimate of the compiler."""
     from rich.console import Console
 
-    from fuseproof import compile_command
+    from fuseproof.commands import compile as compile_command
+    from fuseproof.profiling.ahead_of_time.request import Request
 
     with Console(stderr=True).status("compiling") as status:
-        request = compile_command.Request(
+        request = Request(
             targets=options.target,
             operators=options.operator,
             cases=tuple(options.case),
@@ -415,7 +422,7 @@ def _fusion(options: argparse.Namespace) -> int:
     """What compiling changed: kernels, fusions, bytes and peak memory, eager against compiled."""
     from rich.console import Console
 
-    from fuseproof import fusion_command
+    from fuseproof.commands import fusion as fusion_command
 
     with Console(stderr=True).status("compiling") as status:
         text, code = fusion_command.run(
@@ -440,7 +447,7 @@ def _profile(options: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from fuseproof import profile_command
+    from fuseproof.commands import profile as profile_command
 
     request = profile_command.Request(
         case=options.case,
@@ -476,17 +483,18 @@ def _profile(options: argparse.Namespace) -> int:
 
 def _timeline(options: argparse.Namespace) -> int:
     """Read traces of torch, JAX or TensorFlow: a summary, one HTML page for all, or Perfetto's format."""
-    from fuseproof.profiling import summary, traces
+    from fuseproof.profiling import readers
+    from fuseproof.profiling.analysis import summary
 
-    timelines = [timeline for path in options.traces for timeline in traces.load_all(path)]
+    timelines = [timeline for path in options.traces for timeline in readers.load_all(path)]
     if options.perfetto is not None:
-        from fuseproof.profiling import perfetto
+        from fuseproof.profiling.pages import perfetto
 
         perfetto.write(timelines, options.perfetto)
     if options.output is not None:
-        from fuseproof.profiling import viewer
+        from fuseproof.profiling.pages import timeline_page
 
-        _write(options.output, viewer.to_html(timelines))
+        _write(options.output, timeline_page.to_html(timelines))
     if options.json:
         documents = [summary.document(timeline) for timeline in timelines]
         print(json.dumps(documents[0] if len(documents) == 1 else documents, indent=1, allow_nan=False))
@@ -500,7 +508,7 @@ def _timeline(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     """Suites with their cases, operators with their named shapes, implementations and why some cannot run."""
-    from fuseproof import listing
+    from fuseproof.commands import list as listing
 
     document = listing.document(options.implementations, device=options.device)
     print(json.dumps(document, indent=1) if options.json else listing.render_text(document))
@@ -509,7 +517,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     """Look at what would make measurements here wrong or noisy, and what is missing."""
-    from fuseproof import doctor
+    from fuseproof.commands import doctor
 
     findings = doctor.examine()
     if options.json:
@@ -526,8 +534,8 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 
 
 def _load_runs(given: Sequence[str]) -> list[Run]:
-    from fuseproof import run_file
-    from fuseproof.run_directory import DEFAULT_ROOT
+    from fuseproof.runs import run_file
+    from fuseproof.runs.directory import DEFAULT_ROOT
 
     if given:
         return [run_file.load(path) for path in given]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from fuseproof.plan import Plan
-    from fuseproof.run_file import Benchmark, Run
+    from fuseproof.runs.plan import Plan
+    from fuseproof.runs.records import Benchmark, Run
 
 _FIXTURE = "fuseproof_benchmark"
 _PLAN = pytest.StashKey["Plan"]()
@@ -44,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     pairs = [
         f"{case.group}-{row.name}"
         for case in plan.cases
-        for row in plan.rows
+        for row in plan.implementations
         if row.operator == case.operator.name
     ]
     metafunc.parametrize(_FIXTURE, pairs, ids=pairs, indirect=True)
@@ -104,7 +104,7 @@ def separate_storage(config: pytest.Config) -> None:
     """
     if config.getoption("benchmark_storage") != "file://./.benchmarks":
         return
-    from fuseproof import environment
+    from fuseproof.runs import environment
 
     settings = _plan(config).settings
     fields = environment.fingerprint_fields(
@@ -115,18 +115,20 @@ def separate_storage(config: pytest.Config) -> None:
 
 def _plan(config: pytest.Config) -> Plan:
     if _PLAN not in config.stash:
-        from fuseproof import environment, implementations, plan, suites
+        from fuseproof import implementations, suites
         from fuseproof.errors import UserError
+        from fuseproof.measure import planning
+        from fuseproof.runs import environment
 
         try:
             suite = suites.get(config.getoption("--fuseproof-suite"))
             blocks = config.getoption("--fuseproof-blocks") or suite.blocks
             only = tuple(name for name in config.getoption("--fuseproof-only").split(",") if name)
-            config.stash[_PLAN] = plan.make(
+            config.stash[_PLAN] = planning.make(
                 suite,
                 implementations.table(config.getoption("--fuseproof-implementations")),
-                plan.Selection(only=only),
-                plan.settings_for(
+                planning.Selection(only=only),
+                planning.settings_for(
                     suite,
                     device=config.getoption("--fuseproof-device"),
                     threads=len(environment.usable_cpus()),
@@ -161,15 +163,16 @@ def _run(request: pytest.FixtureRequest) -> Run:
     if _RUN not in stash:
         from rich.console import Console
 
-        from fuseproof import runner
-        from fuseproof.progress import LineProgress
-        from fuseproof.run_directory import RunDirectory
+        from fuseproof.measure import runner
+        from fuseproof.measure.progress import LineProgress
+        from fuseproof.profiling.capture import stage
+        from fuseproof.runs.directory import RunDirectory
 
         capture = request.config.pluginmanager.getplugin("capturemanager")
         try:
             directory = RunDirectory.create(_selected(request), None)
             with capture.global_and_fixture_disabled():
-                stash[_RUN] = runner.run(directory, LineProgress(Console(stderr=True)))
+                stash[_RUN] = runner.run(directory, LineProgress(Console(stderr=True)), stage)
         except Exception as error:
             stash[_RUN] = error  # every test fails with it, instead of measuring all over again
     found = stash[_RUN]
@@ -182,7 +185,7 @@ def _selected(request: pytest.FixtureRequest) -> Plan:
     """The plan without the cases and implementations that -k, -m or node ids left out."""
     import dataclasses
 
-    from fuseproof.plan import with_baselines
+    from fuseproof.measure.planning import with_baselines
 
     wanted: set[str] = {
         str(item.callspec.params[_FIXTURE])
@@ -193,18 +196,18 @@ def _selected(request: pytest.FixtureRequest) -> Plan:
     chosen = {
         (row.operator, row.name)
         for case in whole.cases
-        for row in whole.rows
+        for row in whole.implementations
         if row.operator == case.operator.name and f"{case.group}-{row.name}" in wanted
     }
     return dataclasses.replace(
         whole,
         cases=tuple(case for case in whole.cases if any(pair.startswith(case.group) for pair in wanted)),
-        rows=with_baselines(whole.rows, chosen),
+        implementations=with_baselines(whole.implementations, chosen),
     )
 
 
 def _extra_info(measured: Benchmark) -> dict[str, Any]:
-    from fuseproof.run_file import benchmark_to_json
+    from fuseproof.runs.run_file import benchmark_to_json
 
     entry = benchmark_to_json(measured)
     return {**entry["extra_info"], "params": entry["params"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from fuseproof.profiling.timeline import TimeUnit
+from fuseproof.profiling.timeline.model import TimeUnit
 
 
 def number(count: float) -> str:

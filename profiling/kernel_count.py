@@ -17,10 +17,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseproof.profiling import layout
-from fuseproof.profiling.assemble import reindex
-from fuseproof.profiling.capture_record import ProfiledCall
-from fuseproof.profiling.timeline import DEVICE_WORK, KIND, Timeline
+from fuseproof.profiling.capture.record import ProfiledCall
+from fuseproof.profiling.timeline import intervals
+from fuseproof.profiling.timeline.assemble import reindex
+from fuseproof.profiling.timeline.model import DEVICE_WORK, KIND, Timeline
 
 RULES: Final = {
     "torch": "the first operator below composites that computes, by PyTorch's dispatcher, and each C++ "
@@ -153,7 +153,7 @@ def _to_their_ends(timeline: Timeline) -> Timeline:
     duration = end_of_slice - slices.start_ns
     order = np.lexsort((-duration, slices.start_ns, slices.lane))
     lane, start, duration = slices.lane[order], slices.start_ns[order], duration[order]
-    depth = layout.sub_lanes(lane, start, duration)
+    depth = intervals.sub_lanes(lane, start, duration)
     deepest = np.zeros(len(timeline.lanes), np.int64)
     np.maximum.at(deepest, lane, depth)
     return dataclasses.replace(

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from support.runs import make_benchmark, make_comparisons, make_run
 
-from fuseproof import environment, run_file
-from fuseproof.crew import worker_environment
+from fuseproof.files import write_json
 from fuseproof.implementations import Implementation
-from fuseproof.operators import Operator
-from fuseproof.operators.attention import Attention
-from fuseproof.operators.layer_norm import LayerNorm
-from fuseproof.operators.matmul import Matmul
-from fuseproof.operators.rms_norm import RMSNorm
-from fuseproof.plan import row_to_json
-from fuseproof.run_file import Benchmark, Failure, Run
-from fuseproof.worker_process import WorkerProcess
+from fuseproof.measure.crew import worker_environment
+from fuseproof.measure.worker_process import WorkerProcess
+from fuseproof.runs import environment, run_file
+from fuseproof.runs.records import Benchmark, Failure, Run
+from fuseproof.workloads.operators import Operator
+from fuseproof.workloads.operators.attention import Attention
+from fuseproof.workloads.operators.layer_norm import LayerNorm
+from fuseproof.workloads.operators.matmul import Matmul
+from fuseproof.workloads.operators.rms_norm import RMSNorm
 
 # Nothing these tests ask for takes a minute; on any machine only a hung worker is silent for this long.
 PATIENCE = 600.0
@@ -48,7 +50,7 @@ class RealWorker:
         return self.ask("open_case", group=group, seed=seed, last_level_cache=last_level_cache)
 
     def prepare(self, row: Implementation, **patience: float) -> dict[str, Any]:
-        return self.ask("prepare", implementation=row_to_json(row), **patience)
+        return self.ask("prepare", implementation=row.to_json(), **patience)
 
 
 def framework_or_skip(framework: str) -> str:
@@ -145,7 +147,28 @@ def write_run() -> Callable[..., Path]:
             benchmarks=tuple(benchmarks),
             failures=tuple(failures),
         )
-        run_file.write_json(path, run_file.run_to_json(run))
+        write_json(path, run_file.run_to_json(run))
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def a_benchmark() -> Callable[..., Benchmark]:
+    return make_benchmark
+
+
+@pytest.fixture(scope="session")
+def a_run() -> Callable[..., Run]:
+    return make_run
+
+
+@pytest.fixture(scope="session")
+def comparisons() -> Callable[..., list[Benchmark]]:
+    return make_comparisons
+
+
+@pytest.fixture(scope="session")
+def shifted() -> Callable[[Benchmark, float], Benchmark]:
+    """The same samples, each taking `factor` times as long."""
+    return lambda benchmark, factor: replace(benchmark, seconds=benchmark.seconds * factor)

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from fuseproof.cases import CACHES, Case
 from fuseproof.errors import UserError
-from fuseproof.operators import DTYPES, PASSES
-from fuseproof.operators.layer_norm import LayerNorm
+from fuseproof.workloads.operators import DTYPES, PASSES
+from fuseproof.workloads.operators.layer_norm import LayerNorm
 
 
 @given(st.data())

@@ -15,8 +15,8 @@ import pytest
 
 from fuseproof import cli, suites
 from fuseproof.implementations import FRAMEWORKS, IMPLEMENTATIONS
-from fuseproof.operators import OPERATORS
-from fuseproof.run_file import Failure
+from fuseproof.runs.records import Failure
+from fuseproof.workloads.operators import OPERATORS
 
 SLOW, FAST = [2e-3] * 6, [1e-3] * 6
 
@@ -331,7 +331,7 @@ def test_list_takes_rows_of_ones_own(here, fuseproof):
 
 
 def test_doctor_names_a_remedy_for_each_warning(fuseproof, monkeypatch):
-    monkeypatch.setattr("fuseproof.doctor._LOAD_SECONDS", 0.01)
+    monkeypatch.setattr("fuseproof.commands.doctor._LOAD_SECONDS", 0.01)
     code, out, err = fuseproof("doctor", "--json")
     assert (code, err) == (0, "")
     findings = strict(out)
@@ -347,12 +347,12 @@ def test_run_measures_what_is_asked(here, fuseproof, monkeypatch):
     """The way from the arguments to the plan, without the measuring."""
     seen = []
 
-    def stop(directory, progress):
+    def stop(directory, progress, profile):
         seen.append(directory)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fuseproof.runner.run", stop)
-    monkeypatch.setattr("fuseproof.plan.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("fuseproof.measure.runner.run", stop)
+    monkeypatch.setattr("fuseproof.measure.planning.importlib.util.find_spec", lambda name: object())
     arguments = [
         "run", "smoke", "--operator", "matmul,layer_norm", "--cache", "warm,cold", "--only", "torch.compile",
         "--null", "--threads", "1", "--seed", "7", "--blocks", "3", "--palindromes", "5", "--precision", "1%",
@@ -366,7 +366,7 @@ def test_run_measures_what_is_asked(here, fuseproof, monkeypatch):
     planned = directory.plan
     assert {case.operator.name for case in planned.cases} == {"matmul", "layer_norm"}
     assert {case.cache for case in planned.cases} == {"warm", "cold"}
-    assert {row.name for row in planned.rows} == {
+    assert {row.name for row in planned.implementations} == {
         "torch.eager", "torch.eager-null", "torch.compile", "torch.compile-null"
     }  # fmt: skip
     assert planned.settings == type(planned.settings)(

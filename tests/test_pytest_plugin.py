@@ -10,12 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from fuseproof import pytest_plugin, run_file, runner
+from fuseproof import pytest_plugin
 from fuseproof.errors import UserError
-from fuseproof.plan import Settings
+from fuseproof.measure import runner
 from fuseproof.pytest_plugin import ReplayTimer
 from fuseproof.reports import gate
-from fuseproof.run_directory import RunDirectory
+from fuseproof.runs import run_file
+from fuseproof.runs.directory import RunDirectory
+from fuseproof.runs.plan import Settings
 
 ARGUMENTS = [
     "--fuseproof-suite=smoke",

@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fuseproof.frameworks import host_memory, xla_profile
-from fuseproof.operators import DTYPES
+from fuseproof.workloads.operators import DTYPES
 
 Inputs = dict[str, Any]
 Result = tuple[Any, dict[str, Any]]

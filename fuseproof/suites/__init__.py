@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
-from fuseproof.operators import OPERATORS
+from fuseproof.workloads.operators import OPERATORS
 
 # What users of each framework reach for first, and the hand-written kernels.
 USUAL = (

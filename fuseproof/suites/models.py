@@ -1,7 +1,7 @@
 """The named shapes of real models, both passes, float32 and bfloat16: hours on a CPU."""
 
-from fuseproof.operators import OPERATORS, PASSES
 from fuseproof.suites import USUAL, Suite, cases
+from fuseproof.workloads.operators import OPERATORS, PASSES
 
 SUITE = Suite(
     name="models",

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from fuseproof.profiling import kernel_count, traces
-from fuseproof.profiling.capture_record import ProfiledCall
-from fuseproof.profiling.timeline import empty_slices
+from fuseproof.profiling import kernel_count, readers
+from fuseproof.profiling.capture.record import ProfiledCall
+from fuseproof.profiling.timeline.model import empty_slices
 
 UNIX = 1_790_000_000_000_000_000  # Unix nanoseconds of microsecond 0 of the Kineto traces here
 
@@ -23,7 +23,7 @@ def kineto(tmp_path):
     def load(*events):
         path = tmp_path / "trace.json"
         path.write_text(json.dumps({"baseTimeNanoseconds": UNIX, "traceEvents": events}))
-        return traces.load(path)
+        return readers.load(path)
 
     return load
 
@@ -145,7 +145,7 @@ def xspace(tmp_path):
             text.append(f"planes {{ name: '{plane}' {body} }}")
         path = tmp_path / "host.xplane.pb"
         path.write_bytes(profiler.ProfileData.text_proto_to_serialized_xspace("\n".join(text)))
-        return traces.load(path)
+        return readers.load(path)
 
     return load
 

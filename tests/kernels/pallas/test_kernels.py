@@ -6,9 +6,9 @@ shows.
 
 import pytest
 
-from fuseproof import checks
 from fuseproof.cases import Case
 from fuseproof.implementations import IMPLEMENTATIONS
+from fuseproof.measure import checks
 
 CASES = (
     # One ragged block: odd extents, grouped heads, one query.

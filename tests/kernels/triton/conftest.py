@@ -14,8 +14,8 @@ import pytest
 pytest.importorskip("triton", reason="the kernels need the package triton")
 torch = pytest.importorskip("torch", reason="the kernels need the package torch")
 
-from fuseproof.checks import relative_rms, rounding  # noqa: E402  (after the skips: it is useless without them)
-from fuseproof.operators import Sampled  # noqa: E402
+from fuseproof.measure.checks import relative_rms, rounding  # noqa: E402  (after the skips: it is useless without them)
+from fuseproof.workloads.operators import Sampled  # noqa: E402
 
 
 class Interpreter:
@@ -58,7 +58,7 @@ class Interpreter:
 
     def _ask(self, target: str, tensors: dict, options: dict, **extra: object) -> list:
         request = {
-            "target": f"fuseproof.kernels.triton.{target}",
+            "target": f"fuseproof.kernels.triton.ops.{target}",
             "tensors": tensors,
             "options": options,
             **extra,

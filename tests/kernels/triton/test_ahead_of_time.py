@@ -14,15 +14,16 @@ from fuseproof.kernels.triton.ahead_of_time import (
     resources,
 )
 from fuseproof.kernels.triton.launch import TARGETS, Launch
-from fuseproof.profiling import triton_budget
+from fuseproof.profiling.ahead_of_time.triton import budget
+from fuseproof.profiling.ahead_of_time.triton.launches import COMPILE_LISTS
 
 
 def launches(operator: str, dtype: str, capability: int) -> list[Launch]:
-    module = importlib.import_module(f"fuseproof.kernels.triton.{operator}")
+    module = importlib.import_module(COMPILE_LISTS[operator])
     return list(module.variants(getattr(torch, dtype), TARGETS[capability]))
 
 
-BUDGET = triton_budget.load(triton_budget.FILE)
+BUDGET = budget.load(budget.FILE)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float8_e4m3fn"])

@@ -1,0 +1,163 @@
+"""The record of an implementation: one way to compute an operator."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, asdict, dataclass
+from typing import Any
+
+from fuseproof.errors import UserError
+
+# Framework by the name of its module in fuseproof/frameworks; each worker process imports one of them.
+FRAMEWORKS: Mapping[str, str] = {"torch": "torch.eager", "jax": "jax.eager", "tensorflow": "tf.eager"}
+
+HALF = ("float16", "bfloat16")
+IEEE = ("float32", *HALF)
+DTYPES = (*IEEE, "tf32")
+PRODUCTS = (*DTYPES, "float8_e4m3")
+
+# How to install what a row `requires`, by the name it is imported by.
+_INSTALL: Mapping[str, str] = {
+    "liger_kernel": "pip install 'fuseproof[peers]'",
+    "quack": "pip install 'fuseproof[peers]'",
+    "helion": "pip install 'fuseproof[peers]'",
+    "xformers": "pip install 'fuseproof[peers]'",
+    "flash_attn": "pip install flash-attn --no-build-isolation",
+}
+
+# Modes of torch.compile that use CUDA graphs, and what each of them is without.
+CUDA_GRAPHS: Mapping[str, str] = {
+    "reduce-overhead": "default",
+    "max-autotune": "max-autotune-no-cudagraphs",
+}
+
+# Compilers' modes by framework, as in `Implementation.compiled`; not all versions of PyTorch have `lite`.
+_MODES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("default", "lite", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "kernel"),
+    "jax": ("jit",),
+    "tensorflow": ("function", "xla"),
+}
+# Operators in which there is no product to tune.
+_WITHOUT_PRODUCT = ("layer_norm", "rms_norm")
+
+# What a row's fields may hold.
+_KNOWN: Mapping[str, tuple[str, ...]] = {
+    "passes": ("forward", "forward_backward"),  # operators.PASSES, whose import would cost every `--help`
+    "dtypes": PRODUCTS,  # operators.DTYPES, likewise
+    "devices": ("cpu", "cuda", "tpu"),
+    "interpreted": ("cpu",),
+    "layout": ("bhsd", "bshd"),
+}
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute an operator.
+
+    operator:  name of the operator.
+    name:      `framework.variant`, unique for the operator.
+    framework: `torch`, `jax` or `tensorflow`, whose tensors the target takes.
+    target:    `module:function` or `path/to/file.py:function`; called with the operator's inputs and options
+               as keyword arguments, returns the output.
+    compiled:  None to call the target as it is, else the compiler's mode: for torch a mode of
+               torch.compile, with `+dynamic` after it for one program for all shapes, or `kernel` for a
+               target that compiles itself at its first call; for jax `jit`; for tensorflow `function` or
+               `xla`.
+    baseline:  the implementation its speedup and its error limit refer to; the framework's library call
+               unless given.
+    passes:    passes the target can compute.
+    dtypes:    dtypes of cases the target can compute.
+    devices:   devices it can be timed on.
+    interpreted: devices where it runs in an interpreter: right, but of no use to time.
+    consumes:  inputs that a call may use up: written over in place, or donated to XLA where `compiled` is
+               `jit`. Every call is given new copies of them, made before the clock starts.
+    requires:  a package beside the framework that the target imports.
+    layout:    order of the axes of 4-dimensional tensors the target takes and returns, `bhsd` (batch, heads,
+               length, head dim) or `bshd`; conversion is never timed.
+    """
+
+    operator: str
+    name: str
+    _: KW_ONLY
+    framework: str
+    target: str
+    compiled: str | None = None
+    baseline: str = ""
+    passes: tuple[str, ...] = ("forward", "forward_backward")
+    dtypes: tuple[str, ...] = DTYPES
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    interpreted: tuple[str, ...] = ()
+    consumes: tuple[str, ...] = ()
+    requires: str = ""
+    layout: str = "bhsd"
+
+    def __post_init__(self) -> None:
+        for field in ("operator", "name", "framework", "target", "baseline", "requires", "layout"):
+            self._refuse_other_than_text(field, getattr(self, field))
+        if self.framework not in FRAMEWORKS:
+            raise UserError(
+                f"{self.operator} {self.name}: unknown framework {self.framework!r}; "
+                f"there are {', '.join(FRAMEWORKS)}"
+            )
+        if ":" not in self.target:
+            raise UserError(f"{self.operator} {self.name}: target {self.target!r} is not module:function")
+        if not self.baseline:
+            object.__setattr__(self, "baseline", FRAMEWORKS[self.framework])
+        self._refuse_unknown_mode()
+        for field in ("consumes", "passes", "dtypes", "devices", "interpreted"):
+            values = _as_tuple(getattr(self, field))  # a JSON list becomes the tuple it was
+            for value in values:
+                self._refuse_other_than_text(field, value)
+            object.__setattr__(self, field, values)
+        for field, known in _KNOWN.items():
+            for value in _as_tuple(getattr(self, field)):
+                if value not in known:
+                    raise UserError(
+                        f"{self.operator} {self.name}: unknown {field} {value!r}; "
+                        f"there are {', '.join(known)}"
+                    )
+
+    def _refuse_other_than_text(self, field: str, value: object) -> None:
+        if not isinstance(value, str):
+            raise UserError(f"{self.operator} {self.name}: {field} holds {value!r}, which is no text")
+
+    def _refuse_unknown_mode(self) -> None:
+        if self.compiled is None:
+            return
+        self._refuse_other_than_text("compiled", self.compiled)
+        known = _MODES[self.framework]
+        mode, plus, shapes = self.compiled.partition("+")
+        dynamic = self.framework == "torch" and mode != "kernel" and shapes == "dynamic"
+        if mode not in known or (plus and not dynamic):
+            more = ", +dynamic after those of torch.compile" if self.framework == "torch" else ""
+            raise UserError(
+                f"{self.operator} {self.name}: {self.framework} has no compile mode {self.compiled!r}; "
+                f"there are {', '.join(known)}{more}, and None"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain data; `Implementation(**fields)` is the inverse."""
+        return asdict(self)
+
+    def reason_not_on(self, device: str) -> str | None:
+        """Why it cannot be timed on `device`; None if it can."""
+        mode = (self.compiled or "").partition("+")[0]
+        if device != "cuda" and self.framework == "torch" and mode in CUDA_GRAPHS:
+            return f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}"
+        if device != "cuda" and mode == "max-autotune-no-cudagraphs" and self.operator in _WITHOUT_PRODUCT:
+            return f"{self.operator} has no product to tune; on {device} {mode!r} is 'default'"
+        if device in self.devices:
+            return self._reason_not_installed()
+        if device in self.interpreted:
+            return f"interpreted on the {device.upper()}: correctness only, never timed"
+        return f"needs {' or '.join(self.devices)}; this run is on {device}"
+
+    def _reason_not_installed(self) -> str | None:
+        if not self.requires or importlib.util.find_spec(self.requires) is not None:
+            return None
+        return f"{self.requires} is not installed; {_INSTALL.get(self.requires, 'install it first')}"
+
+
+def _as_tuple(given: Any) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)

@@ -1,0 +1,101 @@
+"""Is a result right? Errors against the float64 reference, and the limit they must keep.
+
+The rule is that of PyTorch's dynamo benchmarks: at most twice the error of the baseline in the same dtype,
+plus rounding. Errors are relative RMS: absolute tolerances would let all zeros pass where outputs are small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseproof.workloads.operators import DTYPES, Sampled, result_dtype
+from fuseproof.workloads.operators.base import rms
+
+# Largest error a baseline itself may have, so that a broken library call is not the measure of anything: a
+# few hundred roundings in float32, some dozen in the others. Seen on CPUs: float32 8e-8 to 5e-7; bfloat16
+# 2e-3, but 0.03 for the weight gradient of PyTorch's layer norm. tf32: operands rounded to 10 bits give 3e-4,
+# operands cut off 8e-4 (computed with NumPy, K from 64 to 14336). float8_e4m3: the result is bfloat16, and
+# the products of what the operands hold are exact in float32.
+CEILINGS: Mapping[str, float] = {
+    "float32": 3e-5,
+    "float16": 1e-2,
+    "bfloat16": 6e-2,
+    "tf32": 5e-3,
+    "float8_e4m3": 6e-2,
+}
+
+# Half the distance from 1 to the next number of TF32's 10 bits.
+_TF32_ROUNDOFF = 2.0**-11
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The worst tensor of a result: its relative RMS error and the limit it had to keep."""
+
+    tensor: str
+    relative_rms: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        return self.relative_rms <= self.limit  # False for NaN
+
+    @property
+    def message(self) -> str:
+        if math.isfinite(self.relative_rms):
+            return (
+                f"{self.tensor} is wrong: relative RMS error {self.relative_rms:.2g}, limit {self.limit:.2g}"
+            )
+        return f"{self.tensor} is wrong: it holds NaN or infinity"
+
+
+def relative_rms(result: NDArray[np.float32], reference: Sampled) -> float:
+    """RMS of the difference over RMS of the reference on the sampled part; NaN if any value is not finite."""
+    if not np.isfinite(result).all():
+        return math.nan
+    difference = rms(result[reference.index] - reference.values)
+    scale = rms(reference.values) if reference.scale is None else reference.scale
+    return difference / scale if scale > 0 else difference
+
+
+def unit_roundoff(dtype: str) -> float:
+    """Half the distance from 1 to the next number: 2⁻²⁴ for float32, 2⁻¹¹ for float16, 2⁻⁸ for bfloat16."""
+    one = np.ones((), DTYPES[dtype])
+    above = np.nextafter(one, np.array(2, DTYPES[dtype]), dtype=DTYPES[dtype])
+    return float(above - one) / 2
+
+
+def rounding(dtype: str, longest: int) -> float:
+    """What correct arithmetic may add: one store in `dtype`, and sums over up to `longest` float32 terms.
+
+    For tf32 one rounding of an operand takes the store's place: tensor cores cut the lower bits off, others
+    round, and the first errs more.
+
+    Rounding errors of a sum in sequence grow like a random walk, √n units (Higham, Accuracy and Stability of
+    Numerical Algorithms, 4.2). Without this term a baseline that sums pairwise would fail correct kernels.
+    """
+    store = _TF32_ROUNDOFF if dtype == "tf32" else unit_roundoff(result_dtype(dtype))
+    return store + math.sqrt(longest) * unit_roundoff("float32")
+
+
+def judge(
+    errors: Mapping[str, float], baseline: Mapping[str, float] | None, *, dtype: str, longest: int
+) -> Verdict:
+    """The verdict on a result whose tensors have these errors; `longest` is the longest axis of the case.
+
+    With the baseline's errors the limit is 2 × its error + rounding, never above the ceiling; without (it is
+    the baseline, or the baseline cannot run here) the limit is the ceiling.
+    """
+    verdicts = []
+    for tensor, error in errors.items():
+        limit = CEILINGS[dtype]
+        if baseline is not None and math.isfinite(baseline.get(tensor, math.nan)):
+            limit = min(limit, 2 * baseline[tensor] + rounding(dtype, longest))
+        verdicts.append(Verdict(tensor=tensor, relative_rms=error, limit=limit))
+    worst = max(verdicts, key=lambda v: math.inf if math.isnan(v.relative_rms) else v.relative_rms / v.limit)
+    return worst

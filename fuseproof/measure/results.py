@@ -1,0 +1,171 @@
+"""What the pieces of a run directory say: what passed, what failed, and the run as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fuseproof.cases import Case
+from fuseproof.files import write_json
+from fuseproof.implementations import Implementation
+from fuseproof.measure import checks
+from fuseproof.runs import environment
+from fuseproof.runs.directory import RunDirectory
+from fuseproof.runs.plan import Plan
+from fuseproof.runs.records import Benchmark, Failure, Run
+from fuseproof.runs.run_file import run_to_json
+
+
+def failures_of_check(directory: RunDirectory, case: Case) -> list[Failure]:
+    """Skips and errors of the checks of a case, wrong results among them."""
+    return _failures(directory.plan, case, directory.checked(case))
+
+
+def measurable(directory: RunDirectory, case: Case) -> tuple[Implementation, ...]:
+    """The implementations of a case that passed their check: only these are timed."""
+    found = directory.checked(case)
+    return _passed(directory.plan, case, found, _failures(directory.plan, case, found))
+
+
+def assemble(directory: RunDirectory, *, complete: bool) -> Run:
+    """The run so far, from the pieces on disk."""
+    benchmarks: list[Benchmark] = []
+    failures = list(directory.plan.skipped)
+    notes: list[str] = []
+    for case in directory.plan.cases:
+        found, profiled = directory.checked(case), directory.profiled(case)
+        notes += [
+            f"profile of {name}, {case.group}: {note}"
+            for name, profile in profiled.items()
+            for note in profile["notes"]
+        ]
+        failed = _failures(directory.plan, case, found)
+        failures += failed
+        cells = {
+            block: cell
+            for block in range(directory.plan.settings.max_blocks)
+            if (cell := directory.cell(block, case)) is not None
+        }
+        messages = {name: message for cell in cells.values() for name, message in cell["failures"].items()}
+        failures += [
+            Failure(group=case.group, implementation=name, kind="error", stage="measure", message=message)
+            for name, message in messages.items()
+        ]
+        for row in _passed(directory.plan, case, found, failed):
+            kernels = profiled.get(row.name, {}).get("kernels")
+            benchmarks += _benchmarks(directory, case, row, cells, found, kernels)
+    frameworks = {
+        framework: record["description"]
+        for framework in directory.plan.frameworks
+        for case in directory.plan.cases
+        if (record := directory.check(framework, case)) is not None and record["description"]
+    }
+    fields = directory.fingerprint_fields
+    return Run(
+        source=str(directory.path),
+        suite=directory.plan.suite,
+        fingerprint=environment.fingerprint(fields),
+        fingerprint_fields=fields,
+        environment={**directory.environment, "frameworks": frameworks},
+        machine_info=environment.machine_info(),
+        commit_info=directory.commit,
+        datetime=directory.started,
+        complete=complete,
+        benchmarks=tuple(benchmarks),
+        failures=tuple(failures),
+        notes=tuple(notes),
+        settings={**vars(directory.plan.settings), "command": list(directory.plan.command)},
+    )
+
+
+def write_run_file(directory: RunDirectory, *, complete: bool) -> Run:
+    run = assemble(directory, complete=complete)
+    write_json(directory.path / "run.json", run_to_json(run))
+    return run
+
+
+def _benchmarks(
+    directory: RunDirectory,
+    case: Case,
+    row: Implementation,
+    cells: Mapping[int, Mapping[str, Any]],
+    found: Mapping[str, Mapping[str, Any]],
+    kernels: int | None,
+) -> list[Benchmark]:
+    check = found[row.name]
+    verdict = _verdict(found, row, case)
+    by_metric: dict[str, tuple[list[float], list[int], list[int]]] = {}
+    for block, cell in cells.items():
+        for leg, samples in enumerate(cell["legs"].get(row.name, ())):
+            for metric, values in samples.items():
+                seconds, blocks, legs = by_metric.setdefault(metric, ([], [], []))
+                seconds += values
+                blocks += [block] * len(values)
+                legs += [leg] * len(values)
+    return [
+        Benchmark(
+            name=case.benchmark_name(row.name, metric),
+            group=case.group,
+            seconds=np.asarray(seconds, dtype=np.float64),
+            block=np.asarray(blocks, dtype=np.int64),
+            leg=np.asarray(legs, dtype=np.int64),
+            operator=case.operator.name,
+            shape=case.operator.label,
+            dtype=case.dtype,
+            pass_=case.pass_,
+            implementation=row.name,
+            metric=metric,
+            cache=case.cache,
+            framework=row.framework,
+            device=directory.plan.settings.device,
+            baseline=row.baseline,
+            compile_seconds=check["compile_seconds"],
+            peak_memory_bytes=check["peak_memory_bytes"],
+            flops=case.operator.flops(case.pass_),
+            bytes=case.operator.minimum_bytes(case.pass_, case.dtype),
+            kernels=kernels,
+            error_relative_rms=verdict.relative_rms,
+            error_limit=verdict.limit,
+        )
+        for metric, (seconds, blocks, legs) in by_metric.items()
+    ]
+
+
+def _failures(plan: Plan, case: Case, found: Mapping[str, Mapping[str, Any]]) -> list[Failure]:
+    failures = []
+    for row in plan.implementations_of(case):
+        record = found.get(row.name)
+        if record is None:
+            continue
+        kind, message = record["status"], record.get("message", "")
+        if kind == "ran":
+            verdict = _verdict(found, row, case)
+            if verdict.passed:
+                continue
+            kind, message = "error", verdict.message
+        failures.append(
+            Failure(group=case.group, implementation=row.name, kind=kind, stage="check", message=message)
+        )
+    return failures
+
+
+def _passed(
+    plan: Plan, case: Case, found: Mapping[str, Mapping[str, Any]], failures: Sequence[Failure]
+) -> tuple[Implementation, ...]:
+    failed = {failure.implementation for failure in failures}
+    return tuple(row for row in plan.implementations_of(case) if row.name in found and row.name not in failed)
+
+
+def _verdict(found: Mapping[str, Mapping[str, Any]], row: Implementation, case: Case) -> checks.Verdict:
+    def errors(name: str) -> dict[str, float] | None:
+        record = found.get(name)
+        if record is None or record["status"] != "ran":
+            return None
+        return {key: np.nan if value is None else value for key, value in record["errors"].items()}
+
+    own = errors(row.name)
+    assert own is not None
+    baseline = None if row.baseline == row.name else errors(row.baseline)
+    return checks.judge(own, baseline, dtype=case.dtype, longest=case.operator.longest_axis)

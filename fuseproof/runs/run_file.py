@@ -1,0 +1,317 @@
+"""The run file: pytest-benchmark JSON with the samples' blocks and legs, and what failed.
+
+Every report, claim and gate reads runs through this module and nothing else, so measuring and analysing
+meet only at plain data. Layout of a file: docs/architecture.md, "Run file".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fuseproof.errors import UserError
+from fuseproof.runs.records import Benchmark, Failure, Run
+
+SCHEMA = 1
+PYTEST_BENCHMARK_FORMAT = "5.3.1"
+
+
+# --- writing ---
+
+
+def benchmark_to_json(benchmark: Benchmark) -> dict[str, Any]:
+    """One entry of `benchmarks` in run.json; `benchmark_from_json` is its inverse."""
+    seconds = benchmark.seconds
+    q1, median, q3 = (float(q) for q in np.quantile(seconds, [0.25, 0.5, 0.75]))
+    mean = float(seconds.mean())
+    stddev = float(seconds.std(ddof=1)) if len(seconds) > 1 else 0.0
+    iqr = q3 - q1
+    low_outliers = seconds < q1 - 1.5 * iqr
+    high_outliers = seconds > q3 + 1.5 * iqr
+    inside = seconds[~(low_outliers | high_outliers)]
+    outside_one_sd = int(np.count_nonzero(np.abs(seconds - mean) > stddev))
+    return {
+        "group": benchmark.group,
+        "name": benchmark.name,
+        "fullname": benchmark.name,
+        "params": {
+            "operator": benchmark.operator,
+            "shape": benchmark.shape,
+            "dtype": benchmark.dtype,
+            "pass": benchmark.pass_,
+            "implementation": benchmark.implementation,
+            "metric": benchmark.metric,
+            "cache": benchmark.cache,
+        },
+        "param": None,
+        "options": {"timer": "perf_counter"},
+        "extra_info": {
+            "framework": benchmark.framework,
+            "device": benchmark.device,
+            "baseline": benchmark.baseline,
+            "block": benchmark.block.tolist(),
+            "leg": benchmark.leg.tolist(),
+            "compile_seconds": benchmark.compile_seconds,
+            "peak_memory_bytes": benchmark.peak_memory_bytes,
+            "flops": benchmark.flops,
+            "bytes": benchmark.bytes,
+            "kernels": benchmark.kernels,
+            "error": {"relative_rms": benchmark.error_relative_rms, "limit": benchmark.error_limit},
+        },
+        # The keys `pytest-benchmark compare` and its other readers expect of one benchmark.
+        "stats": {
+            "min": float(seconds.min()),
+            "max": float(seconds.max()),
+            "mean": mean,
+            "stddev": stddev,
+            "rounds": len(seconds),
+            "median": median,
+            "iqr": iqr,
+            "q1": q1,
+            "q3": q3,
+            "iqr_outliers": int(np.count_nonzero(low_outliers | high_outliers)),
+            "stddev_outliers": outside_one_sd,
+            "outliers": f"{outside_one_sd};{int(np.count_nonzero(low_outliers | high_outliers))}",
+            "ld15iqr": float(inside.min()),
+            "hd15iqr": float(inside.max()),
+            "ops": 1.0 / mean,
+            "total": float(seconds.sum()),
+            "iterations": 1,
+            "data": seconds.tolist(),
+        },
+    }
+
+
+def run_to_json(run: Run) -> dict[str, Any]:
+    """The whole of run.json as a plain document."""
+    return {
+        "machine_info": dict(run.machine_info),
+        "commit_info": dict(run.commit_info),
+        "datetime": run.datetime,
+        "version": PYTEST_BENCHMARK_FORMAT,
+        "fuseproof": {
+            "schema": SCHEMA,
+            "suite": run.suite,
+            "complete": run.complete,
+            "fingerprint": run.fingerprint,
+            "fingerprint_fields": dict(run.fingerprint_fields),
+            "environment": dict(run.environment),
+            "settings": dict(run.settings),
+            "failures": [
+                {
+                    "group": failure.group,
+                    "implementation": failure.implementation,
+                    "kind": failure.kind,
+                    "stage": failure.stage,
+                    "message": failure.message,
+                }
+                for failure in run.failures
+            ],
+            "notes": list(run.notes),
+        },
+        "benchmarks": [benchmark_to_json(benchmark) for benchmark in run.benchmarks],
+    }
+
+
+# --- reading ---
+
+
+def load(path: str | Path) -> Run:
+    """Read a run directory, a run.json or a stock pytest-benchmark file.
+
+    Raises UserError, in one line, for a missing, unreadable, truncated or foreign file.
+    """
+    given = Path(path)
+    file = given / "run.json" if given.is_dir() else given
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        hint = (
+            "the folder holds no run.json; was the run stopped before its first block?"
+            if given.is_dir()
+            else ""
+        )
+        raise UserError(f"no such run: {given}{'; ' + hint if hint else ''}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"cannot read {file}: {reason}") from None
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{file} is not JSON ({error}); expected a run.json or a pytest-benchmark file"
+        ) from None
+    with _as_user_error(file):
+        return _run_from_json(document, source=str(given))
+
+
+def load_all(pattern: str) -> Run:
+    """Read a run directory, a file, or a glob of files; several stock files become one run, each a block.
+
+    Raises UserError when nothing matches, and when a glob mixes runs that have blocks of their own.
+    """
+    if Path(pattern).exists() or not glob.has_magic(pattern):
+        return load(pattern)
+    paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not paths:
+        raise UserError(f"no file matches {pattern!r}")
+    return merge_as_blocks([load(path) for path in paths], source=pattern)
+
+
+def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
+    """One run out of several of the same machine: the blocks of each are numbered after those before it.
+
+    Raises UserError if the runs' fingerprints differ.
+    """
+    if len(runs) == 1:
+        return runs[0]
+    for run in runs[1:]:
+        if (run.fingerprint, run.fingerprint_fields) != (runs[0].fingerprint, runs[0].fingerprint_fields):
+            raise UserError(
+                f"{source}: {runs[0].source} and {run.source} were not measured alike "
+                "(their fingerprints differ); merge only files of one machine and environment"
+            )
+    parts: dict[str, list[Benchmark]] = {}
+    offset = 0
+    for run in runs:
+        for benchmark in run.benchmarks:
+            shifted = Benchmark(**{**vars(benchmark), "block": benchmark.block + offset})
+            parts.setdefault(benchmark.name, []).append(shifted)
+        offset += max((int(b.block.max()) + 1 for b in run.benchmarks), default=0)
+    merged = tuple(
+        Benchmark(
+            **{
+                **vars(same[0]),
+                "seconds": np.concatenate([b.seconds for b in same]),
+                "block": np.concatenate([b.block for b in same]),
+                "leg": np.concatenate([b.leg for b in same]),
+            }
+        )
+        for same in parts.values()
+    )
+    failures = tuple(dict.fromkeys(failure for run in runs for failure in run.failures))
+    return Run(**{**vars(runs[0]), "source": source, "benchmarks": merged, "failures": failures})
+
+
+@contextlib.contextmanager
+def _as_user_error(file: Path) -> Iterator[None]:
+    """Foreign JSON can be wrong in any place: every such place is the same one-line answer."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{file} is not a pytest-benchmark or Fuseproof run file ({what})") from None
+
+
+def _run_from_json(document: Any, *, source: str) -> Run:
+    if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
+        raise ValueError("no list of benchmarks")
+    ours = document.get("fuseproof") or {}
+    if ours and ours["schema"] != SCHEMA:
+        raise ValueError(
+            f"schema {ours['schema']} instead of {SCHEMA}; written by another version of fuseproof"
+        )
+    benchmarks = tuple(benchmark_from_json(entry) for entry in document["benchmarks"])
+    names = [benchmark.name for benchmark in benchmarks]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice} appears twice")
+    machine_info = _typed(document, "machine_info", dict) or {}
+    return Run(
+        source=source,
+        suite=_typed(ours, "suite", str),
+        fingerprint=_typed(ours, "fingerprint", str),
+        fingerprint_fields=_typed(ours, "fingerprint_fields", dict)
+        or _stock_fingerprint_fields(machine_info),
+        environment=_typed(ours, "environment", dict) or {},
+        machine_info=machine_info,
+        commit_info=_typed(document, "commit_info", dict) or {},
+        datetime=_typed(document, "datetime", str),
+        complete=bool(ours.get("complete", True)),
+        benchmarks=benchmarks,
+        failures=tuple(_failure_from_json(entry) for entry in ours.get("failures", ())),
+        notes=tuple(str(note) for note in _typed(ours, "notes", list) or ()),
+        settings=_typed(ours, "settings", dict) or {},
+    )
+
+
+def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
+    """A `Benchmark` from one entry of any pytest-benchmark file.
+
+    A file saved without its samples (`--benchmark-autosave`) counts as one sample, its median; samples
+    without blocks count as one block of one leg. Raises KeyError, TypeError or ValueError if malformed.
+    """
+    stats, info = entry["stats"], entry.get("extra_info") or {}
+    # Through pytest, `params` are those of the test function; ours are among the extra information then. A
+    # stock file's may have our names and mean something else.
+    params = info.get("params") or (entry.get("params") if "block" in info else None) or {}
+    seconds = np.asarray(stats.get("data") or [stats["median"]], dtype=np.float64)
+    if seconds.ndim != 1 or not np.all(np.isfinite(seconds)) or not np.all(seconds > 0):
+        raise ValueError(f"{entry.get('fullname')}: samples must be positive seconds")
+    block = np.asarray(info.get("block", np.zeros(len(seconds))), dtype=np.int64)
+    leg = np.asarray(info.get("leg", np.zeros(len(seconds))), dtype=np.int64)
+    if block.shape != seconds.shape or leg.shape != seconds.shape:
+        raise ValueError(f"{entry.get('fullname')}: block and leg need one entry per sample")
+    if np.any(block < 0) or np.any(leg < 0):
+        raise ValueError(f"{entry.get('fullname')}: blocks and legs are counted from 0")
+    error = info.get("error") or {}
+    return Benchmark(
+        name=str(entry.get("fullname") or entry["name"]),
+        group=str(entry.get("group") or ""),
+        seconds=seconds,
+        block=block,
+        leg=leg,
+        operator=_typed(params, "operator", str),
+        shape=_typed(params, "shape", str),
+        dtype=_typed(params, "dtype", str),
+        pass_=_typed(params, "pass", str),
+        implementation=_typed(params, "implementation", str),
+        metric=_typed(params, "metric", str) or "wall",
+        cache=_typed(params, "cache", str) or "warm",
+        framework=_typed(info, "framework", str),
+        device=_typed(info, "device", str),
+        baseline=_typed(info, "baseline", str),
+        compile_seconds=_typed(info, "compile_seconds", float),
+        peak_memory_bytes=_typed(info, "peak_memory_bytes", float),
+        flops=_typed(info, "flops", float),
+        bytes=_typed(info, "bytes", float),
+        kernels=_typed(info, "kernels", int),
+        error_relative_rms=_typed(error, "relative_rms", float),
+        error_limit=_typed(error, "limit", float),
+    )
+
+
+def _failure_from_json(entry: Mapping[str, Any]) -> Failure:
+    return Failure(**{key: _typed(entry, key, str) or "" for key in entry})
+
+
+def _typed(fields: Mapping[str, Any], key: str, kind: type) -> Any:
+    """`fields[key]`, None if absent. Raises ValueError unless it is of `kind`; float takes integers too."""
+    value = fields.get(key)
+    if value is None:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        float(value)  # beyond its range: OverflowError
+        return value
+    if not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{key} is {value!r}")
+    return value
+
+
+def _stock_fingerprint_fields(machine_info: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stock pytest-benchmark file tells of the machine, for the gate to compare."""
+    cpu = machine_info.get("cpu") or {}
+    fields = {
+        "cpu": cpu.get("brand_raw"),
+        "cores": cpu.get("count"),
+        "machine": machine_info.get("machine"),
+        "python": machine_info.get("python_version"),
+    }
+    return {key: value for key, value in fields.items() if value is not None}

@@ -1,0 +1,331 @@
+"""What the samples of a run say: speedups, suite means and break-even points, each with its interval.
+
+The unit of replication is the block (fresh processes), never the round: on simulated A/A data with 1 %
+between-process noise a bootstrap over the rounds of one process raises 33 % false alarms, a t interval over
+five block values 2.7 %. Everything is computed on ln(seconds), so ratios are symmetric and unit-free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from fuseproof.runs.records import Benchmark
+
+LOW_QUANTILE = 0.10  # the low end of a short leg is far steadier than its median on a shared machine
+RESAMPLES = 1000
+SEED = 20_251_107  # fixed: the same run file must give the same report
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Comparison = tuple[Benchmark, Benchmark]  # baseline, candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A value with its intervals over blocks; the unit is that of the function which returns it.
+
+    With one block nothing is known of the spread: the intervals are (0, inf). `bootstrap95` is the
+    hierarchical bootstrap (blocks, then palindromes within blocks), a cross-check of `ci95`: over few blocks
+    it is too narrow, but should tell the same story. None where it is not computed.
+    """
+
+    value: float
+    ci95: tuple[float, float]
+    ci90: tuple[float, float]
+    blocks: int
+    bootstrap95: tuple[float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LegTimes:
+    """Columns, one entry per leg, sorted by block and leg; `log_seconds` is ln(seconds per call)."""
+
+    block: Integers
+    leg: Integers
+    log_seconds: Floats
+
+
+def log_leg_times(benchmark: Benchmark) -> LegTimes:
+    """ln of every leg's time: the 10 % quantile of its rounds (linear between the order statistics)."""
+    order = np.lexsort((benchmark.seconds, benchmark.leg, benchmark.block))
+    block, leg, log_seconds = benchmark.block[order], benchmark.leg[order], np.log(benchmark.seconds[order])
+    changes = (np.diff(block) != 0) | (np.diff(leg) != 0)
+    new_leg = np.flatnonzero(np.concatenate(([True], changes))[: len(order)])
+    rounds = np.diff(new_leg, append=len(order))
+    position = LOW_QUANTILE * (rounds - 1)
+    below = new_leg + position.astype(np.int64)
+    above = np.minimum(below + 1, new_leg + rounds - 1)
+    quantile = log_seconds[below] + (position % 1) * (log_seconds[above] - log_seconds[below])
+    return LegTimes(block=block[new_leg], leg=leg[new_leg], log_seconds=quantile)
+
+
+def block_log_seconds(benchmark: Benchmark) -> dict[int, float]:
+    """Per block the median over its legs of ln(leg time), for comparing runs that were not interleaved."""
+    legs = log_leg_times(benchmark)
+    return {
+        int(block): float(np.median(legs.log_seconds[legs.block == block])) for block in np.unique(legs.block)
+    }
+
+
+def block_log_ratios(baseline: Benchmark, candidate: Benchmark) -> dict[int, float]:
+    """Per block ln(baseline time / candidate time), positive where the candidate is faster.
+
+    The median over palindromes of the mean over their two mirrored legs, pairing by (block, leg); empty when
+    the two share none. Raises ValueError if the two differ in case, metric or cache regime.
+    """
+    return {
+        block: float(np.median(palindromes))
+        for block, palindromes in palindrome_log_ratios(baseline, candidate).items()
+    }
+
+
+def speedup(baseline: Benchmark, candidate: Benchmark) -> Estimate:
+    """How many times faster `candidate` is: exp(mean over blocks of the log ratios), t interval over blocks.
+
+    Raises ValueError if the two differ in case, metric or cache regime, or share no block.
+    """
+    palindromes = list(palindrome_log_ratios(baseline, candidate).values())
+    if not palindromes:
+        raise ValueError(f"{baseline.name} and {candidate.name} have no block in common")
+    values = np.array([np.median(block) for block in palindromes])
+    return _ratio_estimate(values, bootstrap95=_hierarchical_bootstrap(palindromes))
+
+
+def geometric_mean(comparisons: Sequence[Comparison]) -> Estimate:
+    """Geometric mean of the speedups of these very cases; the interval covers the measurement only.
+
+    The cases of one block share the state of the machine, so the block's mean over cases is the replicate.
+    Each case's own level is taken out first: where a slow case lost a block, that block must not look fast.
+    Raises ValueError without any comparison, or if one cannot be made.
+    """
+    levels, effects = _levels_and_effects(_ratio_matrix(comparisons))
+    return _ratio_estimate(levels.mean() + effects)
+
+
+def geometric_mean_over_cases(comparisons: Sequence[Comparison]) -> tuple[float, float]:
+    """95 % interval of the geometric mean for cases like these: operators, their cases and blocks resampled.
+
+    Bootstrap in two stages, because cases of one operator resemble each other. One case or one block says
+    nothing of others: (0, inf). Raises ValueError as `geometric_mean` does.
+    """
+    ratios = _ratio_matrix(comparisons)
+    cases, blocks = ratios.shape
+    if cases < 2 or blocks < 2:
+        return 0.0, math.inf
+    levels, effects = _levels_and_effects(ratios)
+    ratios = np.where(np.isnan(ratios), levels[:, None] + effects, ratios)
+    rng = np.random.default_rng(SEED)
+    case_weights = _resampled_cases([b.operator or b.group for b, _ in comparisons], rng)
+    block_weights = rng.multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES) / blocks
+    means = ((case_weights @ ratios) * block_weights).sum(axis=1)
+    return _percentile95(means)
+
+
+def geometric_mean_of_counts(ratios: Sequence[float], operators: Sequence[str]) -> Estimate:
+    """Geometric mean of one ratio for each case, of figures that repeat exactly, such as numbers of kernels.
+
+    There is nothing to repeat, so the interval says how far the mean depends on which cases were chosen:
+    operators and their cases resampled, as in `geometric_mean_over_cases`. One case says nothing of others:
+    (0, inf). Raises ValueError without any ratio.
+    """
+    if not ratios:
+        raise ValueError("no ratios")
+    logarithms = np.log(ratios)
+
+    def within(mean: float) -> float:
+        """Equal ratios stay equal: logarithms and weights are rounded."""
+        return min(max(mean, min(ratios)), max(ratios))
+
+    intervals = [(0.0, math.inf)] * 2
+    if len(ratios) > 1:
+        means = np.exp(_resampled_cases(operators, np.random.default_rng(SEED)) @ logarithms)
+        for index, tail in enumerate((0.025, 0.05)):
+            low, high = np.quantile(means, [tail, 1 - tail])
+            intervals[index] = (within(float(low)), within(float(high)))
+    return Estimate(
+        value=within(math.exp(logarithms.mean())),
+        ci95=intervals[0],
+        ci90=intervals[1],
+        blocks=1,
+        bootstrap95=None,
+    )
+
+
+def break_even_calls(eager: Benchmark, compiled: Benchmark) -> Estimate | None:
+    """Calls after which compiling has paid for itself: compile_seconds / (t_eager - t_compiled).
+
+    The time saved per call is averaged over blocks (paired, so that drift cancels) with a t interval; the
+    compile time was measured once and enters without spread. `inf` where nothing is saved or the interval
+    reaches that; None if the compile time is unknown. Raises ValueError as `speedup` does.
+    """
+    ratios = block_log_ratios(eager, compiled)
+    if not ratios:
+        raise ValueError(f"{eager.name} and {compiled.name} have no block in common")
+    if compiled.compile_seconds is None:
+        return None
+    eager_seconds = block_log_seconds(eager)
+    saved = np.array(
+        [math.exp(eager_seconds[block]) * -math.expm1(-ratio) for block, ratio in ratios.items()]
+    )
+    seconds = compiled.compile_seconds
+
+    def calls(saving: float) -> float:
+        return seconds / saving if saving > 0 else math.inf
+
+    low95, high95 = _t_interval(saved, 0.95)
+    low90, high90 = _t_interval(saved, 0.90)
+    return Estimate(
+        value=calls(float(saved.mean())),
+        ci95=(calls(high95), calls(low95)),
+        ci90=(calls(high90), calls(low90)),
+        blocks=len(saved),
+        bootstrap95=None,
+    )
+
+
+def median_with_interval(benchmark: Benchmark) -> Estimate:
+    """Seconds per call: geometric mean of the blocks' medians over rounds, t interval over blocks."""
+    blocks = [benchmark.seconds[benchmark.block == block] for block in np.unique(benchmark.block)]
+    return _ratio_estimate(np.log([np.median(seconds) for seconds in blocks]))
+
+
+def wilson_lower(successes: int, n: int) -> float:
+    """Lower limit of the 95 % Wilson interval of a share; 0 when nothing was counted."""
+    if n == 0:
+        return 0.0
+    return float(stats.binomtest(successes, n).proportion_ci(0.95, method="wilson").low)
+
+
+def null_coverage(comparisons: Iterable[Comparison]) -> tuple[int, int]:
+    """Of A/A comparisons: how many 95 % intervals contain 1, and how many comparisons have an interval."""
+    estimates = [speedup(baseline, candidate) for baseline, candidate in comparisons]
+    intervals = [estimate.ci95 for estimate in estimates if estimate.blocks > 1]
+    return sum(low <= 1.0 <= high for low, high in intervals), len(intervals)
+
+
+@lru_cache(maxsize=1024)  # a report asks for each pair a dozen times: alone, in means, in claims
+def palindrome_log_ratios(baseline: Benchmark, candidate: Benchmark) -> dict[int, Floats]:
+    """Per block the log ratio of each palindrome both have: what every speedup here is made of.
+
+    Raises ValueError if the two differ in case, metric or cache regime.
+    """
+    for what in ("group", "metric", "cache"):
+        ours, theirs = getattr(baseline, what), getattr(candidate, what)
+        if ours != theirs:
+            raise ValueError(
+                f"cannot compare {baseline.name} with {candidate.name}: {what} {ours!r} and {theirs!r}"
+            )
+    one, other = log_leg_times(baseline), log_leg_times(candidate)
+    stride = 1 + max(one.leg.max(initial=0), other.leg.max(initial=0))
+    _, here, there = np.intersect1d(
+        one.block * stride + one.leg,
+        other.block * stride + other.leg,
+        assume_unique=True,
+        return_indices=True,
+    )
+    ratios = one.log_seconds[here] - other.log_seconds[there]
+    block, palindrome = one.block[here], one.leg[here] // 2
+    result = {}
+    for number in np.unique(block):
+        inside = block == number
+        _, which, legs = np.unique(palindrome[inside], return_inverse=True, return_counts=True)
+        means = np.bincount(which, weights=ratios[inside]) / legs
+        # Half a palindrome does not cancel drift: only for blocks (of stock files) that have nothing else.
+        result[int(number)] = means[legs == 2] if np.any(legs == 2) else means
+    return result
+
+
+def _ratio_matrix(comparisons: Sequence[Comparison]) -> Floats:
+    """Log ratios, cases × blocks, NaN where a case lacks a block."""
+    rows = [block_log_ratios(baseline, candidate) for baseline, candidate in comparisons]
+    if not rows or not all(rows):
+        raise ValueError("no comparisons, or one without any block in common")
+    blocks = sorted(set().union(*rows))
+    return np.array([[row.get(block, math.nan) for block in blocks] for row in rows])
+
+
+def _resampled_cases(operators: Sequence[str], rng: np.random.Generator) -> Floats:
+    """Weights of the cases in each resample, rows that sum to 1: operators are drawn, then cases of each."""
+    names, operator = np.unique(operators, return_inverse=True)
+    chosen = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    weights = np.zeros((RESAMPLES, len(operators)))
+    for index in range(len(names)):
+        members = np.flatnonzero(operator == index)
+        picks = rng.multinomial(chosen[:, index] * len(members), np.full(len(members), 1 / len(members)))
+        weights[:, members] = picks
+    result: Floats = weights / weights.sum(axis=1, keepdims=True)
+    return result
+
+
+def _levels_and_effects(ratios: Floats) -> tuple[Floats, Floats]:
+    """Each case's mean over its blocks, and what each block adds to every case (mean 0)."""
+    levels = np.nanmean(ratios, axis=1)
+    effects = np.nanmean(ratios - levels[:, None], axis=0)
+    return levels, effects - effects.mean()
+
+
+def _t_interval(values: Floats, level: float) -> tuple[float, float]:
+    if len(values) < 2:
+        return -math.inf, math.inf
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def _ratio_estimate(values: Floats, *, bootstrap95: tuple[float, float] | None = None) -> Estimate:
+    """Back from block values in logarithms to a ratio (or to seconds)."""
+    low95, high95 = _exp(_t_interval(values, 0.95))
+    low90, high90 = _exp(_t_interval(values, 0.90))
+    return Estimate(
+        value=math.exp(values.mean()),
+        ci95=(low95, high95),
+        ci90=(low90, high90),
+        blocks=len(values),
+        bootstrap95=bootstrap95,
+    )
+
+
+def _exp(interval: tuple[float, float]) -> tuple[float, float]:
+    """Beyond e^700 an interval over two wild blocks is as good as unbounded."""
+    low, high = interval
+    return math.exp(low), math.exp(high) if high < 700 else math.inf
+
+
+def _percentile95(logarithms: Floats) -> tuple[float, float]:
+    low, high = np.exp(np.quantile(logarithms, [0.025, 0.975]))
+    return float(low), float(high)
+
+
+def _hierarchical_bootstrap(blocks: Sequence[Floats]) -> tuple[float, float] | None:
+    """Percentile interval of the speedup: blocks resampled, then the palindromes of each block drawn."""
+    if len(blocks) < 2:
+        return None
+    rng = np.random.default_rng(SEED)
+    chosen = rng.integers(len(blocks), size=(RESAMPLES, len(blocks)))
+    medians = np.empty(chosen.shape)
+    for index, palindromes in enumerate(blocks):
+        drawn = chosen == index
+        medians[drawn] = _resampled_medians(palindromes, int(drawn.sum()), rng)
+    return _percentile95(medians.mean(axis=1))
+
+
+def _resampled_medians(values: Floats, size: int, rng: np.random.Generator) -> Floats:
+    """Medians of `size` bootstrap resamples, without drawing them.
+
+    A resample picks entry floor(n·U) of the sorted values n times, so its middle entries belong to the middle
+    order statistics of n uniform variates. Those are Beta distributed (David and Nagaraja, Order Statistics,
+    chapter 2): one or two draws replace n.
+    """
+    n, ordered = len(values), np.sort(values)
+    lower_middle = rng.beta((n + 1) // 2, n // 2 + 1, size)
+    picked = ordered[np.minimum((n * lower_middle).astype(np.int64), n - 1)]
+    if n % 2:
+        return picked
+    upper_middle = lower_middle + (1 - lower_middle) * rng.beta(1, n // 2, size)
+    return (picked + ordered[np.minimum((n * upper_middle).astype(np.int64), n - 1)]) / 2

@@ -1,0 +1,1 @@
+"""What is computed: operators, with their inputs and their float64 reference."""

@@ -1,0 +1,23 @@
+"""The operators, by name."""
+
+from collections.abc import Mapping
+
+from fuseproof.errors import UserError
+from fuseproof.workloads.operators.attention import Attention
+from fuseproof.workloads.operators.base import DTYPES, PASSES, Operator, Sampled, result_dtype, tensor_dtype
+from fuseproof.workloads.operators.layer_norm import LayerNorm
+from fuseproof.workloads.operators.matmul import Matmul
+from fuseproof.workloads.operators.rms_norm import RMSNorm
+
+__all__ = ["DTYPES", "OPERATORS", "PASSES", "Operator", "Sampled", "get", "result_dtype", "tensor_dtype"]
+
+OPERATORS: Mapping[str, type[Operator]] = {
+    operator.name: operator for operator in (Attention, Matmul, LayerNorm, RMSNorm)
+}
+
+
+def get(name: str) -> type[Operator]:
+    """The operator class named `name`. Raises UserError if there is none."""
+    if name not in OPERATORS:
+        raise UserError(f"unknown operator {name!r}; there are {', '.join(OPERATORS)}")
+    return OPERATORS[name]

@@ -1,0 +1,1 @@
+"""The operators as each framework writes them, under the same names."""

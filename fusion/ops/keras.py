@@ -1,0 +1,70 @@
+"""The operators in Keras 3 on TensorFlow, as a user writes them: its layers, and keras.ops for attention.
+
+A layer holds its weights; `stateless_call` gives it ours, so that inputs and gradients are the same as
+everywhere. Shapes are those of fuseproof.workloads.operators, but attention takes Keras's own order of axes:
+(batch, length, heads, head dim). keras.layers.MultiHeadAttention is more than the operator: it projects.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import keras
+
+from fuseproof.workloads.operators.layer_norm import EPSILON
+from fuseproof.workloads.operators.rms_norm import EPSILON as RMS_EPSILON
+
+Tensor = Any  # tf.Tensor; the package ships no types
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    if q.shape[2] != k.shape[2]:
+        # Keras repeats heads by itself, but a single one it lets broadcast, which its gradient does not.
+        share = q.shape[2] // k.shape[2]
+        k, v = keras.ops.repeat(k, share, axis=2), keras.ops.repeat(v, share, axis=2)
+    return keras.ops.dot_product_attention(q, k, v, is_causal=causal)
+
+
+def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:
+    layer = _dense(a.shape[-1], b.shape[-1], bias is not None, activation, a.dtype.name)
+    return _call(layer, [b] if bias is None else [b, bias], a)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, residual: Tensor | None = None) -> Tensor:
+    s = x if residual is None else keras.ops.add(x, residual)
+    return _call(_layer_normalization(x.shape[-1], x.dtype.name), [weight, bias], s)
+
+
+def rms_norm(x: Tensor, weight: Tensor, *, residual: Tensor | None = None) -> Tensor:
+    s = x if residual is None else keras.ops.add(x, residual)
+    return _call(_rms_normalization(x.shape[-1], x.dtype.name), [weight], s)
+
+
+def _call(layer: Any, weights: list[Tensor], x: Tensor) -> Tensor:
+    output, _ = layer.stateless_call(weights, [], x)
+    return output
+
+
+@functools.cache
+def _dense(columns: int, units: int, use_bias: bool, activation: str | None, dtype: str) -> Any:
+    gelu_tanh = functools.partial(keras.activations.gelu, approximate=True)
+    layer = keras.layers.Dense(
+        units, use_bias=use_bias, activation=gelu_tanh if activation == "gelu_tanh" else None, dtype=dtype
+    )
+    layer.build((None, columns))
+    return layer
+
+
+@functools.cache
+def _layer_normalization(columns: int, dtype: str) -> Any:
+    layer = keras.layers.LayerNormalization(epsilon=EPSILON, dtype=dtype)
+    layer.build((None, columns))
+    return layer
+
+
+@functools.cache
+def _rms_normalization(columns: int, dtype: str) -> Any:
+    layer = keras.layers.RMSNormalization(epsilon=RMS_EPSILON, dtype=dtype)
+    layer.build((None, columns))
+    return layer

@@ -1,0 +1,1 @@
+"""What a compiler made of a function: HLO, Inductor's code, and the operations in them."""

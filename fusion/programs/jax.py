@@ -1,0 +1,27 @@
+"""The program of a JAX implementation, before and after XLA; runs inside a worker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fuseproof.fusion.programs import xla
+from fuseproof.fusion.programs.operations import Reading
+
+
+def compiling(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Nothing has to be prepared: a jitted function is lowered again when it is read."""
+    return contextlib.nullcontext()
+
+
+def read(
+    step: Any, inputs: Any, cotangent: Any, *, compiled: str, eager: Callable[[], object], folder: Path
+) -> Reading:
+    """The HLO of the step as it is called with these arguments."""
+    if not hasattr(step, "lower"):
+        reason = "the step is no jitted function: it has no single HLO module"
+        return Reading(unknown={"before": reason, "after": reason})
+    lowered = step.lower(inputs, cotangent)
+    return xla.read({"before": lowered.as_text(dialect="hlo"), "after": lowered.compile().as_text()}, folder)

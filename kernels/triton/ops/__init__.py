@@ -1,0 +1,1 @@
+"""One folder for each operator, or for operators that share their kernels."""

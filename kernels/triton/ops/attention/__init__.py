@@ -1,0 +1,1 @@
+"""Attention: online softmax forward, recomputing backward."""

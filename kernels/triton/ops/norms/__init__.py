@@ -1,0 +1,1 @@
+"""Layer norm and RMS norm, which share their kernels."""

@@ -1,0 +1,1 @@
+"""Compiled for hardware that is not needed: Triton kernels for GPUs, programs for TPUs."""

@@ -1,0 +1,48 @@
+"""What the user of `fuseproof compile` asked for; every family of targets takes its part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuseproof.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for. What no family but some has a use for is refused by the others.
+
+    cases:         cases by name; a family has its own if there are none.
+    operators, dtypes, only: of the cases and implementations, or of the launches, these.
+    launches:      launches whose label contains one of these.
+    extra:         further rows, as in `implementations.table`.
+    topology:      chips to shard over.
+    schedule:      also print what runs when.
+    without_fusion: also compile without the compiler's fusion passes, to compare.
+    update_budget: write what is found into the budget instead of comparing the two.
+    quiet:         print what is wrong and a summary only.
+    output:        keep the compiler's files in this directory.
+    """
+
+    targets: Sequence[str]
+    operators: Sequence[str] = ()
+    cases: Sequence[str] = ()
+    dtypes: Sequence[str] = ()
+    only: Sequence[str] = ()
+    launches: Sequence[str] = ()
+    extra: Sequence[str] = ()
+    topology: str = "1x1"
+    schedule: bool = False
+    without_fusion: bool = False
+    update_budget: bool = False
+    quiet: bool = False
+    output: Path | None = None
+    progress: Callable[[str], None] = lambda text: None
+
+
+def known(kind: str, given: Sequence[str], names: Sequence[str]) -> None:
+    """Raise UserError, with the names there are, for one that is not among them."""
+    for name in given:
+        if name not in names:
+            raise UserError(f"unknown {kind} {name!r}; there are {', '.join(dict.fromkeys(names))}")

@@ -1,0 +1,259 @@
+"""The child process that compiles for a TPU that need not be there; `profiling.tpu_static` starts it.
+
+JAX_PLATFORMS=cpu and TPU_SKIP_MDS_QUERY=1 must be set before this module is imported: JAX would look for a
+TPU, libtpu for the cloud's metadata server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fuseproof.cases import Case
+from fuseproof.child_process import serve
+from fuseproof.errors import UserError
+from fuseproof.frameworks import jax as framework
+from fuseproof.fusion.programs import hlo, operations
+from fuseproof.implementations import Implementation, resolve_function
+from fuseproof.profiling.readers import xla_dumps, xla_plan
+
+# How each operator's tensors lie on a mesh of chips with axes x and y, by axis of the operator's own layout,
+# as in tensor-parallel models: matmul sums over y, attention gathers keys and values over y.
+_SHARDING: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
+    "attention": dict.fromkeys(("q", "k", "v", "output"), (None, "x", "y", None)),
+    "matmul": {"a": ("x", "y"), "b": ("y", None), "bias": (None,), "output": ("x", "y")},
+    "layer_norm": {
+        **dict.fromkeys(("x", "residual", "output"), ("x", "y")),
+        **dict.fromkeys(("weight", "bias"), ("y",)),
+    },
+    "rms_norm": {**dict.fromkeys(("x", "residual", "output"), ("x", "y")), "weight": ("y",)},
+}
+# The TPU compiler's passes that fuse; their names stand in the files of its pass pipeline.
+_FUSION_PASSES = "tpu_fusion,tpu_multi_output_fusion"
+# Moves of data, a start and an end for each where something is computed meanwhile.
+_MOVES = ("copy", "copy-start", "copy-done", "slice-start", "slice-done")
+_KERNEL = "tpu_custom_call"  # what a Pallas kernel becomes
+# What the compiler and we count over a program's text, where a loop's body stands once.
+_OF_ONE_ITERATION = (
+    *("flops", "transcendentals", "bytes_accessed", "optimal_seconds"),
+    *("launched_instructions", "computing_instructions", "estimated_cycles"),
+)
+_LOOP = (
+    "it has a loop or branch, which is counted as if it ran once: no FLOPs, bytes moved, seconds, cycles or "
+    "instructions"
+)
+_SWAP = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}
+
+
+def compile_request(request: dict[str, Any]) -> dict[str, Any]:
+    """One implementation of one case for one topology, as plain data; see `tpu_static.compile_all`."""
+    row, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
+    if absent := [name for name in row.consumes if name not in case.operator.input_shapes]:
+        raise NotImplementedError(f"consumes {', '.join(absent)}, which this case has not")
+    mesh = _mesh(request["topology"], request["mesh"])
+    directory = Path(request["directory"])
+    donates = bool(row.consumes) and row.framework == "jax"
+    with jax.sharding.set_mesh(mesh):  # tells Pallas which TPU it is lowered for
+        function, arguments, out_shardings = _function(row, case, mesh, request.get("stablehlo"))
+        started = time.perf_counter()
+        lowered = jax.jit(
+            function,
+            keep_unused=True,
+            out_shardings=out_shardings,
+            donate_argnums=2 if donates else (),
+        ).lower(*arguments)
+        lowered_at = time.perf_counter()
+        compiled = lowered.compile(
+            compiler_options={"xla_dump_to": str(directory), "xla_dump_hlo_as_text": True}
+        )
+        done = time.perf_counter()
+    if donates and not compiled.memory_analysis().alias_size_in_bytes:
+        names = ", ".join(row.consumes)
+        raise NotImplementedError(
+            f"nothing that is computed has the shape of {names}, so its memory cannot be used again"
+        )
+    text = compiled.as_text()
+    (directory / "optimized.hlo.txt").write_text(text, encoding="utf-8")
+    return {
+        "device_kind": mesh.devices.flat[0].device_kind,
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "libtpu")},
+        "measured_here": {"lower_seconds": lowered_at - started, "compile_seconds": done - lowered_at},
+        **_describe(compiled, hlo.parse(text, source="the compiled module"), directory),
+        **({"without_fusion": _without_fusion(lowered)} if request.get("without_fusion") else {}),
+    }
+
+
+def _without_fusion(lowered: Any) -> dict[str, Any]:
+    """The same program, compiled with nothing fused; `reason` where that cannot be had."""
+    try:
+        compiled = lowered.compile(compiler_options={"xla_disable_hlo_passes": _FUSION_PASSES})
+    except jax.errors.JaxRuntimeError as error:  # it may not fit, or need a fusion to be lowered at all
+        return {"reason": f"it does not compile: {' '.join(str(error).split())[:200]}"}
+    module = hlo.parse(compiled.as_text(), source="the module compiled without fusion")
+    if module.fusions:
+        return {"reason": f"{len(module.fusions)} fusions are left with the fusion passes off"}
+    memory = compiled.memory_analysis()
+    looped = operations.has_loop(module)
+    return {
+        "computing_instructions": None if looped else _computing(module),
+        "bytes_accessed": None if looped else _count(compiled.cost_analysis(), "bytes accessed"),
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "peak_bytes": memory.peak_memory_in_bytes,
+    }
+
+
+def _computing(module: hlo.Module) -> int:
+    """Instructions that run code of their own and do more than move data: what kernels are elsewhere."""
+    return sum(instruction.opcode not in _MOVES for instruction in module.launched)
+
+
+def _mesh(topology: str, shape: list[int]) -> Mesh:
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    return Mesh(np.array(devices[: math.prod(shape)]).reshape(shape), ("x", "y"))
+
+
+def _function(
+    row: Implementation, case: Case, mesh: Mesh, stablehlo: str | None
+) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
+    operator = case.operator
+    single = mesh.size == 1
+
+    def spec(name: str, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> jax.ShapeDtypeStruct:
+        order = _SWAP[row.layout] if len(shape) == 4 else tuple(range(len(shape)))
+        for extent, axis in zip(shape, axes, strict=True):
+            if axis is not None and extent % mesh.shape[axis]:
+                raise NotImplementedError(f"{name}: {extent} cannot be split over {mesh.shape[axis]} chips")
+        partition = PartitionSpec(*(axes[axis] for axis in order))
+        return jax.ShapeDtypeStruct(
+            [shape[axis] for axis in order], case.dtype, sharding=NamedSharding(mesh, partition)
+        )
+
+    def placed(axes: tuple[str | None, ...]) -> tuple[str | None, ...]:
+        return (None,) * len(axes) if single else axes
+
+    axes = _SHARDING[operator.name]
+    inputs = {n: spec(n, shape, placed(axes[n])) for n, shape in operator.input_shapes.items()}
+    output = spec("output", operator.output_shape, placed(axes["output"]))
+    backward = case.pass_ != "forward"
+    if stablehlo is not None:
+        return _imported(Path(stablehlo).read_bytes(), list(inputs.values()), output, backward)
+    function = resolve_function(row.target)
+    step = framework.step(function, operator.options, case.pass_, None)
+    # A gradient lies where its input lies.
+    results = None if single else (output.sharding, {n: i.sharding for n, i in inputs.items() if backward})
+    cotangent = output if backward else None
+    if not row.consumes:
+        return step, (inputs, cotangent), results
+
+    def donating(kept: dict[str, Any], cotangent: Any, consumed: dict[str, Any]) -> Any:
+        return step(kept | consumed, cotangent)
+
+    kept = {name: spec for name, spec in inputs.items() if name not in row.consumes}
+    return donating, (kept, cotangent, {name: inputs[name] for name in row.consumes}), results
+
+
+def _imported(
+    module: bytes, inputs: list[jax.ShapeDtypeStruct], output: jax.ShapeDtypeStruct, backward: bool
+) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
+    """A StableHLO module as a JAX function: put into the frame `jax.export` makes of the types."""
+    arguments = (*inputs, output) if backward else tuple(inputs)
+    results = [output, *inputs] if backward else [output]
+
+    def same_types(*_: Any) -> list[Any]:
+        return [jnp.zeros(result.shape, result.dtype) for result in results]
+
+    plain = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arguments]
+    frame = export.export(jax.jit(same_types, keep_unused=True), platforms=["tpu"])(*plain)
+    imported = dataclasses.replace(frame, fun_name="imported", mlir_module_serialized=module)
+    return imported.call, arguments, None
+
+
+def _describe(compiled: Any, module: hlo.Module, directory: Path) -> dict[str, Any]:
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    optimal = cost.get("optimal_seconds", -1.0)
+    cycles = [i.estimated_cycles for i in module.launched if i.estimated_cycles is not None]
+    kernels = sum(i.custom_call_target == _KERNEL for i in module.custom_calls)
+    document: dict[str, Any] = {
+        "flops": _count(cost, "flops"),
+        "transcendentals": _count(cost, "transcendentals"),
+        "bytes_accessed": _count(cost, "bytes accessed"),
+        "optimal_seconds": optimal if optimal > 0 else None,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "output_bytes": memory.output_size_in_bytes,
+        "donated_bytes": memory.alias_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "peak_bytes": memory.peak_memory_in_bytes,
+        "code_bytes": memory.generated_code_size_in_bytes,
+        "fusions": len(module.fusions),
+        "fused_instructions": sum(len(module.members(fusion)) for fusion in module.fusions),
+        "launched_instructions": len(module.launched),
+        "computing_instructions": _computing(module),
+        "custom_calls": dict(_counted(i.custom_call_target or "" for i in module.custom_calls)),
+        "collectives": dict(module.collectives),
+        "kernels": kernels,
+        # The compiler does not look into a hand-written kernel; a sum without it would flatter.
+        "estimated_cycles": sum(cycles) if cycles and not kernels else None,
+    }
+    warnings = []
+    if operations.has_loop(module):
+        document |= dict.fromkeys(_OF_ONE_ITERATION)
+        warnings.append(_LOOP)
+    try:
+        plan = xla_dumps.parse(_dump(directory, "buffer-assignment.txt"), _dump(directory, "live-range.txt"))
+    except UserError as error:
+        document |= dict.fromkeys(("vmem_bytes", "schedule", "memory_plan"))
+        warnings.append(str(error))
+    else:
+        document |= xla_plan.describe(module, plan)
+        if plan.peak_bytes != memory.peak_memory_in_bytes:
+            warnings.append(_difference(plan, memory.peak_memory_in_bytes))
+    return {**document, "warning": "; ".join(warnings)} if warnings else document
+
+
+def _difference(plan: xla_dumps.MemoryPlan, figure: int) -> str:
+    told = f"the memory plan's peak is {plan.peak_bytes} bytes, the compiler's own figure {figure}"
+    if plan.peak_bytes < figure <= plan.unshared_peak_bytes:
+        # Seen with loops and asynchronous collectives, which write in place.
+        return f"{told}, which counts bytes that values share more than once"
+    return f"{told}: do not rely on the plan"
+
+
+def _count(cost: dict[str, float], key: str) -> int | None:
+    return int(cost[key]) if cost.get(key, -1) >= 0 else None
+
+
+def _counted(names: Iterator[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _dump(directory: Path, ending: str) -> str:
+    found = sorted(directory.glob(f"*after_optimizations-{ending}"))
+    if len(found) != 1:
+        raise UserError(f"XLA wrote {len(found)} files *{ending} instead of one; no memory plan")
+    return found[0].read_text(encoding="utf-8")
+
+
+def main() -> None:
+    framework.configure(device="cpu", threads=1)  # the matmul precision of a case's float32
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(compile_request)
+
+
+if __name__ == "__main__":
+    main()

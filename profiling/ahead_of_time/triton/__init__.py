@@ -1,0 +1,1 @@
+"""Triton kernels compiled for NVIDIA GPUs, against a budget."""

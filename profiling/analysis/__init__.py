@@ -1,0 +1,1 @@
+"""What timelines say: totals, and which kernels became which."""

@@ -1,0 +1,83 @@
+"""What a timeline says in numbers: the document of `fuseproof timeline --json`, and text for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fuseproof.profiling.figures import size
+from fuseproof.profiling.timeline.model import KIND, Timeline
+
+
+def document(timeline: Timeline) -> dict[str, Any]:
+    """The object that `--json` prints. `kernels` counts kernel, memcpy, memset (collectives are kernels)."""
+    devices = timeline.devices()
+    # Only a static plan has another unit than its keys say, and then it says so.
+    unit = {} if timeline.time_unit == "ns" else {"time_unit": timeline.time_unit}
+    return {
+        "source": timeline.source,
+        **unit,
+        "devices": [
+            {
+                "name": device.name,
+                "kernels": device.kernels,
+                "busy_ns": device.busy_ns,
+                "span_ns": device.span_ns,
+            }
+            for device in devices
+        ],
+        "slices": len(timeline.slices),
+        "memory": [
+            {
+                "allocator": memory.allocator,
+                "device": memory.device,
+                "events": len(memory),
+                "peak_bytes": memory.peak_bytes,
+            }
+            for memory in timeline.memory
+        ],
+        "overlaps": sum(device.overlaps for device in devices),
+        "dropped_events": timeline.dropped_events,
+        "warnings": list(timeline.warnings),
+    }
+
+
+def render_text(timeline: Timeline) -> str:
+    """The same for people."""
+    found = document(timeline)
+    lines = [f"{timeline.name}: {found['source']}, {found['slices']:,} slices in {len(timeline.lanes)} lanes"]
+    for device in found["devices"]:
+        share = f" ({device['busy_ns'] / device['span_ns']:.1%})" if device["span_ns"] else ""
+        if timeline.source == "tpu-static":
+            unknown = (timeline.slices.kind == KIND["unestimated"]).any()
+            lines.append(
+                f"  {device['name']}: {device['kernels']:,} instructions with an estimate, "
+                f"{'at least ' if unknown else ''}{_cycles(device['busy_ns'])}"
+            )
+            continue
+        lines.append(
+            f"  {device['name']}: {device['kernels']:,} kernels, busy {_time(device['busy_ns'])} "
+            f"of {_time(device['span_ns'])}{share}"
+        )
+    for memory in found["memory"]:
+        peak = "unknown" if memory["peak_bytes"] is None else size(memory["peak_bytes"])
+        lines.append(
+            f"  memory of {memory['device']} ({memory['allocator']}): "
+            f"{memory['events']:,} events, peak {peak}"
+        )
+    if found["overlaps"]:
+        lines.append(f"  {found['overlaps']:,} slices overlap an earlier one of their stream")
+    if found["dropped_events"]:
+        lines.append(f"  {found['dropped_events']:,} events were dropped by the profiler")
+    lines += [f"  warning: {text}" for text in found["warnings"]]
+    return "\n".join(lines) + "\n"
+
+
+def _time(nanoseconds: int) -> str:
+    for scale, unit in ((10**9, "s"), (10**6, "ms"), (10**3, "us")):
+        if nanoseconds >= scale:
+            return f"{nanoseconds / scale:.3f} {unit}"
+    return f"{nanoseconds} ns"
+
+
+def _cycles(cycles: int) -> str:
+    return f"{cycles:,} cycles (estimated)"

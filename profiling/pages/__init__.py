@@ -1,0 +1,1 @@
+"""Timelines as offline HTML pages and as Perfetto traces."""

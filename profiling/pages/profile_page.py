@@ -1,0 +1,278 @@
+"""The page of `fuseproof profile`, and its document: captured implementations of one case side by side.
+
+A profile explains, it does not time: calls are single and slowed by the profiler, which the page says. What
+one may doubt stands beside each implementation.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from fuseproof.profiling.analysis import kernel_diff
+from fuseproof.profiling.analysis.kernel_diff import Difference
+from fuseproof.profiling.capture import captured
+from fuseproof.profiling.capture.captured import CALL_NAME, Profiled
+from fuseproof.profiling.capture.record import CaptureRecord
+from fuseproof.profiling.figures import duration, size
+from fuseproof.profiling.pages import timeline_page
+from fuseproof.profiling.pages.timeline_page import Glance, Line, Page
+
+# Bits of NVML's clock event reasons (NVML API reference, nvmlClocksEventReasons); what is a reason to doubt.
+CLOCK_EVENTS: Final[Mapping[int, tuple[str, bool]]] = {
+    0x1: ("idle", False),
+    0x2: ("clocks set by an application", False),
+    0x4: ("software power cap", True),
+    0x8: ("hardware slowdown", True),
+    0x10: ("sync boost", True),
+    0x20: ("software thermal slowdown", True),
+    0x40: ("hardware thermal slowdown", True),
+    0x80: ("hardware power brake", True),
+    0x100: ("clocks set for a display", False),
+}
+# A profiled call this many times as long as one without the profiler shows mostly the profiler. A profiler
+# makes nothing faster: as many times shorter, something else slowed the calls without it.
+_HEAVY_OVERHEAD: Final = 1.5
+Failure = tuple[str, str]  # implementation, reason
+Pair = tuple[int, int, Difference]
+
+NOTES: Final = (
+    "Single calls with a profiler on: to see what runs and why. What is faster, fuseproof run measures.",
+)
+
+
+def to_html(group: str, profiles: Sequence[Profiled], failures: Sequence[Failure] = ()) -> str:
+    """One self-contained page. Raises UserError if there is nothing to show."""
+    number = captured.typical_call(profiles)
+    call = None if number is None else CALL_NAME.format(number + 1)
+    notes = [*NOTES]
+    if call is not None and len(profiles) > 1:
+        notes.append(f"The timelines are aligned at the start of {call}, whose length is the most usual one.")
+    page = Page(
+        kind="profile",
+        head=("Call, profiler on", "Busy", "Kernels", "Memory a call adds", "Profiler on / off"),
+        glance=_glance(profiles),
+        failures=failures,
+        trust=[list(trust(one)) for one in profiles],
+        differences=differences(profiles),
+    )
+    timelines = [one.timeline for one in profiles]
+    return timeline_page.to_html(timelines, title=group, notes=notes, call=call, page=page)
+
+
+def differences(profiles: Sequence[Profiled]) -> list[Pair]:
+    """Of each implementation and its baseline, where both are here; else, and after that, the first."""
+    place = {one.name: i for i, one in enumerate(profiles)}
+    pairs = [
+        (place[one.record.row.baseline], i)
+        for i, one in enumerate(profiles)
+        if place.get(one.record.row.baseline, i) != i
+    ]
+    pairs += [(0, i) for i in range(1, len(profiles)) if all(after != i for _, after in pairs)]
+    return [
+        (
+            before,
+            after,
+            kernel_diff.compare(
+                profiles[before].timeline,
+                profiles[after].timeline,
+                before_calls=profiles[before].windows,
+                after_calls=profiles[after].windows,
+            ),
+        )
+        for before, after in pairs
+    ]
+
+
+def document(group: str, profiles: Sequence[Profiled], failures: Sequence[Failure] = ()) -> dict[str, Any]:
+    """What `fuseproof profile --json` prints. Unknown is null."""
+    return {
+        "case": group,
+        "implementations": [_described(one) for one in profiles],
+        "failures": [{"implementation": name, "reason": reason} for name, reason in failures],
+        "differences": [
+            {
+                "before": found.before.name,
+                "after": found.after.name,
+                "rows": [
+                    {
+                        "relation": row.relation,
+                        "joined_by": row.joined_by,
+                        "before": [_kernel(kernel) for kernel in row.before],
+                        "after": [_kernel(kernel) for kernel in row.after],
+                    }
+                    for row in found.rows
+                ],
+            }
+            for _, _, found in differences(profiles)
+        ],
+    }
+
+
+def render_text(group: str, profiles: Sequence[Profiled], failures: Sequence[Failure] = ()) -> str:
+    """The same for people."""
+    lines = [f"{group}: single calls with a profiler on, not timings"]
+    if profiles:
+        lines.append(f"  {'':26}{'kernels':>8} {'busy':>10} {'call':>10} {'on / off':>9}")
+    for one in profiles:
+        record = one.record
+        lines.append(
+            f"  {one.name:26}{_count(record):>8} {duration(one.side.busy_ns):>10} "
+            f"{_optional(one.call_ns):>10} {_overhead(record):>9}"
+        )
+    for before, after, found in differences(profiles):
+        if profiles[after].record.row.baseline == profiles[before].name:
+            lines.append(f"  {found.before.name} → {found.after.name}: {found.sentence()}")
+    lines += [f"  {name}: not profiled: {reason}" for name, reason in failures]
+    return "\n".join(lines) + "\n"
+
+
+def trust(one: Profiled) -> Iterator[Line]:
+    """(label, sentence, whether to doubt) of what the record of a capture says."""
+    record = one.record
+    told = f"{len(record.calls)} calls on {record.device_name}, {record.threads} CPU thread"
+    told += f"{'s' if record.threads != 1 else ''}, seed {record.seed}"
+    told += ", with Python stacks" if record.stacks else ""
+    yield "Captured", told, False
+    yield (
+        "Versions",
+        ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items())),
+        False,
+    )
+    if record.overhead is None:
+        yield "Profiler overhead", "unknown: calls with or without the profiler were not timed", True
+    else:
+        on, off = (
+            duration(1e9 * statistics.median(seconds))
+            for seconds in (record.profiler_on_seconds, record.profiler_off_seconds)
+        )
+        told = f"a call takes {on} with the profiler, {off} without: {record.overhead:.2f} times (medians)"
+        disturbed = record.overhead < 1 / _HEAVY_OVERHEAD
+        if disturbed:
+            told += "; calls without the profiler were disturbed"
+        yield "Profiler overhead", told, disturbed or record.overhead > _HEAVY_OVERHEAD
+    counts = record.kernel_counts
+    if not counts:
+        yield "Kernels per call", "the trace does not tell which call a kernel belongs to", True
+    elif record.kernels_per_call is None:
+        yield "Kernels per call", f"differ from call to call: {', '.join(map(str, counts))}", True
+    else:
+        yield "Kernels per call", f"{counts[0]} in each of {len(counts)} calls", False
+    if counts:
+        yield "A kernel is", record.kernel_rule, False
+    yield from _throttling(record)
+    if record.energy is not None:
+        energy = record.energy
+        told = (
+            f"{energy.joules_per_call:.3g} J a call: {energy.joules:.3g} J over {energy.calls:,} calls in "
+            f"{energy.seconds:.2f} s, the profiler off, the whole board"
+        )
+        yield "Energy", told, energy.seconds < 1
+    for doubt in (*one.doubts, *(text for text in record.warnings if text not in one.timeline.warnings)):
+        yield "Doubt", doubt, True
+    if record.samples:
+        sources = dict.fromkeys(f"{each.name.replace('_', ' ')} ({each.source})" for each in record.samples)
+        yield "Sampled", ", ".join(sources), False
+    for text in record.not_seen:
+        yield "Not seen", text, False
+
+
+def _throttling(record: CaptureRecord) -> Iterator[Line]:
+    series = [each for each in record.samples if each.name == "clock_event_reasons"]
+    if not series:
+        if record.device == "cuda":
+            yield "Throttling", "unknown: the board's clock events were not sampled", True
+        return
+    first, last = (record.calls[0].start_ns, record.calls[-1].end_ns) if record.calls else (0, 1 << 63)
+    for each in series:
+        known = [
+            int(value)
+            for time, value in zip(each.time_ns, each.value, strict=True)
+            if value is not None and first <= time <= last
+        ]
+        if not known:
+            yield "Throttling", f"{each.device}: no sample during the calls", True
+            continue
+        seen = [
+            (name, bad) for bit, (name, bad) in CLOCK_EVENTS.items() if any(value & bit for value in known)
+        ]
+        names = ", ".join(name for name, _ in seen) or "none"
+        told = f"{each.device}: clock events during the calls: {names} ({len(known)} samples)"
+        yield "Throttling", told, any(bad for _, bad in seen)
+
+
+def _glance(profiles: Sequence[Profiled]) -> list[Glance]:
+    known = [one.call_ns for one in profiles if one.call_ns is not None]
+    longest = max(known, default=0.0)
+    found = []
+    for i, one in enumerate(profiles):
+        record, call = one.record, one.call_ns
+        tags = ["baseline"] if any(other.record.row.baseline == one.name for other in profiles) else []
+        rise = one.memory_rise
+        found.append(
+            Glance(
+                name=one.name,
+                tags=tags,
+                bar=(call / longest, min(one.side.busy_ns, call) / longest) if call and longest else None,
+                cells=(
+                    _optional(call),
+                    duration(one.side.busy_ns),
+                    _count(record),
+                    "unknown" if rise is None else size(rise.bytes),
+                    _overhead(record),
+                ),
+                doubts=sum(doubt for *_, doubt in (*trust(one), *timeline_page.trust(one.timeline))),
+                anchor=i,
+            )
+        )
+    return found
+
+
+def _described(one: Profiled) -> dict[str, Any]:
+    record, timeline = one.record, one.timeline
+    return {
+        "implementation": one.name,
+        "framework": record.framework,
+        "baseline": record.row.baseline,
+        "device": record.device_name,
+        "threads": record.threads,
+        "stacks": record.stacks,
+        "seed": record.seed,
+        "calls": len(record.calls),
+        "call_ns_profiler_on": one.call_ns,
+        "kernels_per_call": record.kernels_per_call,
+        "kernel_counts": list(record.kernel_counts),
+        "busy_ns_per_call": one.side.busy_ns,
+        "busy_unit": one.side.unit,
+        "memory_rise_bytes": None if one.memory_rise is None else one.memory_rise.bytes,
+        "memory_allocator": None if one.memory_rise is None else one.memory_rise.allocator,
+        "profiler_overhead": record.overhead,
+        "joules_per_call": record.energy.joules_per_call if record.energy else None,
+        "overlaps": timeline.overlaps,
+        "dropped_events": timeline.dropped_events,
+        "trust": [
+            {"label": label, "text": text, "doubt": doubt}
+            for label, text, doubt in (*trust(one), *timeline_page.trust(timeline))
+        ],
+        "directory": str(one.folder),
+    }
+
+
+def _kernel(kernel: kernel_diff.Kernel) -> dict[str, Any]:
+    return {"name": kernel.name, "count_per_call": kernel.count, "time_ns_per_call": kernel.time_ns}
+
+
+def _count(record: CaptureRecord) -> str:
+    if record.kernels_per_call is not None:
+        return f"{record.kernels_per_call:,}"
+    counts = record.kernel_counts
+    return f"{min(counts)} to {max(counts)}" if counts else "unknown"
+
+
+def _overhead(record: CaptureRecord) -> str:
+    return "unknown" if record.overhead is None else f"{record.overhead:.2f} ×"
+
+
+def _optional(ns: float | None) -> str:
+    return "unknown" if ns is None else duration(ns)

@@ -1,0 +1,1 @@
+"""The timeline: the one model that every reader fills and everything else reads."""

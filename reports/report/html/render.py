@@ -1,0 +1,107 @@
+"""The HTML format: one self-contained file that works from disk, with and without JavaScript.
+
+The page is complete as rendered here; report.js only filters, sorts and shows details. What it needs stands
+in one escaped JSON block, already formatted, so that no number is computed or rounded twice.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import asdict
+from datetime import datetime
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from fuseproof import offline_page, units
+from fuseproof.fusion.programs.operations import counted
+from fuseproof.reports.claims import band_words
+from fuseproof.reports.report import wording
+from fuseproof.reports.report.html import page, plots
+from fuseproof.reports.report.summary import Summary
+
+_FOLDER = "fuseproof.reports.report.html"
+
+
+def to_html(summary: Summary) -> str:
+    lines = list(page.lines(summary))
+    bands = page.bands(summary.claims)
+    payback = page.payback(summary)
+    strips = list(page.strips(summary))
+    details = dict(page.details(summary))
+    scale = plots.forest_scale(
+        [line.speedup for line in lines],
+        [0.9, 1.1, *(edge for band in bands for edge in (band.low, band.high))],
+    )
+    template = _environment().get_template("report.html")
+    text = template.render(
+        summary=summary,
+        headlines=wording.verdicts(summary, pooled=True),
+        caveats=wording.caveats(summary),
+        glances=list(page.glances(summary)),
+        bands=bands,
+        bands_at=[(scale.x(band.low), scale.x(band.high)) for band in bands],
+        scale=scale,
+        means=[line for line in lines if line.id is None],
+        cases=page.by_operator(lines),
+        filters=page.filters(lines),
+        tables=page.tables(summary),
+        claim_lines=wording.verdicts(summary, pooled=False),
+        whys=page.whys(summary),
+        payback=payback,
+        calls_scale=plots.scale_over(point.value for one in payback for point, _ in one.points),
+        strips=strips,
+        # A reader who doubts should meet the worst first.
+        shown=max(range(len(strips)), key=lambda i: strips[i].width, default=0),
+        null_scale=plots.null_scale(summary.null_control),
+        failures=wording.grouped(m for m in summary.missing if m.kind == "error"),
+        skipped=wording.grouped(m for m in summary.missing if m.kind != "error"),
+        data=offline_page.embed(
+            {
+                "details": details,
+                "strips": [{"ticks": s.ticks, "lines": [asdict(line) for line in s.lines]} for s in strips],
+            }
+        ),
+    )
+    return text.strip() + "\n"
+
+
+def _environment() -> Environment:
+    environment = offline_page.templates(_FOLDER)
+    environment.globals |= {
+        "mark": plots.mark,
+        "rug_width": plots.RUG_WIDTH,
+        "times": units.times,
+        "bracket": units.bracket,
+        "significant": units.significant,
+        "duration": units.duration,
+        "memory": units.memory,
+        "percent": units.percent,
+        "calls": wording.calls,
+        "counted": counted,
+        "command": wording.command,
+        "speedup_text": wording.speedup,
+        "null_text": wording.null_control,
+        "verdict": wording.judged,
+        "signs": {name: sign for name, (sign, _) in wording.VERDICTS.items()},
+        "readings": wording.READINGS,
+        "band": band_words,
+        "isfinite": math.isfinite,
+        "median": statistics.median,
+        "style": lambda: offline_page.style(_FOLDER, "report.css"),
+        "script": lambda: Markup(offline_page.read(_FOLDER, "report.js")),
+    }
+    environment.filters |= {
+        "words": wording.words,
+        "when": _when,
+        "count": wording.count,
+    }
+    return environment
+
+
+def _when(timestamp: str) -> str:
+    try:
+        return datetime.fromisoformat(timestamp).strftime("%-d %B %Y, %H:%M %Z").strip()
+    except ValueError:
+        return timestamp

@@ -1,0 +1,122 @@
+"""The Markdown format: short enough for a pull request or a job summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fuseproof import units
+from fuseproof.reports.claims import band_words
+from fuseproof.reports.report import wording
+from fuseproof.reports.report.summary import Mean, Summary
+
+
+def to_markdown(summary: Summary) -> str:
+    """The verdicts, the means, every comparison and what failed: short enough for a pull request."""
+    lines = ["# Does compiling make it faster here?", ""]
+    lines += [f"{run.machine} ({run.suite or run.source})  " for run in summary.runs]
+    lines += [
+        f"\n**Incomplete run**: {_escape(run.source)} was stopped after {wording.count(run.blocks, 'block')}."
+        for run in summary.runs
+        if not run.complete
+    ]
+    for claim, verdicts in wording.verdicts(summary, pooled=True).items():
+        lines += ["", f"## “{_escape(claim)}”"]
+        for verdict in verdicts:
+            lines += ["", _escape(verdict.sentence), ""]
+            lines += [
+                f"- read as {wording.READINGS.get(row.reading, row.reading)}, "
+                f"{band_words(row.band)}: **{wording.judged(row)}**"
+                for row in verdict.readings
+            ]
+    lines += ["", *(f"- {_escape(caveat)}" for caveat in wording.caveats(summary))]
+
+    lines += ["", "## Geometric means", ""]
+    lines += _table(
+        ("operator", "pass", "implementation", "baseline", "cases", "speedup [95 %]", "cases resampled"),
+        (
+            (
+                mean.operator or "all",
+                _scope(mean, summary),
+                mean.implementation,
+                mean.baseline,
+                str(mean.cases),
+                wording.speedup(mean.speedup),
+                units.bracket(*mean.resampled) if mean.resampled else "",
+            )
+            for mean in summary.means
+            if mean.dtype is None
+        ),
+    )
+    lines += ["", "## Every case", ""]
+    lines += _table(
+        ("operator", "case", "implementation", "time", "speedup [95 %]", "compile", "break-even calls"),
+        (
+            (
+                row.case.operator,
+                wording.case_name(row.case, summary),
+                row.implementation,
+                units.duration(row.median_seconds.value),
+                wording.speedup(row.speedup)
+                if row.speedup
+                else "baseline"
+                if row.is_baseline
+                else units.NONE,
+                units.duration(row.compile_seconds),
+                wording.calls(row.break_even_calls),
+            )
+            for row in summary.rows
+        ),
+    )
+    if summary.whys:
+        lines += ["", "## Why", ""]
+        lines.append(
+            "As written → compiled. Kernels: counted by the profiler; peak memory: measured; bytes: computed "
+            "from the program, not measured."
+        )
+        lines.append("")
+        lines += _table(
+            ("operator", "case", "implementation", "kernels", "bytes", "peak memory", "fused"),
+            (
+                (
+                    why.case.operator,
+                    wording.case_name(why.case, summary),
+                    why.account.implementation,
+                    wording.pair(why.account.kernels, units.whole).text,
+                    wording.pair(why.account.bytes, units.memory).text,
+                    wording.pair(why.account.peak_memory_bytes, units.memory).text,
+                    wording.fused(why.account) or why.account.reason or units.NONE,
+                )
+                for why in summary.whys
+            ),
+        )
+    if summary.missing:
+        lines += ["", "## Failed and skipped", ""]
+        lines += [
+            f"- **{_escape(group.implementation)}** {group.kind} at {group.stage}, "
+            f"{wording.count(len(group.cases), 'case')}: {_escape(group.message)}"
+            for group in wording.grouped(summary.missing)
+        ]
+    for run in summary.runs:
+        command = wording.command(run)
+        reproduce = f"; measured with `{command}`" if command else ""
+        lines += ["", f"Raw samples: `{run.file}`{reproduce}."]
+    return "\n".join(lines) + "\n"
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    names = list(header)
+    body = [[_escape(cell) for cell in row] for row in rows]
+    return ["| " + " | ".join(line) + " |" for line in (names, ["---"] * len(names), *body)]
+
+
+def _scope(mean: Mean, summary: Summary) -> str:
+    parts = (wording.words(mean.pass_), wording.timing(mean, summary), wording.run_label(mean.run, summary))
+    return ", ".join(part for part in parts if part)
+
+
+def _escape(text: str) -> str:
+    """Names and messages come from outside: they must not open a table cell, a tag or a new line."""
+    text = " ".join(text.splitlines())
+    for character in "\\|<>*_`[":
+        text = text.replace(character, "\\" + character)
+    return text

@@ -1,0 +1,252 @@
+"""What a report says in words, the same in every format."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from fuseproof import units
+from fuseproof.fusion.account import Account, Pair
+from fuseproof.reports.claims import MIN_BLOCKS, REDUCTION, ClaimRow
+from fuseproof.reports.report.summary import Case, Interval, Mean, Missing, RunInfo, Summary
+
+VERDICTS = {
+    "supported": ("✓", "supported"),
+    "mean-only": ("≈", "true of the mean, not shown of most cases"),
+    "refuted-low": ("▼", "refuted: below the band"),
+    "refuted-high": ("▲", "refuted: above the band"),
+    "inconclusive": ("?", "neither supported nor refuted"),
+    "insufficient": ("…", "too few blocks or cases to judge"),
+}
+# Figures that differ by less are shown as the same.
+_UNCHANGED = 0.005
+READINGS = {"throughput": "more throughput", "time_reduction": "less time", REDUCTION: "any reduction"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was measured of a claim in one comparison and pass, and the verdict on each reading of it."""
+
+    sentence: str
+    readings: tuple[ClaimRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A figure without and with the compiler: `12 → 5`, `−58 %`, -0.58; None and empty where unknown."""
+
+    text: str
+    change: str
+    share: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Cases that an implementation lacks for one and the same reason."""
+
+    implementation: str
+    kind: str
+    stage: str
+    message: str
+    cases: tuple[str, ...]
+
+
+def verdicts(summary: Summary, *, pooled: bool) -> dict[str, list[Verdict]]:
+    """Per claim its readings side by side; `pooled` leaves out the single dtypes beside their mean."""
+    slices: dict[tuple[int, *tuple[object, ...]], dict[str | None, list[ClaimRow]]] = {}
+    for claim in summary.claims:
+        row = claim.row
+        key = (claim.run, row.claim, row.candidate, row.baseline, row.metric, row.cache, row.pass_)
+        slices.setdefault(key, {}).setdefault(row.dtype, []).append(row)
+    found: dict[str, list[Verdict]] = defaultdict(list)
+    for (run, *_), by_dtype in slices.items():
+        for dtype, rows in by_dtype.items():
+            if not pooled or dtype == "all" or "all" not in by_dtype:
+                verdict = Verdict(sentence=_sentence(rows[0], run, summary), readings=tuple(rows))
+                found[rows[0].text].append(verdict)
+    return dict(found)
+
+
+def _sentence(row: ClaimRow, run: int, summary: Summary) -> str:
+    where = [words(row.pass_ or "an unknown pass"), timing(row, summary)]
+    if row.dtype not in ("all", None):
+        where.append(row.dtype or "")
+    where.append(run_label(run, summary))
+    conditions = ", ".join(part for part in where if part)
+    failed = f"; {count(row.failed, 'more case')} failed" if row.failed else ""
+    if not row.cases:
+        why = f" ({row.problems[0]})" if row.reading == REDUCTION and row.problems else ""
+        lacking = f"has no sound {_quantity(row)} against {row.baseline}"
+        return f"{row.candidate} {lacking} in {conditions}{failed}{why}."
+    bounds = units.bracket(*row.ci95)
+    interval = f" [95\u00a0%: {bounds[1:-1]}]" if bounds else ""
+    if row.reading == REDUCTION:
+        return f"{_reduced(row)} in {conditions}, over {count(row.cases, 'case')}{failed}."
+    return (
+        f"{row.candidate} made the operators {units.times(row.geomean)} as fast as {row.baseline}{interval} "
+        f"in {conditions}, over {count(row.cases, 'case')}{failed}."
+    )
+
+
+def _quantity(row: ClaimRow) -> str:
+    return {"kernels": "count of kernels", "peak_memory": "peak memory"}.get(row.metric, "measurement")
+
+
+def _reduced(row: ClaimRow) -> str:
+    """`jax.jit launched 3.2× fewer kernels than jax.eager [95 %, cases resampled: 2.1–4.4]`."""
+    more = row.geomean < 1
+    value, low, high = (
+        (1 / row.geomean, 1 / row.ci95[1], 1 / row.ci95[0] if row.ci95[0] else math.inf)
+        if more
+        else (row.geomean, *row.ci95)
+    )
+    told = {
+        "kernels": ("launched", "more kernels", "fewer kernels"),
+        "peak_memory": ("took", "more memory at its peak", "less memory at its peak"),
+    }[row.metric]
+    bounds = units.bracket(low, high)
+    interval = f" [95\u00a0%, cases resampled: {bounds[1:-1]}]" if bounds else ""
+    how_many = f"{units.times(value)} {told[1 if more else 2]}"
+    return f"{row.candidate} {told[0]} {how_many} than {row.baseline}{interval}"
+
+
+def judged(row: ClaimRow) -> str:
+    return VERDICTS[row.verdict][1]
+
+
+def caveats(summary: Summary) -> list[str]:
+    """What to know before believing any of it, each with its number."""
+    lines = []
+    for index, run in enumerate(summary.runs):
+        rows = [row for row in summary.rows if row.case.run == index]
+        name = f"Run {index + 1}: " if len(summary.runs) > 1 else ""
+        cases = len({row.case.group for row in rows})
+        lines.append(
+            f"{name}{count(run.blocks, 'block')} of fresh processes, {count(cases, 'case')}, "
+            f"{count(len(rows), 'measurement')}, {count(run.samples, 'sample')}."
+        )
+        if run.blocks < MIN_BLOCKS:
+            lines.append(
+                f"{name}Fewer than {MIN_BLOCKS} blocks: claims are not judged; intervals are wide or absent."
+            )
+        if run.commit.get("dirty"):
+            lines.append(f"{name}The checkout had uncommitted changes.")
+    errors = sum(m.kind == "error" for m in summary.missing)
+    skipped = sum(m.kind == "skipped" for m in summary.missing)
+    if errors:
+        lines.append(
+            f"{count(errors, 'failure')}: what is wrong or crashed has no speedup; reasons are below."
+        )
+    if skipped:
+        lines.append(
+            f"{count(skipped, 'combination')} skipped because they cannot run here; reasons are below."
+        )
+    if control := null_control(summary):
+        lines.append(f"Null control: {control}")
+    lines.append("Single operators on one machine: no statement about whole models or other hardware.")
+    return lines
+
+
+def null_control(summary: Summary) -> str:
+    control = summary.null_control
+    if control is None or not control.total:
+        return ""
+    share = units.percent(control.contained / control.total)
+    return (
+        f"In {control.contained} of {control.total} comparisons of an implementation with itself the "
+        f"95\u00a0% interval contains 1× ({share}; honest intervals do in about 95\u00a0%)."
+    )
+
+
+def grouped(missing: Iterable[Missing]) -> list[Group]:
+    cases: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for m in missing:
+        cases[m.implementation, m.kind, m.stage, m.message].append(m.group)
+    return [
+        Group(implementation=key[0], kind=key[1], stage=key[2], message=key[3], cases=tuple(groups))
+        for key, groups in cases.items()
+    ]
+
+
+def timing(row: Case | Mean | Missing | ClaimRow, summary: Summary) -> str:
+    """The metric and the cache regime, each only where a report holds several."""
+    metrics = {r.case.metric for r in summary.rows}
+    caches = {r.case.cache for r in summary.rows}
+    # What was never timed lacks every metric alike.
+    metric = ""
+    if len(metrics) > 1 and not isinstance(row, Missing):
+        metric = "" if isinstance(row, ClaimRow) and row.reading == REDUCTION else f"{row.metric} time"
+    cache = f"{row.cache} cache" if len(caches) > 1 and row.cache else ""
+    return ", ".join(part for part in (metric, cache) if part)
+
+
+def run_label(run: int, summary: Summary) -> str:
+    return f"run {run + 1}" if len(summary.runs) > 1 else ""
+
+
+def case_name(case: Case | Missing, summary: Summary) -> str:
+    """A case within its operator."""
+    parts = (case.shape, case.dtype, words(case.pass_), timing(case, summary), run_label(case.run, summary))
+    return " · ".join(part for part in parts if part)
+
+
+def command(run: RunInfo) -> str:
+    """What to type to measure it again, quoted for a shell; empty if the run does not say."""
+    argv = run.settings.get("command") or ""
+    return argv if isinstance(argv, str) else shlex.join(str(word) for word in argv)
+
+
+def speedup(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return f"{units.times(interval.value)} (one block: no interval)"
+    return f"{units.times(interval.value)} {units.bracket(interval.low, interval.high)}"
+
+
+def calls(interval: Interval | None) -> str:
+    """Break-even calls; an interval that reaches `never` says so."""
+    if interval is None:
+        return units.NONE
+    if math.isinf(interval.value):
+        return "never"
+    text = units.compact(interval.value)
+    if interval.low is None or interval.high is None:
+        return text
+    high = "never" if math.isinf(interval.high) else units.compact(interval.high)
+    return f"{text} [{units.compact(interval.low)}–{high}]"
+
+
+def pair(figure: Pair, text: Callable[[int | None], str]) -> Change:
+    """`12 → 5`, and by how much that is less or more."""
+    share = figure.compiled / figure.eager - 1 if figure.eager and figure.compiled is not None else None
+    sign = "" if share is None else "−" if share < 0 else "+"
+    known = figure.eager is not None or figure.compiled is not None
+    return Change(
+        text=f"{text(figure.eager)} → {text(figure.compiled)}" if known else units.NONE,
+        change="" if share is None or abs(share) < _UNCHANGED else f"{sign}{100 * abs(share):.0f}\u00a0%",
+        share=share,
+    )
+
+
+def fused(account: Account) -> str:
+    """What the compiled program launches, counted."""
+    if account.fusions is None:
+        return ""
+    calls = sum(o.kind == "library" for o in account.others)
+    rest = len(account.others) - calls
+    parts = [
+        count(len(account.fusions), "fusion"),
+        count(calls, "library call") if calls else "",
+        count(rest, "other operation") if rest else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def words(name: str) -> str:
+    return name.replace("forward_backward", "forward + backward").replace("_", " ")
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,242 @@
+import dataclasses
+import importlib.util
+import json
+
+import pytest
+
+from fuseproof import suites
+from fuseproof.cases import Case
+from fuseproof.errors import UserError
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation
+from fuseproof.implementations.builtin import PEERS
+from fuseproof.measure import planning
+from fuseproof.measure.planning import Selection
+from fuseproof.runs.plan import Plan, Settings
+from fuseproof.runs.records import NULL_SUFFIX
+from fuseproof.workloads.operators import OPERATORS
+
+SMOKE = dataclasses.replace(suites.get("smoke"), only=())
+GROUP = "layer_norm[3x5-float32-forward]"
+
+
+@pytest.fixture(autouse=True)
+def all_frameworks(monkeypatch):
+    """Plans do not depend on what is installed on the machine of the test, and import none of it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+
+
+def make(suite=SMOKE, table=IMPLEMENTATIONS, settings=None, **selection):
+    return planning.make(suite, table, Selection(**selection), settings or Settings(), command=["fuseproof"])
+
+
+def names(planned):
+    return {row.name for row in planned.implementations}
+
+
+def test_a_plan_is_read_as_it_was_written():
+    planned = make(null=True, settings=Settings(threads=3, seed=9))
+    text = json.dumps(planned.to_json(), allow_nan=False)
+    assert Plan.from_json(json.loads(text)) == planned
+
+
+def test_a_whole_suite_is_all_its_cases_and_rows():
+    planned = make()
+    assert planned.cases == SMOKE.cases
+    operators = {case.operator.name for case in SMOKE.cases}
+    assert planned.implementations == tuple(row for row in IMPLEMENTATIONS if row.operator in operators)
+    assert planned.frameworks == ("torch", "jax", "tensorflow")
+    attention = next(case for case in planned.cases if case.operator.name == "attention")
+    assert {row.framework for row in planned.implementations_of(attention)} == {"torch", "jax", "tensorflow"}
+    assert {row.name for row in planned.implementations_of(attention, "jax")} == {
+        "jax.eager", "jax.jit", "jax.jit-donate", "jax.eager-composed", "jax.jit-composed",
+    }  # fmt: skip
+
+
+def test_what_cannot_run_is_skipped_with_the_reason():
+    planned = make()
+    assert {(f.kind, f.stage) for f in planned.skipped} == {("skipped", "plan")}
+    reasons = {f.implementation: f.message for f in planned.skipped}
+    graphs = {name for name in reasons if "reduce-overhead" in name or "max-autotune" in name}
+    operators = {case.operator.name for case in planned.cases}
+    peers = {row.name for row in PEERS if row.operator in operators}
+    assert set(reasons) == {"triton", "pallas"} | graphs | peers
+    assert graphs == {
+        f"torch.compile-{mode}{source}"
+        for mode in ("reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+        for source in ("", "-composed")
+    }
+    assert {failure.group for failure in planned.skipped} == {case.group for case in planned.cases}
+    assert reasons["triton"] == reasons["torch.sdpa-cudnn"] == "needs cuda; this run is on cpu"
+    assert reasons["pallas"] == "interpreted on the CPU: correctness only, never timed"
+    skipped = {(failure.group, failure.implementation) for failure in planned.skipped}
+    planned_for = {
+        (case.group, row.name) for case in planned.cases for row in planned.implementations_of(case)
+    }
+    assert not skipped & planned_for
+
+
+def test_a_missing_framework_comes_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jax" else object())
+    planned = make()
+    messages = {f.implementation: f.message for f in planned.skipped}
+    assert "pip install 'fuseproof[jax]'" in messages["jax.jit"]
+    assert planned.frameworks == ("torch", "tensorflow")
+
+
+def test_a_pass_an_implementation_lacks_is_skipped():
+    case = "layer_norm[8x8-float32-forward_backward]"
+    planned = make(cases=(case,), settings=Settings(device="cuda"))
+    assert {f.group for f in planned.skipped} == {case}
+    reasons = {f.implementation: f.message for f in planned.skipped}
+    assert set(reasons) == {"pallas", "torch.eager-inplace", "quack", "helion"}
+    assert "forward_backward" in reasons["torch.eager-inplace"]
+
+
+def test_nothing_to_measure_says_why(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="nothing to measure: torch is not installed"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        (("torch.eager",), {"torch.eager"}),
+        (("torch.compile",), {"torch.compile", "torch.eager"}),
+        # its baseline's error limit needs the baseline of that one
+        (
+            ("torch.compile-composed",),
+            {"torch.compile-composed", "torch.eager-composed", "torch.eager"},
+        ),
+        (("jax.jit", "tf.xla"), {"jax.jit", "jax.eager", "tf.xla", "tf.eager"}),
+    ],
+    ids=",".join,
+)
+def test_only_brings_the_baselines_along(only, expected):
+    assert names(make(only=only)) == expected
+
+
+def test_a_suite_may_take_fewer_rows_unless_the_user_says_which():
+    few = dataclasses.replace(SMOKE, only=("torch.compile-composed", "tf.xla"))
+    with_baselines = {"torch.compile-composed", "torch.eager-composed", "torch.eager", "tf.xla", "tf.eager"}
+    assert names(make(few)) == with_baselines
+    assert names(make(few, only=("jax.jit",))) == {"jax.jit", "jax.eager"}
+    assert make(few, only=(planning.ALL,)).implementations == make(SMOKE).implementations
+    mine = Implementation("matmul", "mine", framework="jax", target="m:f")
+    assert names(make(few, table=(*IMPLEMENTATIONS, mine))) == with_baselines | {"mine", "jax.eager"}
+
+
+def test_the_demo_keeps_its_implementations():
+    assert names(make(suites.get("demo"))) == {
+        "torch.eager", "torch.compile", "torch.eager-composed", "torch.compile-composed",
+        "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla", "triton", "pallas",
+    }  # fmt: skip
+
+
+def test_a_null_twin_differs_in_name_and_baseline_alone():
+    planned = make(only=("torch.compile",), null=True)
+    rows = {(row.operator, row.name): row for row in planned.implementations}
+    assert len(rows) == 2 * 2 * len({case.operator.name for case in SMOKE.cases})
+    for row in [row for row in rows.values() if not row.name.endswith(NULL_SUFFIX)]:
+        twin = rows[row.operator, row.name + NULL_SUFFIX]
+        assert twin.baseline == row.name
+        assert dataclasses.replace(twin, name=row.name, baseline=row.baseline) == row
+
+
+def test_filters_narrow_a_suite():
+    models = suites.get("models")
+    planned = make(models, operators=("matmul",), dtypes=("bfloat16",), passes=("forward",))
+    assert len(planned.cases) == len(set(OPERATORS["matmul"].named_shapes.values()))
+    assert {(c.operator.name, c.dtype, c.pass_, c.cache) for c in planned.cases} == {
+        ("matmul", "bfloat16", "forward", "warm")
+    }
+    both = make(operators=("matmul",), caches=("warm", "cold"))
+    assert [case.cache for case in both.cases] == ["warm", "cold"]
+
+
+def test_cases_given_by_name_stand_for_the_suite_and_count_once():
+    group = "layer_norm[3x5-float32-forward-cold]"
+    planned = make(cases=(group, "matmul[2x3x4-bfloat16-forward]", group))
+    assert [case.group for case in planned.cases] == [group, "matmul[2x3x4-bfloat16-forward]"]
+    assert {row.operator for row in planned.implementations} == {"layer_norm", "matmul"}
+    groups = tuple(case.group for case in planned.cases)
+    assert make(cases=groups, operators=("matmul",)).cases == planned.cases[1:], "other choices still count"
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"only": ("torch.egaer",)}, r"unknown implementation 'torch\.egaer'"),
+        ({"operators": ("softmax",)}, "unknown operator 'softmax'; there are attention"),
+        ({"dtypes": ("float64",)}, "unknown dtype 'float64'"),
+        ({"passes": ("backward",)}, "unknown pass 'backward'"),
+        ({"caches": ("hot",)}, "unknown cache regime 'hot'"),
+        ({"cases": ("layer_norm",)}, "is not a case"),
+        ({"dtypes": ("float16",)}, "no case of the suite 'smoke' matches"),
+        ({"cases": (GROUP,), "dtypes": ("float16",)}, "no case that --case names matches"),
+    ],
+    ids=str,
+)
+def test_unknown_names_are_refused(selection, message):
+    with pytest.raises(UserError, match=message):
+        make(**selection)
+
+
+@pytest.mark.parametrize("name", suites.names())
+def test_suites_are_planned_whole(name):
+    suite = suites.get(name)
+    assert suite.name == name
+    assert len(set(suite.cases)) == len(suite.cases) or name == "models"
+    settings = Settings(device=suite.device or "cpu")
+    assert make(suite, settings=settings).cases == tuple(dict.fromkeys(suite.cases))
+    known = {name for row in IMPLEMENTATIONS for name in (row.name, f"{row.operator}:{row.name}")}
+    assert set(suite.only) <= known
+    assert 2 <= suite.blocks <= suite.max_blocks
+    assert 2 <= suite.palindromes <= suite.max_palindromes
+
+
+def test_an_unknown_suite_is_refused():
+    with pytest.raises(UserError, match="unknown suite 'nightly'; there are demo, kernels"):
+        suites.get("nightly")
+
+
+def test_rows_of_other_operators_are_left_out():
+    row = Implementation("matmul", "mine", framework="torch", target="m:f")
+    planned = make(table=(*IMPLEMENTATIONS, row), operators=("layer_norm",))
+    assert row not in planned.implementations
+    assert planned.cases == tuple(case for case in SMOKE.cases if case.operator.name == "layer_norm")
+    assert isinstance(planned.cases[0], Case)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_dtype_an_implementation_does_not_take_is_skipped(device):
+    tf32, float8 = "matmul[32x64x32-tf32-forward]", "matmul[32x64x32-float8_e4m3-forward]"
+    planned = make(cases=(tf32, float8), settings=Settings(device=device))
+    reasons = {(f.group, f.implementation): f.message for f in planned.skipped}
+    assert reasons[float8, "tf.xla"] == "takes no float8_e4m3; only float32, float16, bfloat16, tf32"
+    assert (float8, "torch.eager") not in reasons
+    assert (float8, "jax.jit") not in reasons
+    assert ((float8, "triton") in reasons) is (device == "cpu")
+    if device == "cpu":
+        assert "on a CPU it would be float32 again" in reasons[tf32, "torch.eager"]
+    else:
+        assert {name for group, name in reasons if group == tf32} == {"pallas"}
+
+
+def test_a_peer_that_is_not_installed_comes_with_the_command(monkeypatch):
+    absent = {"liger_kernel", "flash_attn"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else object())
+    cases = ("rms_norm[8x8-bfloat16-forward]", "attention[b1_h2_s32_d64-bfloat16-forward]")
+    reasons = {
+        f.implementation: f.message for f in make(cases=cases, settings=Settings(device="cuda")).skipped
+    }
+    assert reasons["liger"] == "liger_kernel is not installed; pip install 'fuseproof[peers]'"
+    assert reasons["flash-attn"].endswith("pip install flash-attn --no-build-isolation")
+    assert not {"quack", "xformers", "torch.sdpa-cudnn"} & set(reasons)
+
+
+def test_attention_in_tf32_has_no_kernel_of_ours():
+    case = "attention[b1_h2_s32_d64-tf32-forward]"
+    planned = make(cases=(case,), settings=Settings(device="cuda"))
+    half_or_ieee = {"pallas", "triton", "torch.sdpa-cudnn", "torch.sdpa-flash", "flash-attn", "xformers"}
+    assert {f.implementation for f in planned.skipped} == half_or_ieee

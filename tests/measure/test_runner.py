@@ -1,0 +1,277 @@
+"""Whole runs through real workers: wrong implementations, crashes, hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+
+from fuseproof import implementations, suites
+from fuseproof.measure import planning, results, runner
+from fuseproof.measure.planning import Selection
+from fuseproof.measure.worker_process import WorkerProcess
+from fuseproof.profiling.capture import stage
+from fuseproof.runs import statistics
+from fuseproof.runs.directory import RunDirectory
+from fuseproof.runs.plan import Plan, Settings
+from fuseproof.runs.run_file import load
+
+CASE = "layer_norm[7x13-float32-forward]"
+
+WRONG = """
+import os, signal, time
+import torch
+import torch.nn.functional as F
+
+def right(x, weight, bias):
+    return F.layer_norm(x, x.shape[-1:], weight, bias, 1e-5)
+
+def zeros(x, weight, bias):
+    return torch.zeros_like(x)
+
+def nan(x, weight, bias):
+    return right(x, weight, bias) * torch.nan
+
+def another_shape(x, weight, bias):
+    return right(x, weight, bias).T
+
+def another_dtype(x, weight, bias):
+    return right(x, weight, bias).double()
+
+_first = []
+def stale(x, weight, bias):
+    if not _first:
+        _first.append(right(x, weight, bias))
+    return _first[0]
+
+def mutated_input(x, weight, bias):
+    output = right(x, weight, bias)
+    weight.mul_(2)
+    return output
+
+def nothing(x, weight, bias):
+    right(x, weight, bias)
+
+def unwritten(x, weight, bias):
+    return torch.empty_like(x)
+
+def half_written(x, weight, bias):
+    output = torch.empty_like(x)
+    output[:4] = right(x, weight, bias)[:4]
+    return output
+
+def raises(x, weight, bias):
+    raise ValueError("this kernel\\nwants other shapes")
+
+def not_here(x, weight, bias):
+    raise NotImplementedError("needs a power of two")
+
+def prints(x, weight, bias):
+    print('{"ok": {}}')  # where the answers of a careless worker would go
+    return right(x, weight, bias)
+
+def crashes(x, weight, bias):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def exits(x, weight, bias):
+    os._exit(7)
+
+def hangs(x, weight, bias):
+    while True:
+        time.sleep(0.1)
+"""
+
+ROWS = """
+from pathlib import Path
+from fuseproof import Implementation
+
+WRONG = Path(__file__).with_name("wrong.py")
+NAMES = {names!r}
+IMPLEMENTATIONS = [
+    Implementation("layer_norm", name, framework="torch", target=f"{{WRONG}}:{{name}}")
+    for name in NAMES
+]
+"""
+
+# What each must be told of in the run file: kind and a part of the message.
+TROUBLE = {
+    "zeros": ("error", "relative RMS error 1,"),
+    "nan": ("error", "NaN or infinity"),
+    "another_shape": ("error", "shape (13, 7) instead of (7, 13)"),
+    "another_dtype": ("error", "float64 instead of float32"),
+    "stale": ("error", "output is wrong: relative RMS error"),
+    "mutated_input": ("error", "input 'weight' was changed"),
+    "nothing": ("error", "NoneType, not a tensor"),
+    "unwritten": ("error", "output is wrong"),
+    "half_written": ("error", "output is wrong"),
+    "raises": ("error", "ValueError: this kernel wants other shapes"),
+    "not_here": ("skipped", "needs a power of two"),
+    "crashes": ("error", "died of SIGSEGV"),
+    "exits": ("error", "exited with status 7"),
+    "hangs": ("error", "gave no answer for"),
+}
+
+
+class Quiet:
+    """Progress that only counts."""
+
+    def __init__(self):
+        self.pieces = []
+
+    def begin(self, left):
+        self.begun = {kind: pieces.count for kind, pieces in left.items()}
+
+    def piece(self, kind, what):
+        self.pieces.append(kind)
+        return contextlib.nullcontext()
+
+    def show(self, run):
+        self.pieces.append("show")
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Gives up on the row that hangs soon, and on no other however busy the machine is."""
+    ask = WorkerProcess.ask
+
+    def soon(self, do, *, timeout, **arguments):
+        hangs = do == "prepare" and arguments["implementation"]["name"] == "hangs"
+        return ask(self, do, timeout=1.0 if hangs else timeout, **arguments)
+
+    monkeypatch.setattr(WorkerProcess, "ask", soon)
+
+
+def planned(tmp_path, names, only, *, case=CASE, **settings):
+    (tmp_path / "wrong.py").write_text(WRONG)
+    (tmp_path / "rows.py").write_text(ROWS.format(names=names))
+    known = {"threads": 1, "blocks": 2, "max_blocks": 2, "palindromes": 2, "max_palindromes": 2}
+    return planning.make(
+        suites.get("smoke"),
+        implementations.table([f"{tmp_path / 'rows.py'}:IMPLEMENTATIONS"]),
+        Selection(cases=(case,), only=only),
+        Settings(**{**known, "leg_seconds": 2e-4, **settings}),
+    )
+
+
+def test_wrong_implementations_have_an_error_and_no_speedup(tmp_path, impatient):
+    pytest.importorskip("torch", reason="the wrong implementations are written in PyTorch")
+    good = ("right", "prints")
+    names = ("right", *TROUBLE, "prints")  # what is right stands before and after what is wrong
+    directory = RunDirectory.create(planned(tmp_path, names, names), tmp_path / "run")
+    progress = Quiet()
+    runner.run(directory, progress, stage)
+    assert progress.begun == {"torch": 1, "block": 2, "profile": 1}
+    assert progress.pieces == ["torch", "block", "show", "block", "show", "profile"]
+
+    run = load(tmp_path / "run")
+    assert run.complete
+    failures = {failure.implementation: failure for failure in run.failures}
+    assert failures.keys() == TROUBLE.keys()
+    for name, (kind, message) in TROUBLE.items():
+        failure = failures[name]
+        assert (failure.group, failure.kind, failure.stage) == (CASE, kind, "check"), name
+        assert message in failure.message, name
+        assert "\n" not in failure.message, name
+    assert {benchmark.implementation for benchmark in run.benchmarks} == {"torch.eager", *good}
+    for benchmark in run.benchmarks:
+        assert set(benchmark.block) == {0, 1}
+        assert set(benchmark.leg) == {0, 1, 2, 3}
+        assert benchmark.error_relative_rms <= benchmark.error_limit
+        assert benchmark.kernels == 1  # the library's layer norm
+        if benchmark.implementation in good:
+            assert statistics.speedup(run.baseline_of(benchmark), benchmark).blocks == 2
+    text = (tmp_path / "run" / "run.json").read_text()
+    assert all(entry["params"]["implementation"] not in TROUBLE for entry in json.loads(text)["benchmarks"])
+    assert run.notes == ()
+    assert {path.name for path in directory.captures(directory.plan.cases[0]).iterdir()} == {
+        "torch.eager",
+        *good,
+    }
+    assert run.environment["frameworks"]["torch"]["threads"] == 1
+    assert not directory.caches.exists()
+
+
+def test_a_device_that_is_absent_skips_every_row_for_the_same_reason(tmp_path):
+    torch = pytest.importorskip("torch", reason="asks PyTorch for a GPU")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here, so nothing is absent")
+    chosen = planned(tmp_path, (), ("torch.eager", "torch.eager-composed"), device="cuda")
+    run = runner.run(RunDirectory.create(chosen, tmp_path / "run"), Quiet(), stage)
+    assert run.complete
+    assert run.benchmarks == ()
+    assert {(f.implementation, f.kind, f.message) for f in run.failures} == {
+        (name, "skipped", "PyTorch sees no CUDA GPU here") for name in ("torch.eager", "torch.eager-composed")
+    }
+
+
+class FakeDirectory:
+    """As much of a run directory as stopping on precision looks at; block effects are scripted."""
+
+    def __init__(self, write_run, tmp_path, spread, *, blocks, max_blocks, cases=1):
+        self.write_run, self.path, self.spread = write_run, tmp_path, spread
+        settings = Settings(blocks=blocks, max_blocks=max_blocks, precision=0.02)
+        self.plan = Plan(
+            suite="smoke",
+            cases=suites.get("smoke").cases[:cases],
+            implementations=(),
+            skipped=(),
+            settings=settings,
+        )
+        self.measured = []
+
+    def cell(self, block, case):
+        return {} if (block, case) in self.measured else None
+
+    def save_cell(self, block, case, record):
+        self.measured.append((block, case))
+
+    def measurable(self, case):
+        return ()
+
+    def checked(self, case):
+        return {}
+
+    def assemble(self, *, complete):
+        blocks = len({block for block, _ in self.measured})
+        noisy = [1.0 + self.spread * (index % 2) for index in range(blocks)]
+        return load(self.write_run(self.path / "run.json", {"torch.eager": [1.0] * blocks, "new": noisy}))
+
+    def write_run_file(self, *, complete):
+        return results.assemble(self, complete=complete)
+
+    @property
+    def blocks(self):
+        return 1 + max(block for block, _ in self.measured)
+
+
+@pytest.mark.parametrize(
+    ("spread", "blocks", "max_blocks", "expected"),
+    [
+        pytest.param(0.0, 3, 9, 3, id="never before the least number"),
+        pytest.param(0.5, 3, 9, 9, id="at the greatest number"),
+        # 5 blocks of 1 and 4 of 1.05: t₈ · 0.0257 / √9 = 1.98 %; one block fewer gives 2.18 %
+        pytest.param(0.05, 3, 99, 9, id="as soon as the intervals are narrow"),
+    ],
+)
+def test_blocks_stop_on_precision(write_run, tmp_path, spread, blocks, max_blocks, expected):
+    directory = FakeDirectory(write_run, tmp_path, spread, blocks=blocks, max_blocks=max_blocks)
+    runner._measure(directory, Quiet(), stage)
+    assert directory.blocks == expected
+
+
+def test_every_block_starts_with_another_case(write_run, tmp_path):
+    directory = FakeDirectory(write_run, tmp_path, 0.0, blocks=3, max_blocks=3, cases=3)
+    runner._measure(directory, Quiet(), stage)
+    first = [next(case for at, case in directory.measured if at == block) for block in range(3)]
+    assert set(first) == set(directory.plan.cases)
+    assert len(directory.measured) == 9
+
+
+def test_finished_cells_are_not_measured_again(write_run, tmp_path):
+    directory = FakeDirectory(write_run, tmp_path, 0.0, blocks=2, max_blocks=2, cases=2)
+    done = (1, directory.plan.cases[0])
+    directory.measured.append(done)
+    runner._measure(directory, Quiet(), stage)
+    assert sorted(block for block, _ in directory.measured) == [0, 0, 1, 1]
+    assert directory.measured.count(done) == 1

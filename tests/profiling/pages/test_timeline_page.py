@@ -1,0 +1,671 @@
+"""The page of timelines: what is packed comes back, nothing is live, a browser computes what NumPy does."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import chromium
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import shared
+from viewer_speed import synthetic
+
+from fuseproof.errors import UserError
+from fuseproof.profiling.pages import packing, timeline_page
+from fuseproof.profiling.timeline.model import (
+    CALLS_LANE,
+    DEVICE_WORK,
+    KIND,
+    KINDS,
+    Column,
+    Counter,
+    Lane,
+    Slices,
+    Timeline,
+    empty_slices,
+)
+
+HOSTILE = "</script><img src=x onerror=alert(1)><!--\u2028${alert(2)}{{ 7*7 }}"
+TRACES = shared.TRACES
+SHIFT = 8  # the DevTools protocol's bit for the Shift key
+
+needs_browser = pytest.mark.skipif(chromium.executable() is None, reason="needs Chromium on the PATH")
+
+
+def a_timeline(rows, *, name="small", lanes=None, names=None, columns=None, **more):
+    """`rows`: (lane, start, duration, name, kind, depth, correlation)."""
+    rows = sorted(rows, key=lambda row: (row[0], row[1], -row[2]))
+    lane, start, duration, label, kind, depth, correlation = zip(*rows, strict=True)
+    names = names or tuple(dict.fromkeys(label))
+    return Timeline(
+        source="kineto",
+        name=name,
+        origin_ns=1_700_000_000_000_000_000,
+        origin_is_unix=True,
+        lanes=lanes
+        or (
+            Lane(name="stream 7", kind="device", device="GPU 0", depth=2),
+            Lane(name="thread 1", kind="host", device="CPU", process="python3 (1)"),
+        ),
+        slices=Slices(
+            lane=np.array(lane, np.int32),
+            start_ns=np.array(start, np.int64),
+            duration_ns=np.array(duration, np.int64),
+            name=np.array([names.index(one) for one in label], np.int32),
+            kind=np.array([KIND[one] for one in kind], np.uint8),
+            depth=np.array(depth, np.uint16),
+            correlation=np.array(correlation, np.int64),
+            columns=columns or {},
+        ),
+        names=tuple(names),
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Two kernels that overlap, their launches, an instant copy; the shape of one kernel."""
+    return a_timeline(
+        [
+            (0, 1_000, 500, "gemm", "kernel", 0, 11),
+            (0, 1_400, 300, "add", "kernel", 1, 12),
+            (0, 5_000_000_000, 0, "copy", "memcpy", 0, -1),
+            (1, 100, 50, "launch", "host_call", 0, 11),
+            (1, 200, 50, "launch", "host_call", 0, 12),
+        ],
+        columns={
+            "grid": Column(index=np.array([0]), value=np.array([[8, 4, 1]])),
+            "registers": Column(index=np.array([0, 1]), value=np.array([168, 0])),
+            "flops": Column(index=np.array([0]), value=np.array([1.5e9]), origin="compile-time estimate"),
+            "hlo_op": Column(index=np.array([1]), value=np.array([0]), names=True),
+        },
+        dropped_events=3,
+        warnings=("the trace was cut short",),
+        notes={"cupti": "22"},
+    )
+
+
+def in_rows(timeline):
+    """The order in which slices are packed."""
+    s = timeline.slices
+    return np.lexsort((s.start_ns, s.depth, s.lane))
+
+
+def first_event(timeline):
+    """Time zero of a page: the first event of any kind."""
+    others = [int(one.time_ns[0]) for one in (*timeline.counters, *timeline.memory)]
+    return min(*timeline.slices.start_ns.tolist(), *others) if others else timeline.slices.start_ns.min()
+
+
+def assert_same(timeline, unpacked):
+    s, order = timeline.slices, in_rows(timeline)
+    np.testing.assert_array_equal(unpacked.lane, s.lane[order])
+    np.testing.assert_array_equal(unpacked.depth, s.depth[order])
+    np.testing.assert_array_equal(unpacked.start_ns, s.start_ns[order] - first_event(timeline))
+    np.testing.assert_array_equal(unpacked.duration_ns, s.duration_ns[order])
+    np.testing.assert_array_equal(unpacked.correlation, s.correlation[order])
+    assert list(unpacked.name) == [timeline.names[i] for i in s.name[order]]
+    assert list(unpacked.kind) == [KINDS[i] for i in s.kind[order]]
+
+
+@pytest.mark.parametrize("count", [101, 5_000])
+def test_a_packed_timeline_comes_back(count):
+    timeline = synthetic(count)
+    assert_same(timeline, packing.unpack(packing.pack(timeline)))
+
+
+def test_unknown_is_not_zero(small):
+    unpacked = packing.unpack(packing.pack(small))
+    assert_same(small, unpacked)
+    assert unpacked.detail[0] == {"grid": [8, 4, 1], "registers": 168, "flops (compile-time estimate)": 1.5e9}
+    assert unpacked.detail[2] == {"registers": 0, "hlo op": small.names[0]}
+    assert unpacked.detail[1] == {}
+
+
+def test_a_property_with_many_values_is_a_column_of_its_own():
+    timeline = synthetic(20_000)
+    index = np.arange(0, 20_000, 2)
+    flops = Column(index=index, value=index * 1_000_003 + 0.5)
+    named = Column(index=index, value=index % len(timeline.names), names=True)
+    slices = replace(timeline.slices, columns={"flops": flops, "hlo_op": named})
+    unpacked = packing.unpack(packing.pack(replace(timeline, slices=slices)))
+    assert [one["name"] for one in unpacked.manifest["sparse"]] == ["flops"]
+    for place, old in enumerate(in_rows(timeline).tolist()):
+        expected = {} if old % 2 else {"flops": old * 1_000_003 + 0.5, "hlo op": timeline.names[old % 800]}
+        assert unpacked.detail[place] == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(-(2**50), 2**50), max_size=40), st.booleans())
+def test_any_integers_come_back(values, delta):
+    columns = packing._Columns()
+    where = columns.integers(np.array(values, np.int64), delta=delta)
+    assert packing.read_column(b"".join(columns.parts), where).tolist() == values
+
+
+def test_a_number_no_browser_can_hold_is_refused():
+    with pytest.raises(UserError, match="is the clock of some events another"):
+        packing._Columns().integers(np.array([2**53]))
+
+
+def test_correlations_too_large_for_a_browser_still_join():
+    rows = [
+        (0, 10, 5, "k", "kernel", 0, 2**62),
+        (1, 0, 5, "l", "host_call", 0, 2**62),
+        (1, 7, 1, "l", "host_call", 0, -1),
+    ]
+    kernel, launch, other = packing.unpack(packing.pack(a_timeline(rows))).correlation.tolist()
+    assert kernel == launch != other == -1
+
+
+def test_counters_keep_their_gaps():
+    counter = Counter(
+        name="power",
+        unit="W",
+        device="GPU 0",
+        semantics="sampled",
+        time_ns=np.array([5, 10, 20]),
+        value=np.array([300.5, np.nan, 310.0]),
+    )
+    timeline = replace(a_timeline([(0, 7, 1, "k", "kernel", 0, -1)]), counters=(counter,))
+    packed = packing.pack(timeline)
+    assert_same(timeline, packing.unpack(packed))
+    (chart,) = packing.unpack(packed).manifest["charts"]
+    assert (chart["lowest"], chart["highest"], chart["series"][0]["step"]) == (0.0, 310.0, False)
+    assert "nothing is known" in chart["meaning"]
+
+
+def test_a_slice_takes_few_bytes():
+    # 1 M slices must stay under 10 MB of page, base64 and all.
+    assert len(packing.pack(synthetic(100_000))) * 4 / 3 < 8.5 * 100_000
+
+
+class Elements(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.scripts, self.styles, self.text = [], [], [], "", []
+        self._in = None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        self._in = tag if tag in ("script", "style") else self._in
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._in = None if tag == self._in else self._in
+
+    def handle_data(self, data):
+        if self._in == "script":
+            self.scripts[-1] += data
+        elif self._in == "style":
+            self.styles += data
+        else:
+            self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def test_nothing_is_fetched(small):
+    page = Elements(timeline_page.to_html([small]))
+    links = [value for name, value in page.attributes if name in ("src", "href", "action", "data", "poster")]
+    assert all(link.startswith(("#", "data:")) for link in links)
+    assert not re.search(r"url\(|@import|https?:", page.styles)
+    script = page.scripts[-1]
+    assert not re.search(r"fetch\(|XMLHttpRequest|import\(|https?:|innerHTML|eval\(", script)
+
+
+def hostile_timeline():
+    rows = [(0, i * 10, 5, HOSTILE, "kernel", 0, i) for i in range(3)]
+    lanes = (Lane(name=HOSTILE, kind="device", device=HOSTILE, process=HOSTILE, thread=HOSTILE),)
+    more = {"warnings": (HOSTILE,), "notes": {HOSTILE: HOSTILE}, "lanes": lanes, "name": HOSTILE}
+    columns = {HOSTILE: Column(index=np.array([0]), value=np.array([0]), names=True, origin=HOSTILE)}
+    return a_timeline(rows, columns=columns, **more)
+
+
+def test_hostile_names_are_inert(small):
+    usual = Elements(timeline_page.to_html([small], notes=["a"]))
+    page = Elements(timeline_page.to_html([hostile_timeline()], title=HOSTILE, notes=[HOSTILE], call=HOSTILE))
+    assert sorted(set(page.tags)) == sorted(set(usual.tags))
+    assert len(page.scripts) == len(usual.scripts)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert HOSTILE.replace("\u2028", " ") in page.words.replace("\u2028", " ")
+
+
+def test_a_lone_surrogate_does_not_lose_the_page():
+    timeline = a_timeline([(0, 0, 1, "bad \ud800 name", "kernel", 0, -1)])
+    timeline_page.to_html([timeline]).encode()
+    assert packing.unpack(packing.pack(timeline)).name == ("bad ? name",)
+
+
+def test_the_page_says_what_to_doubt(small):
+    lines = {label: (text, doubt) for label, text, doubt in timeline_page.trust(small)}
+    assert lines["Dropped events"] == ("3", True)
+    assert lines["Warning"] == ("the trace was cut short", True)
+    assert lines["Overlaps"][0].startswith("1 slice began")
+    assert "block, shared memory" in lines["Not recorded"][0]
+    assert lines["Recorded"][0].startswith("2023-11-14")
+    untold = {label: text for label, text, _ in timeline_page.trust(replace(small, dropped_events=None))}
+    assert "does not tell" in untold["Dropped events"]
+    words = Elements(timeline_page.to_html([small], notes=["Profiling made it 1.2× slower."])).words
+    for expected in ("the trace was cut short", "Profiling made it 1.2× slower.", "cupti"):
+        assert expected in words
+
+
+def test_the_lane_of_calls_is_fuseproof_s_own_and_no_device(small):
+    calls = Lane(name=CALLS_LANE, kind="device", device="CPU", derived=True)
+    derived = Lane(name="Steps", kind="device", device="CPU", derived=True)
+    host = Lane(name="thread 1", kind="host", device="CPU")
+    rows = [
+        (0, 0, 9, "profiled call 1", "user_range", 0, -1),
+        (1, 0, 9, "step", "user_range", 0, -1),
+        (2, 1, 5, "add", "kernel", 0, -1),
+    ]
+    lines = {
+        label: text for label, text, _ in timeline_page.trust(a_timeline(rows, lanes=(calls, derived, host)))
+    }
+    assert lines["Marks of calls"].startswith("profiled calls: Fuseproof's own")
+    assert lines["Derived lanes"].startswith("Steps: made by a tool")
+    assert "grid" not in lines["Not recorded"]
+
+
+def test_a_timeline_without_slices_packs():
+    empty = Timeline(
+        source="torch-memory", name="none", origin_ns=0, lanes=(), slices=empty_slices(), names=()
+    )
+    assert packing.unpack(packing.pack(empty)).name == ()
+
+
+# A real browser from here on. One browser serves all tests of a page; each leaves the page as it found it.
+
+
+def busy_union(timeline, t0, t1):
+    s = timeline.slices
+    chosen = timeline.select(timeline.lane_mask(derived=False), DEVICE_WORK)
+    first = first_event(timeline)
+    start = np.clip(s.start_ns[chosen] - first, t0, t1)
+    end = np.clip(s.end_ns[chosen] - first, t0, t1)
+    order = np.argsort(start)
+    start, end = start[order], end[order]
+    reached = np.concatenate([[t0], np.maximum.accumulate(end)[:-1]])
+    return int(np.maximum(end - np.maximum(start, reached), 0).sum())
+
+
+@pytest.fixture(scope="module")
+def trace():
+    trace = synthetic(6_000, streams=3)
+    # Shorter slices leave the device idle between them: an interval's edges then matter.
+    return replace(trace, slices=replace(trace.slices, duration_ns=trace.slices.duration_ns // 5))
+
+
+@pytest.fixture(scope="module")
+def page(trace, tmp_path_factory):
+    hostile = replace(trace, names=(HOSTILE, *trace.names[1:]))
+    file = tmp_path_factory.mktemp("viewer") / "page.html"
+    file.write_text(timeline_page.to_html([hostile]), encoding="utf-8")
+    with chromium.open_page(file.as_uri(), width=1200, height=900) as page:
+        page.wait_for("performance.getEntriesByName('fuseproof-complete').length")
+        page.evaluate(
+            "fuseproof.ready.then((app) => { globalThis.app = app; globalThis.stage = app.stages[0]; })"
+        )
+        yield page
+        assert page.errors == []
+        assert page.requests == [file.as_uri()]
+
+
+def view(page):
+    return page.evaluate("[stage.view.from, stage.view.to]")
+
+
+def plot(page):
+    """The plot's box: left, top, width, height."""
+    return page.evaluate("(b => [b.left, b.top, b.width, b.height])(stage.plot.getBoundingClientRect())")
+
+
+@pytest.fixture
+def whole(page):
+    """The page with everything in view and nothing chosen."""
+    page.evaluate(
+        "app.measure = null, app.setMeasuring(false), app.choose(stage, -1), app.find(''), stage.showAll(),"
+        "scrollTo(0, 0)"
+    )
+    return page
+
+
+@needs_browser
+def test_the_browser_decodes_every_slice(whole, trace):
+    sums = whole.evaluate("""(({ count, start, duration, correlation }) => [
+        count, start.reduce((a, b) => a + b, 0), duration.reduce((a, b) => a + b, 0),
+        correlation.reduce((a, b) => a + b - 1, 0)])(stage.timeline)""")
+    s = trace.slices
+    assert sums == [
+        len(s),
+        int((s.start_ns - first_event(trace)).sum()),
+        int(s.duration_ns.sum()),
+        int(s.correlation.sum()),
+    ]
+
+
+@needs_browser
+@pytest.mark.parametrize("text", ["kernel_3", "OPERATOR_61", "img src=x", "/_(1|2)_fused/", "no such name"])
+def test_search_counts_what_numpy_counts(whole, trace, text):
+    names = (HOSTILE, *trace.names[1:])
+    pattern = re.compile(text.strip("/") if text.startswith("/") else re.escape(text), re.I)
+    expected = np.isin(trace.slices.name, [i for i, name in enumerate(names) if pattern.search(name)]).sum()
+    assert whole.evaluate(f"app.find({json.dumps(text)})") == expected
+    hits = whole.evaluate("[...stage.search.hits].map((i) => stage.timeline.start[i])")
+    assert hits == sorted(hits)
+
+
+@needs_browser
+def test_search_is_typed_and_enter_goes_on(whole):
+    whole.evaluate("document.getElementById('search').focus()")
+    whole.call("Input.insertText", text="kernel_36_")
+    whole.key("Enter", text="\r")
+    whole.key("Enter", text="\r")
+    assert whole.evaluate("document.getElementById('hits').textContent").startswith("2 of ")
+    assert "kernel_36_" in whole.evaluate("document.querySelector('#selected .name').textContent")
+    whole.evaluate("document.getElementById('search').value = ''")
+
+
+@needs_browser
+def test_a_hit_in_another_timeline_is_scrolled_to(tmp_path):
+    first, second = (
+        a_timeline([(0, 0, 5, name, "kernel", 0, -1), (1, 0, 5, "host", "host_call", 0, -1)], name=name)
+        for name in ("first", "second")
+    )
+    file = tmp_path / "two.html"
+    file.write_text(timeline_page.to_html([first, *[first] * 5, second]), encoding="utf-8")
+    visible = (
+        "(b => b.top >= 0 && b.bottom <= innerHeight + 1)(app.stages[6].element.getBoundingClientRect())"
+    )
+    with chromium.open_page(file.as_uri(), width=900, height=600) as page:
+        page.wait_for("performance.getEntriesByName('fuseproof-complete').length")
+        page.evaluate("fuseproof.ready.then((app) => { globalThis.app = app; })")
+        assert not page.evaluate(visible)
+        page.evaluate("document.getElementById('search').focus()")
+        page.call("Input.insertText", text="second")
+        page.key("Enter", text="\r")
+        assert page.evaluate("app.stages[6].selected") >= 0
+        assert page.evaluate(visible)
+
+
+@needs_browser
+@pytest.mark.parametrize("seed", range(4))
+def test_a_measured_interval_is_what_numpy_says(whole, trace, seed):
+    s = trace.slices
+    t0, t1 = np.sort(np.random.default_rng(seed).integers(0, trace.span_ns, 2)).tolist()
+    found = whole.evaluate(f"fuseproof.measured(stage.timeline, {t0}, {t1})")
+    start, end = s.start_ns - first_event(trace), s.end_ns - first_event(trace)
+    within = (start < t1) & ((end > t0) | ((start == end) & (start >= t0)))
+    work = trace.select(trace.lane_mask(derived=False), DEVICE_WORK)
+    assert found["slices"] == within.sum()
+    (device,) = found["devices"]
+    assert device["slices"] == (within & work).sum()
+    assert device["busy"] == busy_union(trace, t0, t1)
+
+
+@needs_browser
+def test_the_kernel_table_agrees_with_the_timeline(whole, trace):
+    (device,) = trace.devices()
+    found = whole.evaluate(
+        "(({ busy, rows }) => [busy, rows.length, rows.reduce((n, r) => n + r.count, 0)])"
+        "(fuseproof.byName(stage.timeline, 0, Infinity))"
+    )
+    names = np.unique(trace.slices.name[trace.select(kinds=DEVICE_WORK)])
+    assert found == [device.busy_ns, len(names), device.kernels]
+
+
+@needs_browser
+def test_wheel_drag_and_keys_move_the_view(whole):
+    left, top, width, height = plot(whole)
+    x, y = left + width / 4, top + height / 2
+    before = view(whole)
+    whole.mouse("mouseWheel", x, y, deltaX=0, deltaY=-200)
+    zoomed = view(whole)
+    assert zoomed[1] - zoomed[0] < (before[1] - before[0]) * 0.8
+    # What is under the pointer stays under it.
+    under = [v[0] + (v[1] - v[0]) / 4 for v in (before, zoomed)]
+    assert under[0] == pytest.approx(under[1], abs=(before[1] - before[0]) / width)
+    whole.mouse("mousePressed", x, y, button="left", clickCount=1)
+    whole.mouse("mouseMoved", x - 100, y, button="left", buttons=1)
+    whole.mouse("mouseReleased", x - 100, y, button="left", clickCount=1)
+    panned = view(whole)
+    assert panned[0] - zoomed[0] == pytest.approx((zoomed[1] - zoomed[0]) * 100 / width, rel=1e-6)
+    whole.evaluate("stage.scroller.focus()")
+    for key, check in {
+        "d": lambda a, b: b[0] > a[0],
+        "a": lambda a, b: b[0] < a[0],
+        "w": lambda a, b: b[1] - b[0] < a[1] - a[0],
+        "s": lambda a, b: b[1] - b[0] > a[1] - a[0],
+    }.items():
+        before = view(whole)
+        whole.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key)
+        whole.evaluate("new Promise((done) => setTimeout(done, 80))")
+        whole.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+        assert check(before, view(whole)), key
+    whole.key("0")
+    assert whole.evaluate("stage.view.from") < 0
+
+
+@needs_browser
+def test_two_fingers_zoom(whole):
+    left, top, width, height = plot(whole)
+    y = top + height / 2
+    before = view(whole)
+
+    def touch(kind, *xs):
+        whole.call(
+            "Input.dispatchTouchEvent",
+            type=kind,
+            touchPoints=[{"x": x, "y": y, "id": i} for i, x in enumerate(xs)],
+        )
+
+    middle = left + width / 2
+    touch("touchStart", middle - 50, middle + 50)
+    touch("touchMove", middle - 100, middle + 100)
+    touch("touchEnd")
+    after = view(whole)
+    assert after[1] - after[0] == pytest.approx((before[1] - before[0]) / 2, rel=0.05)
+
+
+@needs_browser
+def test_a_drag_with_shift_measures(whole, trace):
+    left, top, width, height = plot(whole)
+    y = top + height - 3  # over no lane: nothing to snap to
+    for kind, x in (("mousePressed", 200), ("mouseMoved", 500), ("mouseReleased", 500)):
+        whole.mouse(kind, left + x, y, button="left", buttons=1, clickCount=1, modifiers=SHIFT)
+    at = whole.evaluate("app.measure.at")
+    shown = view(whole)
+    assert at[1] - at[0] == pytest.approx((shown[1] - shown[0]) * 300 / width, rel=0.02)
+    busy = whole.evaluate("fuseproof.measured(stage.timeline, ...stage.interval).devices[0].busy")
+    assert busy == pytest.approx(busy_union(trace, *(int(t) for t in at)), abs=len(trace.lanes))
+    assert "busy" in whole.evaluate("document.getElementById('measured').textContent")
+
+
+@needs_browser
+def test_click_and_arrow_keys_select(whole):
+    whole.evaluate("stage.showSlice(stage.timeline.work[0].order[50])")
+    left, top, width, _ = plot(whole)
+    y = whole.evaluate(
+        "(b => b.y - stage.scroll + b.height / 2)(stage.bandOf(stage.timeline.work[0].order[50]))"
+    )
+    whole.click(left + width / 2, top + y)
+    assert whole.evaluate("stage.selected === stage.timeline.work[0].order[50]")
+    whole.evaluate("stage.scroller.focus()")
+    whole.key("ArrowRight")
+    assert whole.evaluate("stage.selected === stage.timeline.work[0].order[50] + 1")
+    assert "Duration" in whole.evaluate("document.getElementById('live').textContent")
+
+
+def point_at(page, i):
+    """Move the pointer to the middle of slice `i`, shown large; its place on the page."""
+    page.evaluate(f"stage.showSlice({i})")
+    left, top, width, _ = plot(page)
+    y = page.evaluate(f"(b => b.y - stage.scroll + b.height / 2)(stage.bandOf({i}))")
+    page.mouse("mouseMoved", left + width / 2, top + y)
+    page.wait_for("!document.getElementById('details').hidden")
+    return left + width / 2, top + y
+
+
+@needs_browser
+def test_what_is_pointed_at_is_described_with_memory_at_that_moment(whole, trace):
+    i = whole.evaluate("stage.timeline.work[0].order[70]")
+    x, _ = point_at(whole, i)
+    told = whole.evaluate("document.getElementById('details').textContent")
+    packed = packing.unpack(packing.pack(trace))
+    middle = packed.start_ns[i] + packed.duration_ns[i] / 2
+    (counter,) = trace.counters
+    value = counter.value[np.searchsorted(counter.time_ns - first_event(trace), middle, side="right") - 1]
+    assert packed.name[i] in told and "Registers" in told and "Shared memoryunknown" in told
+    assert f"{value / 2**30:.2f} GiB" in told
+    assert told.count(counter.name) == 1  # a chart with one series of its own name
+    # A line through lanes and charts stands where the pointer is, and goes with it.
+    assert whole.evaluate("stage.cross.getBoundingClientRect().left") == pytest.approx(x, abs=1)
+    assert whole.evaluate("(([c, i]) => c.bottom === i.bottom - 1)([stage.cross, stage.cross.parentNode]"
+                          ".map((one) => one.getBoundingClientRect()))")  # fmt: skip
+    whole.mouse("mouseMoved", 5, 5)
+    assert whole.evaluate("document.getElementById('details').hidden")
+    whole.wait_for("stage.cross.hidden")
+
+
+@needs_browser
+def test_two_clicks_measure_from_edge_to_edge(whole):
+    """Near the edge of a slice a point snaps to it: the measured interval is the slice."""
+    i = whole.evaluate("stage.timeline.work[0].order[90]")
+    _, y = point_at(whole, i)
+    whole.evaluate("stage.scroller.focus()")
+    whole.key("m")
+    left = plot(whole)[0]
+    edges = whole.evaluate(
+        f"[0, 1].map((k) => stage.xOf(stage.timeline.start[{i}] + k * stage.timeline.duration[{i}]))"
+    )
+    for edge, inward in zip(edges, (3, -3), strict=True):
+        whole.click(left + edge + inward, y)
+    assert whole.evaluate("app.measure.at.map((t) => t + stage.zero)") == whole.evaluate(
+        f"[stage.timeline.start[{i}], stage.timeline.start[{i}] + stage.timeline.duration[{i}]]"
+    )
+    whole.key("Escape")
+    assert whole.evaluate("app.measure") is None
+
+
+@needs_browser
+def test_no_slice_is_lost_where_many_share_a_pixel(whole, trace):
+    """Every pixel in which a slice starts is painted, every pixel that none touches is paper."""
+    drawn = whole.evaluate("""(() => {
+      app.render();
+      const { width, height } = stage.base;
+      const band = stage.layout.bands[0];
+      const y = Math.round((band.y + band.height / 2 - stage.scroll) * stage.ratio);
+      const line = new Uint32Array(stage.contexts.base.getImageData(0, y, width, 1).data.buffer);
+      const painted = [...line].map((pixel) => pixel !== app.colours.paperPixel);
+      return { painted, from: band.row.from, to: band.row.to, t0: stage.start, t1: stage.end };
+    })()""")
+    packed = packing.unpack(packing.pack(trace))
+    painted = np.array(drawn["painted"])
+    scale = len(painted) / (drawn["t1"] - drawn["t0"])
+    rows = slice(drawn["from"], drawn["to"])
+    left = (packed.start_ns[rows] - drawn["t0"]) * scale
+    right = left + packed.duration_ns[rows] * scale
+    assert len(left) > len(painted)  # or nothing would share a pixel
+    assert painted[left.astype(int)].all()
+    touched = np.zeros(len(painted) + 2, np.int64)
+    np.add.at(touched, left.astype(int), 1)
+    np.add.at(touched, np.ceil(right).astype(int) + 1, -1)
+    assert not painted[np.cumsum(touched)[: len(painted)] == 0].any()
+
+
+@needs_browser
+def test_a_lane_and_a_group_fold(whole):
+    height = whole.evaluate("stage.layout.height")
+    whole.evaluate("document.querySelector('.gutter .group').click()")
+    folded = whole.evaluate("stage.layout.height")
+    whole.evaluate("document.querySelector('.gutter .group').click()")
+    assert folded < height == whole.evaluate("stage.layout.height")
+
+
+@needs_browser
+def test_a_phone_shows_it_without_sideways_scrolling(whole):
+    whole.resize(390, 844, ratio=2, phone=True)
+    try:
+        whole.wait_for("stage.element.classList.contains('narrow')")
+        assert whole.evaluate("document.documentElement.scrollWidth") == 390
+    finally:
+        whole.resize(1200, 900)
+        whole.wait_for("!stage.element.classList.contains('narrow')")
+
+
+@needs_browser
+def test_two_timelines_are_compared_and_move_together_or_not(tmp_path, trace, small):
+    def with_call(name, at, kernels, warm=()):
+        rows = [(0, at + 10 * i, 5, kernel, "kernel", 0, -1) for i, kernel in enumerate(kernels)]
+        return a_timeline(
+            [*warm, *rows, (1, at - 1, 100, "call", "user_range", 0, -1), (1, 0, 1, "x", "other", 0, -1)],
+            name=name,
+        )
+
+    eager = with_call(
+        "eager", 1_000, ["add", "mul", "mul", "norm"], warm=[(0, 100, 5, "add", "kernel", 0, -1)]
+    )
+    compiled = with_call("compiled", 500_000, ["fused", "norm"])
+    file = tmp_path / "two.html"
+    file.write_text(timeline_page.to_html([eager, compiled], call="call"), encoding="utf-8")
+    with chromium.open_page(file.as_uri()) as page:
+        page.wait_for("performance.getEntriesByName('fuseproof-complete').length")
+        page.evaluate("fuseproof.ready.then((app) => { globalThis.app = app; })")
+        assert page.evaluate("app.stages.map((s) => s.zero)") == [999, 499_999]
+        # The line above the canvases is of the call, not of what the trace holds before it.
+        facts = page.evaluate("app.stages.map((s) => s.facts.textContent)")
+        assert "GPU 0, the call at zero: 4 kernels, busy 20.0 ns of 100 ns (20.0 %)" in facts[0]
+        page.evaluate("app.align('start', true)")
+        facts = page.evaluate("app.stages.map((s) => s.facts.textContent)")
+        assert "GPU 0: 5 kernels" in facts[0]
+        page.evaluate("app.align('call:call', true)")
+        # Neither are a name of the table and the first hit.
+        of_second = "app.stages[0].timeline.start[app.stages[0].selected] - app.stages[0].zero"
+        page.evaluate("document.getElementById('kernel-scope').value = 'call'; app.kernels.render()")
+        page.evaluate(
+            "[...document.querySelectorAll('#kernel-table tbody button')]"
+            ".find((one) => one.title === 'add').click()"
+        )
+        assert page.evaluate(of_second) == 1
+        page.evaluate("app.choose(app.stages[0], -1), app.find('add'), app.go(1)")
+        assert page.evaluate(of_second) == 1
+        assert page.evaluate("document.getElementById('hits').textContent") == "2 of 2"
+        words = page.evaluate("document.getElementById('difference-summary').textContent")
+        assert words.startswith("2 names vanished, 1 appeared, 1 in both. Kernels 4 → 2;")
+        page.evaluate("app.stages[0].zoom(0.5)")
+        assert page.evaluate("app.stages[0].view === app.stages[1].view")
+        page.evaluate("document.getElementById('link').click(); app.stages[0].zoom(0.5)")
+        assert page.evaluate("(([a, b]) => a.view.to - a.view.from < b.view.to - b.view.from)(app.stages)")
+        assert page.errors == []
+
+
+@needs_browser
+@pytest.mark.skipif(not TRACES.exists(), reason=f"sample traces are not at {TRACES}")
+@pytest.mark.parametrize(
+    "name", ["h100_bert.kineto.json.gz", "mi300_jax_conv.xplane.pb", "h100_memory_timeline.raw.gz"]
+)
+def test_sample_traces_show_their_busy_time(tmp_path, name):
+    from fuseproof.profiling import readers
+
+    timeline = readers.load(TRACES / name)
+    text = timeline_page.to_html([timeline])
+    file = tmp_path / "trace.html"
+    file.write_text(text, encoding="utf-8")
+    with chromium.open_page(file.as_uri()) as page:
+        page.wait_for("performance.getEntriesByName('fuseproof-complete').length")
+        page.evaluate("fuseproof.ready.then((app) => { globalThis.app = app; })")
+        assert page.evaluate("app.stages[0].timeline.count") == len(timeline.slices)
+        found = page.evaluate("fuseproof.measured(app.stages[0].timeline, 0, 1e18).devices")
+        expected = [(d.name, d.kernels, d.busy_ns) for d in timeline.devices() if d.kernels]
+        assert [(one["name"], one["slices"], one["busy"]) for one in found] == expected
+        assert page.errors == []

@@ -1,0 +1,384 @@
+import json
+import math
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fuseproof.errors import UserError
+from fuseproof.reports import gate
+from fuseproof.reports.gate.junit import write_junit
+from fuseproof.runs.records import Benchmark, Failure
+from fuseproof.runs.run_file import load_all
+
+
+@pytest.fixture(scope="session")
+def a_suite(a_run, a_benchmark):
+    """`slowdowns` of the benchmarks of a run, with noise between and within processes."""
+
+    def build(slowdowns, *, process_noise=0.01, round_noise=0.02, seed=0, blocks=5, **run):
+        rng = np.random.default_rng(seed)
+        noise = {"process_noise": process_noise, "round_noise": round_noise, "blocks": blocks, "rng": rng}
+        return a_run(
+            [
+                a_benchmark(case=f"matmul[{n}x8-float32-forward]", seconds=1e-3 * slowdown, legs=4, **noise)
+                for n, slowdown in enumerate(slowdowns)
+            ],
+            **run,
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def block_values():
+    """A benchmark whose blocks have exactly these times."""
+
+    def build(name, seconds):
+        return Benchmark(
+            name=name,
+            group="",
+            seconds=np.asarray(seconds, dtype=float),
+            block=np.arange(len(seconds)),
+            leg=np.zeros(len(seconds), dtype=np.int64),
+        )
+
+    return build
+
+
+def verdicts(result):
+    return {row.name: row.verdict for row in result.rows}
+
+
+def error(benchmark, **fields):
+    known = {"kind": "error", "stage": "check", "message": "wrong: all zeros"}
+    return Failure(group=benchmark.group, implementation=benchmark.implementation, **(known | fields))
+
+
+def test_a_run_against_itself_passes(a_suite):
+    run = a_suite([1.0] * 8)
+    result = gate.compare(run, run)
+    assert (result.verdict, result.exit_code, result.suspects) == ("pass", 0, ())
+    assert {row.slowdown for row in result.rows} == {1.0}
+    assert result.null.rows == 8
+
+
+def test_slowdown_and_interval_are_welchs(a_run, block_values):
+    base, head = [1.0, 1.1, 0.9, 1.05], [1.2, 1.3, 1.25]
+    (row,) = gate.compare(a_run([block_values("b", base)]), a_run([block_values("b", head)])).rows
+    reference = stats.ttest_ind(np.log(head), np.log(base), equal_var=False).confidence_interval(0.95)
+    assert row.slowdown == pytest.approx(math.exp(np.mean(np.log(head)) - np.mean(np.log(base))))
+    assert np.log(row.ci) == pytest.approx(tuple(reference))
+
+
+def test_the_value_of_a_block_is_the_median_over_its_legs(a_run):
+    def run(legs):
+        seconds = np.tile(np.asarray(legs, dtype=float), 5)
+        block, leg = np.repeat(np.arange(5), len(legs)), np.tile(np.arange(len(legs)), 5)
+        return a_run([Benchmark(name="b", group="", seconds=seconds, block=block, leg=leg)])
+
+    (row,) = gate.compare(run([1, 2, 99]), run([2, 3, 3])).rows
+    assert (row.slowdown, row.verdict) == (pytest.approx(1.5), "regression")
+
+
+def test_false_alarms_over_a_suite_of_identical_code(a_suite):
+    """1 % between processes, 2 % between rounds, 20 benchmarks: at most 5 % of gates may raise an alarm."""
+    gates = [
+        gate.compare(a_suite([1.0] * 20, seed=n), a_suite([1.0] * 20, seed=1000 + n)) for n in range(100)
+    ]
+    alarms = sum(result.verdict == "regression" for result in gates)
+    assert stats.binomtest(alarms, len(gates), 0.05, alternative="greater").pvalue > 0.01
+    assert sum(result.verdict == "pass" for result in gates) >= 90  # and it does not evade the question
+    null_alarms = sum(len(result.null.alarms) > 0 for result in gates)
+    assert stats.binomtest(null_alarms, len(gates), 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_power_for_a_slowdown_of_10_percent(a_suite):
+    slowed = [1.0] * 19 + [1.10]
+    found = 0
+    for n in range(40):
+        result = gate.compare(a_suite([1.0] * 20, seed=n), a_suite(slowed, seed=1000 + n))
+        row = next(row for row in result.rows if row.name.startswith("matmul[19x8"))
+        found += row.verdict == "regression"
+        if row.verdict == "regression":
+            assert row.ci[0] > 1 + row.margin
+            assert row.name in result.suspects
+    assert found >= 36
+
+
+def test_a_gain_passes(a_suite):
+    assert gate.compare(a_suite([1.0] * 3), a_suite([0.5] * 3)).verdict == "pass"
+
+
+def test_margin_is_tolerated(a_suite):
+    base, head = (
+        a_suite([1.0], process_noise=0, round_noise=0),
+        a_suite([1.04], process_noise=0, round_noise=0),
+    )
+    assert gate.compare(base, head, margin=0.05).verdict == "pass"
+    assert gate.compare(base, head, margin=0.03).verdict == "regression"
+
+
+def test_holm_needs_more_evidence_in_a_larger_suite(a_run, block_values):
+    quiet = [1.0, 1.01, 0.99, 1.0, 1.0]
+    borderline = [1.04, 1.05, 1.03, 1.04, 1.04]
+    others = [block_values(f"other {n}", quiet) for n in range(40)]
+    base, head = block_values("b", quiet), block_values("b", borderline)
+    assert gate.compare(a_run([base]), a_run([head])).verdict == "regression"
+    crowded = gate.compare(a_run([base, *others]), a_run([head, *others]))
+    assert verdicts(crowded)["b"] == "pass"
+    assert "b" in crowded.suspects  # its own interval clears the margin: worth measuring again
+
+
+def test_holm_adjustment():
+    assert gate._holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert gate._holm([]) == []
+
+
+def test_margin_is_raised_to_the_noise_of_base_only(a_run, block_values):
+    logs = np.array([-0.04, 0.04, -0.04, 0.04, 0.0])
+    noisy, quiet = block_values("b", np.exp(logs)), block_values("b", [1.0] * 5)
+    (row,) = gate.compare(a_run([noisy]), a_run([quiet])).rows
+    assert row.margin == pytest.approx(math.expm1(logs.std(ddof=1)))
+    (row,) = gate.compare(a_run([quiet]), a_run([noisy])).rows
+    assert row.margin == 0.02
+
+
+@pytest.mark.parametrize("slowdown", [1.2, 1.5, 3.0, 10.0])
+def test_noise_of_base_cannot_hide_a_large_slowdown(a_run, block_values, slowdown):
+    base = np.exp([-0.5, -0.3, 0.5, 0.3, 0.0])
+    result = gate.compare(a_run([block_values("b", base)]), a_run([block_values("b", base * slowdown)]))
+    (row,) = result.rows
+    assert row.margin <= 0.10
+    assert row.verdict == ("regression" if slowdown > 2 else "inconclusive")
+    assert result.exit_code != 0
+
+
+def test_too_noisy_is_inconclusive(a_run, block_values):
+    noisy = [1.0, 1.3, 0.8, 1.2, 0.9]
+    result = gate.compare(a_run([block_values("b", noisy)]), a_run([block_values("b", noisy[::-1])]))
+    assert (result.verdict, result.exit_code, result.suspects) == ("inconclusive", 3, ("b",))
+
+
+def test_null_control_sees_a_base_that_disagrees_with_itself(a_run, block_values):
+    base = block_values("b", [1.0, 1.3, 1.001, 1.301, 0.999, 1.299])
+    head = block_values("b", [1.2] * 5)
+    result = gate.compare(a_run([base]), a_run([head]))
+    assert (result.null.rows, result.null.alarms) == (1, ("b",))
+    assert result.rows[0].margin == pytest.approx(0.3, abs=0.01)
+    assert result.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(("base_blocks", "head_blocks"), [(1, 5), (5, 1), (1, 1)])
+def test_one_block_is_inconclusive_with_a_remedy(a_suite, base_blocks, head_blocks):
+    result = gate.compare(a_suite([1.0], blocks=base_blocks), a_suite([3.0], blocks=head_blocks))
+    assert (result.verdict, result.exit_code) == ("inconclusive", 3)
+    assert result.rows[0].ci is None
+    assert "5 blocks" in result.rows[0].reason
+
+
+def test_missing_renamed_and_new(a_suite):
+    base = a_suite([1.0] * 3)
+    first, second, third = base.benchmarks
+    head = replace(base, benchmarks=(first, replace(second, name=second.name.replace("eager", "eager2"))))
+    result = gate.compare(base, head)
+    assert (result.verdict, result.exit_code) == ("regression", 1)
+    new = head.benchmarks[1].name
+    assert verdicts(result) == {first.name: "pass", second.name: "missing", third.name: "missing", new: "new"}
+    renamed = next(row for row in result.rows if row.name == second.name)
+    assert new in renamed.reason
+
+
+def test_new_benchmarks_do_not_fail(a_suite):
+    head = a_suite([1.0] * 3)
+    base = replace(head, benchmarks=head.benchmarks[:2])
+    assert gate.compare(base, head).verdict == "pass"
+
+
+def test_nothing_in_common_but_new_is_not_a_pass(a_suite):
+    head = a_suite([1.0])
+    base = replace(head, benchmarks=(), failures=(error(head.benchmarks[0]),))
+    assert gate.compare(base, head).verdict == "inconclusive"
+
+
+def test_failed_in_head(a_suite):
+    base = a_suite([1.0] * 3)
+    gone, partial, _ = base.benchmarks
+    head = replace(
+        base,
+        benchmarks=base.benchmarks[1:],
+        failures=(error(gone), error(partial, stage="measure", message="killed by signal 9")),
+    )
+    result = gate.compare(base, head)
+    assert (result.verdict, result.exit_code) == ("regression", 1)
+    assert [verdicts(result)[b.name] for b in base.benchmarks] == ["failed", "failed", "pass"]
+
+
+def test_failures_of_base_are_known(a_suite):
+    run = a_suite([1.0] * 2)
+    known = replace(run, benchmarks=run.benchmarks[:1], failures=(error(run.benchmarks[1]),))
+    result = gate.compare(known, known)
+    assert result.verdict == "pass"
+    assert sorted(verdicts(result).values()) == ["failed-before", "pass"]
+    mended = gate.compare(known, run)
+    assert (mended.verdict, sorted(verdicts(mended).values())) == ("pass", ["new", "pass"])
+    unknown = gate.compare(replace(known, failures=()), known)
+    assert (unknown.verdict, sorted(verdicts(unknown).values())) == ("regression", ["failed", "pass"])
+
+
+def test_skipped_in_head_is_missing(a_suite):
+    base = a_suite([1.0] * 2)
+    skipped = error(base.benchmarks[0], kind="skipped", stage="plan", message="no GPU")
+    result = gate.compare(base, replace(base, benchmarks=base.benchmarks[1:], failures=(skipped,)))
+    assert result.exit_code == 1
+    assert "no GPU" in result.rows[0].reason
+
+
+def test_a_stopped_head_is_inconclusive(a_suite):
+    base = a_suite([1.0] * 2)
+    result = gate.compare(base, replace(base, benchmarks=base.benchmarks[1:], complete=False))
+    assert (result.verdict, result.exit_code) == ("inconclusive", 3)
+
+
+@pytest.mark.parametrize("slowdown", [1.0, 3.0])
+def test_differing_fingerprints_never_pass_and_never_confirm(a_suite, slowdown):
+    base = a_suite([1.0] * 2, fingerprint="a", fingerprint_fields={"torch": "2.13", "cpu": "X"})
+    head = a_suite([slowdown] * 2, fingerprint="b", fingerprint_fields={"torch": "2.14", "cpu": "X"}, seed=1)
+    result = gate.compare(base, head)
+    assert (result.verdict, result.exit_code) == ("inconclusive", 3)
+    assert set(verdicts(result).values()) == {"inconclusive"}
+    assert result.fingerprint_differences == (("torch", "2.13", "2.14"),)
+    assert all(row.slowdown == pytest.approx(slowdown, rel=0.05) for row in result.rows)
+    missing = gate.compare(base, replace(head, benchmarks=head.benchmarks[1:]))
+    assert missing.exit_code == 1
+
+
+def test_fingerprints_that_differ_in_no_known_field(a_suite):
+    result = gate.compare(a_suite([1.0], fingerprint="a"), a_suite([1.0], fingerprint="b"))
+    assert result.fingerprint_differences == (("fingerprint", "a", "b"),)
+    assert result.verdict == "inconclusive"
+
+
+def test_another_cache_regime_is_not_compared(a_suite):
+    base = a_suite([1.0])
+    result = gate.compare(base, replace(base, benchmarks=(replace(base.benchmarks[0], cache="cold"),)))
+    assert (result.verdict, result.rows[0].slowdown) == ("inconclusive", None)
+
+
+def test_bad_input_is_a_user_error(a_run, a_suite, block_values):
+    good = a_suite([1.0])
+    with pytest.raises(UserError, match="no benchmarks"):
+        gate.compare(good, a_run([]))
+    for seconds in ([], [1.0, math.nan], [1.0, 0.0]):
+        with pytest.raises(UserError, match="samples"):
+            gate.compare(a_run([block_values("b", seconds)]), good)
+    for margin in (-0.01, math.nan, math.inf):
+        with pytest.raises(UserError, match="margin"):
+            gate.compare(good, good, margin=margin)
+    assert gate.EXIT_CODES["error"] == 2
+
+
+def stock_file(path, medians, *, data=True, cpu="X"):
+    """What pytest-benchmark writes, with or without its samples."""
+    benchmarks = []
+    for name, median in medians.items():
+        samples = {"data": [median, median * 1.2, median * 1.1]} if data else {}
+        benchmarks.append(
+            {
+                "group": None,
+                "name": name,
+                "fullname": f"tests/test_x.py::{name}",
+                "params": None,
+                "extra_info": {},
+                "stats": {"median": median, **samples},
+            }
+        )
+    machine_info = {"python_version": "3.11.4", "cpu": {"brand_raw": cpu, "count": 2}}
+    path.write_text(json.dumps({"machine_info": machine_info, "benchmarks": benchmarks, "version": "5.1.0"}))
+
+
+@pytest.mark.parametrize("data", [True, False], ids=["with data", "without data"])
+@pytest.mark.parametrize(("slowdown", "exit_code"), [(1.0, 0), (1.3, 1)])
+def test_globs_of_stock_files(tmp_path, data, slowdown, exit_code):
+    for n, noise in enumerate([1.0, 1.01, 0.99, 1.005, 0.995]):
+        stock_file(tmp_path / f"base-{n}.json", {"a": noise, "b": 2 * noise}, data=data)
+        stock_file(tmp_path / f"head-{n}.json", {"a": noise, "b": 2 * noise * slowdown}, data=data)
+    result = gate.compare(load_all(str(tmp_path / "base-*.json")), load_all(str(tmp_path / "head-*.json")))
+    assert result.exit_code == exit_code
+    rows = {row.name: row for row in result.rows}
+    assert rows["tests/test_x.py::a"].slowdown == pytest.approx(1.0)
+    assert rows["tests/test_x.py::b"].slowdown == pytest.approx(slowdown)
+    if slowdown > 1:
+        assert "tests/test_x.py::b" in result.remeasure_command
+
+
+def test_stock_files_of_two_machines(tmp_path):
+    for n in range(5):
+        stock_file(tmp_path / f"base-{n}.json", {"a": 1.0})
+        stock_file(tmp_path / f"head-{n}.json", {"a": 1.0}, cpu="Y")
+    result = gate.compare(load_all(str(tmp_path / "base-*.json")), load_all(str(tmp_path / "head-*.json")))
+    assert (result.verdict, result.fingerprint_differences) == ("inconclusive", (("cpu", "X", "Y"),))
+
+
+def test_one_stock_file_is_one_block(tmp_path):
+    stock_file(tmp_path / "a.json", {"a": 1.0})
+    run = load_all(str(tmp_path / "a.json"))
+    assert gate.compare(run, run).verdict == "inconclusive"
+
+
+@pytest.fixture
+def mixed(a_suite):
+    """A result with a row of every verdict."""
+    rows = [
+        gate.GateRow(name=f"{verdict} | <&\x00\x1b[31m>", verdict=verdict, reason=f"because\x0b {verdict}")
+        for verdict in gate.SEVERITY
+    ]
+    result = gate.compare(a_suite([1.0]), a_suite([1.5], seed=1))
+    differences = (("torch", "2.13", None),)
+    return replace(result, rows=(*result.rows, *rows), fingerprint_differences=differences)
+
+
+def test_json_document(mixed):
+    document = json.loads(json.dumps(mixed.to_json(), allow_nan=False))
+    assert document["verdict"] == "regression"
+    assert {"name", "slowdown", "ci", "verdict"} <= set(document["rows"][0])
+    assert document["rows"][0]["ci"][0] > 1.02
+    assert document["rows"][-1]["ci"] is None
+    assert document["fingerprint_differences"] == [{"field": "torch", "base": "2.13", "head": None}]
+    assert document["null"] == {"rows": 1, "false_alarms": 0, "names": []}
+
+
+def test_text_and_markdown_name_every_row_that_is_not_a_pass(a_suite):
+    base = a_suite([1.0] * 30)
+    head = a_suite([1.5] + [1.0] * 29, seed=1)
+    result = gate.compare(base, replace(head, benchmarks=head.benchmarks[:29]))
+    for text in (gate.render_text(result), gate.render_markdown(result)):
+        assert all(row.name in text for row in result.rows if row.verdict != "pass")
+        assert text.index(base.benchmarks[29].name) < text.index(result.rows[5].name)  # failures first
+
+
+def test_junit_is_read_back(mixed, tmp_path):
+    file = tmp_path / "gate.xml"
+    write_junit(mixed, file)
+    suite = ElementTree.parse(file).getroot().find("testsuite")
+    cases = {case.get("name"): case for case in suite}
+    assert len(cases) == len(mixed.rows) + 1 == int(suite.get("tests"))
+
+    def tags(tag):
+        return {case.find(tag).get("type") for case in suite if case.find(tag) is not None}
+
+    assert tags("failure") == {"regression", "missing", "failed"}
+    assert tags("skipped") == {"inconclusive"}
+    assert tags("error") == {"fingerprint"}
+    counts = [int(suite.get(name)) for name in ("failures", "errors", "skipped")]
+    assert counts == [len(suite.findall(f"testcase/{tag}")) for tag in ("failure", "error", "skipped")]
+    assert counts == [4, 1, 1]
+    assert not any(ord(character) < 32 for name in cases for character in name)
+
+
+def test_junit_that_cannot_be_written(mixed, tmp_path):
+    for path in (tmp_path, tmp_path / "absent" / "gate.xml"):
+        with pytest.raises(UserError, match="cannot write"):
+            write_junit(mixed, path)

@@ -1,0 +1,98 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fuseproof.runs import environment
+from fuseproof.runs.plan import Settings
+
+SETTINGS = vars(Settings())
+
+
+def test_an_environment_is_plain_data():
+    captured = environment.capture(device="cpu", threads=1)
+    assert json.loads(json.dumps(captured, allow_nan=False)) == captured
+    assert captured["cpu"]["cores"] == len(environment.usable_cpus())
+    assert captured["gpu"] == []
+    assert captured["packages"]["numpy"]
+
+
+def test_a_fingerprint_is_the_same_for_the_same_machine_and_software():
+    fields = environment.fingerprint_fields(environment.capture(device="cpu", threads=1), SETTINGS)
+    again = environment.fingerprint_fields(environment.capture(device="cpu", threads=1), SETTINGS)
+    assert fields == again, "load and free memory have no part in it"
+    assert environment.fingerprint(fields) == environment.fingerprint(dict(reversed(fields.items())))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("cpu", "model"), "another"),
+        (("cpu", "cores"), 96),
+        (("packages", "torch"), "0.1"),
+        (("threads",), 64),
+        (("device",), "cuda"),
+        (("os",), "Plan 9"),
+        (("python",), "3.99.0"),
+        (("gpu",), [{"name": "H100", "driver": "1"}]),
+    ],
+    ids=str,
+)
+def test_what_changes_speed_changes_the_fingerprint(place, value):
+    captured = environment.capture(device="cpu", threads=1)
+    before = environment.fingerprint(environment.fingerprint_fields(captured, SETTINGS))
+    inside = captured
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = value
+    assert environment.fingerprint(environment.fingerprint_fields(captured, SETTINGS)) != before
+
+
+def test_the_length_of_legs_is_part_of_it_and_their_number_is_not():
+    captured = environment.capture(device="cpu", threads=1)
+    fields = environment.fingerprint_fields(captured, SETTINGS)
+    assert environment.fingerprint_fields(captured, SETTINGS | {"blocks": 99, "palindromes": 99}) == fields
+    assert environment.fingerprint_fields(captured, SETTINGS | {"leg_seconds": 1.0}) != fields
+
+
+def test_variables_that_change_speed_are_recorded(monkeypatch):
+    monkeypatch.setenv("OMP_PROC_BIND", "true")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp")
+    monkeypatch.setenv("PASSWORD", "secret")
+    variables = environment.capture(device="cpu", threads=1)["variables"]
+    assert variables["OMP_PROC_BIND"] == "true"
+    assert "XLA_FLAGS" in variables
+    assert "PASSWORD" not in variables
+
+
+def test_versions_are_told_without_importing(tmp_path):
+    script = (
+        "import sys; from fuseproof.runs import environment; environment.capture(device='cpu', threads=1); "
+        "assert not {'torch', 'jax', 'tensorflow', 'triton'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
+
+
+def test_the_commit_is_that_of_the_folder_we_stand_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert environment.commit_info() == {}
+    for key, value in {
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b",
+    }.items():
+        monkeypatch.setenv(key, value)
+    for arguments in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", *arguments], check=True)
+    info = environment.commit_info()
+    assert (len(info["id"]), info["dirty"], info["branch"]) == (40, False, "main")
+    (tmp_path / "new").touch()
+    assert environment.commit_info()["dirty"] is True
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment.commit_info() == {}

@@ -1,0 +1,122 @@
+"""The suites for a GPU: what they hold, and how long they should take on one, by assumptions stated here."""
+
+import math
+
+import pytest
+
+from fuseproof import suites
+from fuseproof.cases import Case
+from fuseproof.errors import UserError
+from fuseproof.implementations import IMPLEMENTATIONS
+from fuseproof.measure import planning
+from fuseproof.measure.planning import Selection
+from fuseproof.runs.plan import Settings
+from fuseproof.workloads.operators import result_dtype
+
+# Assumptions about a machine with one H100 and 16 cores, none of them a measurement of Fuseproof there. Rates
+# of the GPU: half of the datasheet's (989 TFLOP/s in bfloat16, 3.35 TB/s).
+FLOPS, BANDWIDTH = 0.5 * 989e12, 0.5 * 3.35e12
+START = 8.0  # a worker: Python, PyTorch, the CUDA context
+COLD = {"torch.compile": 5.0, "triton": 3.0}  # first call with empty caches: compile, tune
+WARM = {"torch.compile": 1.5}  # in a block, from the caches
+OTHER = 0.2
+DRAW = 3e-9  # per element: 16 cores draw and round it, and it is sent to the GPU
+FETCH = 3e-9  # per element of a result: sent to the host, looked through
+SCORE = 30e-9  # per score of the attention reference with gradients, on two threads
+
+
+def implementations_of(suite):
+    chosen = planning.wanted(IMPLEMENTATIONS, (), usual=suite.only)
+    # Installed, they cost about what ours do.
+    packages = {"flash-attn", "xformers", "liger", "quack", "helion"}
+    return [row for row in IMPLEMENTATIONS if (row.operator, row.name) in chosen and row.name not in packages]
+
+
+def estimate(suite):
+    """Seconds of starting, checking and measuring a suite with its first number of blocks."""
+    seconds = START * (1 + suite.blocks)
+    for case in suite.cases:
+        rows = [
+            row
+            for row in implementations_of(suite)
+            if row.operator == case.operator.name and case.dtype in row.dtypes
+        ]
+        backward = case.pass_ != "forward"
+        inputs = sum(math.prod(shape) for shape in case.operator.input_shapes.values())
+        output = math.prod(case.operator.output_shape)
+        draw = DRAW * (inputs + backward * output)
+        fetch = FETCH * (output + backward * inputs)
+        call = max(
+            20e-6,
+            case.operator.flops(case.pass_) / FLOPS,
+            case.operator.minimum_bytes(case.pass_, case.dtype) / BANDWIDTH,
+        )
+        reference = 0.5
+        if backward and case.operator.name == "attention":
+            scores = case.operator.query_length * case.operator.key_length
+            share = case.operator.query_heads // case.operator.key_value_heads
+            reference += SCORE * max(2 * share * scores, min(4 * share * scores, 1 << 28))
+        seconds += 3 * draw + 2 * reference
+        seconds += sum(COLD.get(row.name, OTHER) + 2 * fetch + 20 * call for row in rows)
+        legs = 2 * suite.palindromes * len(rows) * 1.3 * max(suite.leg_seconds, 2 * call)
+        seconds += suite.blocks * (draw + legs + sum(WARM.get(row.name, OTHER) for row in rows))
+    return seconds
+
+
+@pytest.mark.parametrize("name", ["kernels", "kernels_attention", "kernels_matmul", "kernels_norms"])
+def test_a_suite_for_a_gpu_should_end_in_time(name, record_property):
+    seconds = estimate(suites.get(name))
+    record_property("estimated_seconds", round(seconds))
+    assert seconds < (540 if name == "kernels" else 1500)
+
+
+def test_the_kernels_are_planned_with_their_baselines_and_no_other_framework():
+    for name in ("kernels", "kernels_attention", "kernels_matmul", "kernels_norms"):
+        suite = suites.get(name)
+        planned = planning.make(suite, IMPLEMENTATIONS, Selection(), Settings(device="cuda"))
+        assert planned.frameworks == ("torch",)
+        for case in planned.cases:
+            assert "torch.eager" in {
+                row.name for row in planned.implementations if row.operator == case.operator.name
+            }
+    rows = {(row.operator, row.name) for row in planned.implementations}
+    assert ("layer_norm", "torch.compile") in rows
+    matmul = planning.make(suites.get("kernels"), IMPLEMENTATIONS, Selection(), Settings(device="cuda"))
+    assert ("matmul", "torch.compile") not in {(row.operator, row.name) for row in matmul.implementations}
+    assert planning.settings_for(suites.get("kernels"), device="cuda", threads=1).profile is False
+
+
+def test_a_suite_for_a_gpu_does_not_start_hours_on_a_cpu():
+    suite = suites.get("kernels")
+    with pytest.raises(UserError, match="'kernels' is made for cuda; add --device cuda"):
+        planning.make(suite, IMPLEMENTATIONS, Selection(), Settings())
+    group = "layer_norm[64x128-float32-forward]"
+    assert planning.make(suite, IMPLEMENTATIONS, Selection(cases=(group,)), Settings()).cases
+
+
+def test_the_shapes_are_those_the_kernels_are_judged_by():
+    attention = {case.operator.label for case in suites.get("kernels_attention").cases}
+    assert {"b32_h32_s512_d64", "b1_h16_s16384_d128_causal", "b4_h8_s4096_d256"} <= attention
+    assert len(attention) == 6 * 3 * 2 + 3
+    matmul = {case.operator.label for case in suites.get("kernels_matmul").cases}
+    assert {"98x4096x128256", "1x14336x4096", "8192x8192x8192"} <= matmul
+    assert len(matmul) == 4 + 4 * 6
+    norms = {case.group for case in suites.get("kernels_norms").cases}
+    assert "rms_norm[8192x262144-bfloat16-forward]" in norms
+    core = suites.get("kernels").cases
+    for operator in ("attention", "matmul", "layer_norm", "rms_norm"):
+        sizes = sorted(
+            case.operator.minimum_bytes("forward", case.dtype)
+            for case in core
+            if case.operator.name == operator
+        )
+        assert sizes[0] < 4 << 20, "a shape bound by the launch"
+        assert any(4 << 20 <= size < 50 << 20 for size in sizes), "one within the 50 MB of an H100's L2"
+        assert sizes[-1] > 100 << 20, "one that HBM must feed"
+
+
+def test_every_case_has_a_name_that_names_it():
+    for name in suites.names():
+        for case in suites.get(name).cases:
+            assert Case.from_group(case.group) == case
+            assert result_dtype(case.dtype)

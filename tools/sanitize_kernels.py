@@ -1,0 +1,120 @@
+"""Every Triton kernel once, on small shapes with ragged edges: a program for NVIDIA's compute-sanitizer.
+
+    compute-sanitizer --tool memcheck --error-exitcode 1 python tools/sanitize_kernels.py
+
+Nothing is timed or tuned. Each result is compared with the float64 reference by the fixed ceiling of its
+dtype; exit code 1 if one is wrong or fails. Under TRITON_INTERPRET=1 it runs on the CPU, which tests this
+program and no memory access.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+from fuseproof import frameworks
+from fuseproof.cases import Case
+from fuseproof.errors import UserError
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation, resolve_function
+from fuseproof.measure import checks
+from fuseproof.workloads.operators import OPERATORS, result_dtype, tensor_dtype
+
+# Shapes that reach each kernel and its masks: ragged and whole tiles, one row, split keys and split K, tensor
+# descriptors, rows too long for a block, and more rows than programs.
+SHAPES: Mapping[str, Sequence[str]] = {
+    "attention": (
+        "b1_h2_s77_d64_causal",
+        "b1_h4_kv2_s130_k67_d96",
+        "b1_h2_s256_d128_causal",
+        "b1_h1_s1_k300_d128",
+        "b1_h1_s65_d256",
+        "b1_h4_kv1_s3_k1030_d128",
+    ),
+    "matmul": (
+        "8x512x256",
+        "77x67x131",
+        "256x512x256",
+        "512x512x512",
+        "1024x256x1024",
+        "8x2048x256",
+        "99x128x64_bias_gelu_tanh",
+    ),
+    "layer_norm": ("5x77", "3x4096_residual", "2x9001", "140x4097", "2x70001"),
+    "rms_norm": ("5x77", "3x4096_residual", "2x9001", "140x4097", "2x70001"),
+}
+
+
+def cases(row: Implementation, dtypes: Sequence[str] = ()) -> Iterator[Case]:
+    """The cases of SHAPES that a row can compute, forward within forward and backward where it has both."""
+    operator = OPERATORS[row.operator]
+    for label in SHAPES[row.operator]:
+        shape = operator.from_label(label)
+        for dtype in row.dtypes:
+            passes = [pass_ for pass_ in row.passes if shape.reason_against(dtype, pass_) is None]
+            if passes and (not dtypes or dtype in dtypes):
+                yield Case(operator=shape, dtype=dtype, pass_=passes[-1])
+
+
+def error_of(framework: frameworks.Framework, row: Implementation, case: Case) -> checks.Verdict:
+    """The verdict on one call of a row."""
+    operator, dtype = case.operator, case.dtype
+    framework.use_precision(dtype)
+    arrays = operator.inputs(0, dtype)
+    cotangent = operator.cotangent(0, dtype) if case.pass_ != "forward" else None
+    inputs = {name: framework.from_numpy(array, tensor_dtype(dtype)) for name, array in arrays.items()}
+    upstream = None
+    if cotangent is not None:
+        inputs = framework.differentiable(inputs)
+        upstream = framework.from_numpy(cotangent, result_dtype(dtype))
+    step = framework.step(resolve_function(row.target), operator.options, case.pass_, row.compiled)
+    result = step(inputs, upstream)
+    framework.synchronize(result)
+    output, gradients = result
+    found = {"output": output, **{f"grad_{name}": gradient for name, gradient in gradients.items()}}
+    errors = {
+        name: checks.relative_rms(framework.to_numpy(found[name]), exact)
+        for name, exact in operator.reference(arrays, cotangent).items()
+    }
+    return checks.judge(errors, None, dtype=dtype, longest=operator.longest_axis)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0, 1 if a kernel failed or is wrong, 2 for bad input or no GPU."""
+    parser = argparse.ArgumentParser(prog="python tools/sanitize_kernels.py", description=__doc__)
+    rows = [row for row in IMPLEMENTATIONS if row.name == "triton"]
+    parser.add_argument("--operator", choices=[row.operator for row in rows], action="append", default=[])
+    parser.add_argument("--dtype", action="append", default=[])
+    options = parser.parse_args(arguments)
+    os.environ["FUSEPROOF_AUTOTUNE"] = "0"  # under the sanitizer a timing says nothing, and takes minutes
+    # PyTorch's caching allocator asks the driver for large blocks and hands out parts of them: an access past
+    # the end of a tensor would mostly lie in the same block, where memcheck takes it for a legal one.
+    os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    try:
+        framework = frameworks.load("torch")
+        framework.configure(device="cpu" if interpreted else "cuda", threads=1)
+        wrong = 0
+        for row in rows:
+            if options.operator and row.operator not in options.operator:
+                continue
+            for case in cases(row, options.dtype):
+                try:
+                    verdict = error_of(framework, row, case)
+                    wrong += not verdict.passed
+                    said = f"error {verdict.relative_rms:.2g}" if verdict.passed else verdict.message
+                except NotImplementedError as error:
+                    said = f"skipped: {error}"
+                except Exception as error:
+                    wrong += 1
+                    said = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                print(f"{case.group}: {said}", flush=True)
+    except (UserError, NotImplementedError, ImportError) as error:
+        print(f"sanitize: {error}", file=sys.stderr)
+        return 2
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
