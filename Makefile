@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test aot bench lint format clean
+.PHONY: help demo test aot bench lint format docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and the order of imports
 format: $(VENV)/.installed-dev ## let ruff format the code
 	@$(BIN)/ruff format .
 
+docs: $(VENV)/.installed-docs ## build the documentation into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 clean: ## remove the environment, the runs and the caches
-	rm -rf $(VENV) .fuseproof .benchmarks .pytest_cache .mypy_cache .ruff_cache demo.html
+	rm -rf $(VENV) .fuseproof .benchmarks .pytest_cache .mypy_cache .ruff_cache .import_linter_cache site demo.html
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -51,4 +54,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+# The package itself without its frameworks: the commands print their help, and the sources are read, not imported.
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
