@@ -4,6 +4,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
+# The pages' JavaScript is linted where Node is installed; nothing else needs it.
+NPM    := $(shell command -v npm)
+BIOME  := node_modules/.bin/biome
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test aot bench lint format docs clean
@@ -27,20 +30,29 @@ aot: $(VENV)/.installed-dev ## compile the Triton kernels for three GPUs, none n
 bench: $(VENV)/.installed-dev ## the demo suite through pytest-benchmark
 	@$(BIN)/python -m pytest tests/bench
 
-lint: $(VENV)/.installed-dev ## ruff, mypy and the order of imports
+lint: $(VENV)/.installed-dev $(if $(NPM),node_modules/.installed) ## ruff, mypy, the order of imports; biome for JavaScript
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@found=$$($(BIN)/lint-imports --no-logo) || { echo "$$found"; exit 1; }
+ifdef NPM
+	@found=$$($(BIOME) check --error-on-warnings 2>&1) || { echo "$$found"; exit 1; }
+else
+	@echo "node not found: JavaScript not linted"
+endif
 
-format: $(VENV)/.installed-dev ## let ruff format the code
+format: $(VENV)/.installed-dev $(if $(NPM),node_modules/.installed) ## let ruff and biome format the code
 	@$(BIN)/ruff format .
+ifdef NPM
+	@$(BIOME) format --write
+endif
 
 docs: $(VENV)/.installed-docs ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 clean: ## remove the environment, the runs and the caches
-	rm -rf $(VENV) .fuseproof .benchmarks .pytest_cache .mypy_cache .ruff_cache .import_linter_cache site demo.html
+	rm -rf $(VENV) node_modules .fuseproof .benchmarks .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	    site demo.html
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -59,4 +71,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 # The package itself without its frameworks: the commands print their help, and the sources are read, not imported.
 $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+node_modules/.installed: package.json package-lock.json
+	@npm ci --silent
 	@touch $@

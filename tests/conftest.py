@@ -6,11 +6,12 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from support import browser as browsers
 from support.runs import make_benchmark, make_comparisons, make_run
 
 from fuseproof.files import write_json
@@ -24,6 +25,9 @@ from fuseproof.workloads.operators.attention import Attention
 from fuseproof.workloads.operators.layer_norm import LayerNorm
 from fuseproof.workloads.operators.matmul import Matmul
 from fuseproof.workloads.operators.rms_norm import RMSNorm
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Nothing these tests ask for takes a minute; on any machine only a hung worker is silent for this long.
 PATIENCE = 600.0
@@ -51,6 +55,15 @@ class RealWorker:
 
     def prepare(self, row: Implementation, **patience: float) -> dict[str, Any]:
         return self.ask("prepare", implementation=row.to_json(), **patience)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests; each opens a window of its own with `support.browser.open_page`."""
+    if reason := browsers.why_not():
+        pytest.skip(reason)
+    with browsers.launched() as launched:
+        yield launched
 
 
 def framework_or_skip(framework: str) -> str:

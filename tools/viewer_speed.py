@@ -20,13 +20,19 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import chromium
 import numpy as np
 
 from fuseproof.profiling.pages import timeline_page
-from fuseproof.profiling.timeline.model import KIND, Column, Counter, Lane, Slices, Timeline
+from fuseproof.profiling.timeline.model import Timeline
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support import browser as browsers
+from support.synthetic_trace import synthetic
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Zoom in, pan there, zoom out, and again half way: one step each animation frame, no hand is faster.
 # A step is a wheel event on the plot, so what is measured is the page's own path from event to pixels.
@@ -44,7 +50,6 @@ _DRIVE: Final = """
   for (let i = 0; i < 90; i++) steps.push(() => wheel(60));
   for (let i = 0; i < 40; i++) steps.push(() => wheel(-25));
   for (let i = 0; i < 40; i++) steps.push(() => wheel(0, i % 20 < 10 ? 90 : -90));
-  const app = await fuseproof.ready;
   const frames = [];
   const work = [];
   const render = app.render.bind(app);
@@ -75,124 +80,22 @@ _MARKS: Final = (
 )
 
 
-def synthetic(count: int, *, streams: int = 8, seed: int = 0) -> Timeline:
-    """A trace of `count` slices that deflate no better than real ones: host operators, kernels on streams."""
-    rng = np.random.default_rng(seed)
-    lanes = [
-        *(Lane(name=f"stream {7 + i}", kind="device", device="GPU 0") for i in range(streams)),
-        *(Lane(name=f"thread {i}", kind="host", device="CPU", process="python3", depth=4) for i in range(2)),
-    ]
-    kernels = count // 2
-    columns: dict[str, list[Any]] = {
-        key: [] for key in ("lane", "start", "duration", "name", "kind", "depth")
-    }
-
-    def add(lane: int, depth: int, kind: str, start: Any, duration: Any, names: Any) -> None:
-        size = len(start)
-        values = (
-            np.full(size, lane),
-            start,
-            duration,
-            names,
-            np.full(size, KIND[kind]),
-            np.full(size, depth),
-        )
-        for key, value in zip(columns, values, strict=True):
-            columns[key].append(value)
-
-    for lane in range(streams):
-        size = kernels // streams + (lane < kernels % streams)
-        duration = rng.lognormal(9.0, 1.2, size).astype(np.int64)
-        gap = rng.lognormal(6.5, 1.5, size).astype(np.int64)
-        # A model repeats its layers: most names follow a period, as in real traces.
-        names = np.where(rng.random(size) < 0.9, np.arange(size) % 37, rng.integers(0, 400, size))
-        add(lane, 0, "kernel", np.cumsum(gap + duration) - duration, duration, names)
-    rest = count - kernels
-    for thread in range(2):
-        size = rest // 2 + (thread < rest % 2)
-        outer = size // 4
-        top = size - 3 * outer
-        width = rng.lognormal(10.0, 0.8, top).astype(np.int64) + 100
-        start = np.cumsum(width + rng.lognormal(6.0, 1.0, top).astype(np.int64)) - width
-        for depth in range(4):
-            # Each level lies within the one above.
-            some = slice(0, outer if depth else top)
-            add(
-                streams + thread,
-                depth,
-                "host_call" if depth == 3 else "framework_op",
-                (start + depth * 3)[some],
-                np.maximum(width - depth * 6, 1)[some],
-                400 + np.arange(top)[some] % 211,
-            )
-    joined = {key: np.concatenate(values).astype(np.int64) for key, values in columns.items()}
-    order = np.lexsort((-joined["duration"], joined["start"], joined["lane"]))
-    joined = {key: values[order] for key, values in joined.items()}
-    total = len(order)
-    on_device = np.flatnonzero(joined["lane"] < streams)
-    correlation = np.full(total, -1, np.int64)
-    correlation[on_device] = 1000 + rng.permutation(len(on_device)) // 3 * 3
-    moments = np.linspace(0, int(joined["start"].max()), 20_000).astype(np.int64)
-    return Timeline(
-        source="kineto",
-        name=f"{count:,} synthetic slices",
-        origin_ns=0,
-        lanes=tuple(lanes),
-        slices=Slices(
-            lane=joined["lane"].astype(np.int32),
-            start_ns=joined["start"],
-            duration_ns=joined["duration"],
-            name=joined["name"].astype(np.int32),
-            kind=joined["kind"].astype(np.uint8),
-            depth=joined["depth"].astype(np.uint16),
-            correlation=correlation,
-            columns={
-                "grid": Column(
-                    index=on_device,
-                    value=np.stack(
-                        [joined["name"][on_device] * 8 + 1, np.ones_like(on_device), np.ones_like(on_device)],
-                        1,
-                    ),
-                ),
-                "registers": Column(index=on_device, value=32 + joined["name"][on_device] % 24 * 8),
-            },
-        ),
-        names=tuple(
-            f"kernel_{i}_fused_layer_norm_gelu" if i < 400 else f"aten::operator_{i}" for i in range(800)
-        ),
-        counters=(
-            Counter(
-                name="allocated",
-                unit="bytes",
-                device="GPU 0",
-                semantics="allocator-at-event",
-                time_ns=moments,
-                value=np.floor(
-                    1e9 * (2 + np.sin(np.arange(20_000) / 300)) + rng.integers(0, 1 << 20, 20_000)
-                ),
-            ),
-        ),
-    )
-
-
-def measure(page_file: Path, *, width: int = 1400, height: int = 1000) -> dict[str, Any]:
+def measure(browser: Browser, page_file: Path) -> dict[str, Any]:
     """Figures of one page, in milliseconds."""
-    with chromium.open_page(page_file.absolute().as_uri(), width=width, height=height) as page:
-        page.wait_for("performance.getEntriesByName('fuseproof-complete').length")
+    url = page_file.absolute().as_uri()
+    with browsers.open_viewer(browser, url, width=1400, height=1000) as (page, log):
         marks = page.evaluate(_MARKS)
         driven = page.evaluate(_DRIVE)
         return {
             "page": page_file.name,
             "megabytes": round(page_file.stat().st_size / 1e6, 2),
-            "slices": page.evaluate(
-                "fuseproof.ready.then((app) => app.stages.reduce((n, s) => n + s.timeline.count, 0))"
-            ),
+            "slices": page.evaluate("app.stages.reduce((n, stage) => n + stage.timeline.count, 0)"),
             "interactive_ms": round(marks["fuseproof-interactive"]),
             "complete_ms": round(marks["fuseproof-complete"]),
             **_spread("frame", driven["frames"]),
             **_spread("script", driven["work"]),
-            "console_errors": page.errors,
-            "requests": [url for url in page.requests if url != page_file.absolute().as_uri()],
+            "console_errors": log.errors,
+            "requests": [address for address in log.requests if address != url],
         }
 
 
@@ -209,10 +112,10 @@ def main() -> int:
     )
     parser.add_argument("pages", nargs="*", default=["500000", "1000000"], metavar="TRACE|N|PAGE.html")
     options = parser.parse_args()
-    if chromium.executable() is None:
-        print("Chromium not found; install it or put it on the PATH", file=sys.stderr)
+    if reason := browsers.why_not():
+        print(f"measuring a page {reason}", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder:
+    with browsers.launched() as browser, tempfile.TemporaryDirectory() as folder:
         for i, one in enumerate(options.pages):
             page = Path(one)
             figures: dict[str, Any] = {}
@@ -225,7 +128,7 @@ def main() -> int:
                 page.write_text(text, encoding="utf-8")
                 del timeline, text
             load = os.getloadavg()[0]
-            figures = {"what": one, **measure(page), **figures, "load_before": round(load, 1)}
+            figures = {"what": one, **measure(browser, page), **figures, "load_before": round(load, 1)}
             print(json.dumps(figures), flush=True)
     return 0
 

@@ -2,7 +2,7 @@
 
 The stream is the length of a JSON manifest (four bytes, little endian), the manifest, then the columns it
 points into. A column is stored plane by plane, all lowest bytes first: the upper planes of small numbers are
-runs of zeros, which deflate to almost nothing. `html/data.js` decodes it in the browser, `unpack` in Python.
+runs of zeros, which deflate to almost nothing. `unpack` decodes it here, `html/unpack.js` in the browser.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Unpacked:
 
 
 def unpack(packed: bytes) -> Unpacked:
-    """The inverse of `pack`, as `html/data.js` does it; for tests and for whoever has only the page."""
+    """The inverse of `pack`, as `html/unpack.js` does it; for tests and for whoever has only the page."""
     data = zlib.decompress(packed)
     size = int.from_bytes(data[:4], "little")
     manifest = json.loads(data[4 : 4 + size])

@@ -20,21 +20,10 @@ from fuseproof.profiling.analysis import kernel_diff
 from fuseproof.profiling.analysis.kernel_diff import Difference, Row
 from fuseproof.profiling.figures import number
 from fuseproof.profiling.pages.packing import SOURCES, pack
+from fuseproof.profiling.pages.viewer_script import viewer_script
 from fuseproof.profiling.timeline.model import CALLS_LANE, DEVICE_WORK, KIND, Timeline
 
 _FOLDER: Final = "fuseproof.profiling.pages.html"
-_SCRIPTS: Final = (
-    "format",
-    "data",
-    "slices",
-    "colours",
-    "layout",
-    "draw",
-    "search",
-    "stage",
-    "panels",
-    "viewer",
-)
 # (label, sentence, whether it is a reason to doubt)
 Line = tuple[str, str, bool]
 
@@ -117,7 +106,6 @@ def to_html(
         compared = ((0, k, kernel_diff.compare(timelines[0], timelines[k])) for k in range(1, len(timelines)))
         differences = [one for one in compared if one[2].before.count and one[2].after.count]
     environment = offline_page.templates(_FOLDER)
-    script = "\n".join(offline_page.read(_FOLDER, f"{name}.js") for name in _SCRIPTS)
     text = environment.get_template("viewer.html").render(
         title=title,
         notes=[*notes, *([_NO_WIDTH] if any(map(_has_unestimated, timelines)) else [])],
@@ -134,7 +122,7 @@ def to_html(
         ),
         trace_notes=[dict(one.notes) for one in timelines],
         style=offline_page.style(_FOLDER, "viewer.css"),
-        script=Markup(f'"use strict";\n(() => {{\n{script}}})();'),
+        script=Markup(viewer_script()),
         settings=offline_page.embed({"call": call, "unit": next(iter(units), "ns")}),
         blocks=[Markup(base64.b64encode(pack(one)).decode("ascii")) for one in timelines],
     )

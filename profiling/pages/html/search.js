@@ -1,6 +1,8 @@
 /* Search by name: part of it in any case, or a regular expression between slashes. */
 
-function matcher(text) {
+import { byStart } from "./sorted.js";
+
+export function matcher(text) {
   const expression = /^\/(.+)\/$/.exec(text);
   if (expression) {
     const pattern = new RegExp(expression[1], "i");
@@ -10,13 +12,42 @@ function matcher(text) {
   return (name) => name.toLowerCase().includes(wanted);
 }
 
-/* The hits of one timeline: how many lie before each slice, so that a pixel knows at once whether it hides one, and
-   which they are in order of start. */
-function searchIn(timeline, matches) {
+/* The hits of one timeline: how many lie before each slice, so that a pixel knows at once whether it hides
+   one, and which they are in order of start. */
+export function searchIn(timeline, matches) {
   const named = Uint8Array.from(timeline.names, (name) => matches(name));
   const before = new Uint32Array(timeline.count + 1);
   for (let i = 0; i < timeline.count; i++) before[i + 1] = before[i] + named[timeline.name[i]];
   const hits = new Uint32Array(before[timeline.count]);
   for (let i = 0; i < timeline.count; i++) if (before[i + 1] > before[i]) hits[before[i]] = i;
   return { before, hits: byStart(hits, timeline.start) };
+}
+
+/* The hits of all timelines are numbered in turn; `hits` has the slices of each. The number to begin with: of
+   the hits that `isPreferred(timeline's index, slice)` the first, or going back the last; of all hits where
+   there are none. */
+export function firstHit(hits, step, isPreferred) {
+  let number = 0;
+  let last = -1;
+  for (const [k, slices] of hits.entries()) {
+    for (const i of slices) {
+      if (isPreferred(k, i)) {
+        if (step > 0) return number;
+        last = number;
+      }
+      number++;
+    }
+  }
+  if (last >= 0) return last;
+  return step > 0 ? 0 : number - 1;
+}
+
+/* The index of the timeline and the slice of a hit by its number. */
+export function hitAt(hits, number) {
+  let left = number;
+  for (const [k, slices] of hits.entries()) {
+    if (left < slices.length) return [k, slices[left]];
+    left -= slices.length;
+  }
+  throw new RangeError(`there is no hit ${number}`);
 }

@@ -14,14 +14,20 @@
     const asked = new URLSearchParams(location.search).get("theme");
     if (asked === "light" || asked === "dark") root.dataset.theme = asked;
     const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
-    const label = () => { button.textContent = dark() ? "Light" : "Dark"; };
-    button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; label(); });
+    const label = () => {
+      button.textContent = dark() ? "Light" : "Dark";
+    };
+    button.addEventListener("click", () => {
+      root.dataset.theme = dark() ? "light" : "dark";
+      label();
+    });
     system.addEventListener("change", label);
     label();
     button.hidden = false;
   }
 
-  /* Repeating a case's name on each of its lines makes a table hard to scan: mark it so that only the first shows. */
+  /* Repeating a case's name on each of its lines makes a table hard to scan: mark it so that only the first
+     shows. */
   function markRepeats(rows) {
     let before = null;
     for (const row of rows) {
@@ -53,11 +59,15 @@
       const bodies = new Map();
       const ordered = byValue ? [...cases].sort((a, b) => b.dataset.value - a.dataset.value) : cases;
       for (const name of [...new Set(cases.map((row) => row.dataset[group]))]) {
-        const heading = element("tr", { className: "heading" }, element("th", { colSpan: 4, scope: "rowgroup" }, name));
+        const heading = element(
+          "tr",
+          { className: "heading" },
+          element("th", { colSpan: 4, scope: "rowgroup" }, name),
+        );
         bodies.set(name, element("tbody", { className: "cases" }, heading));
       }
       for (const row of ordered) bodies.get(row.dataset[group]).append(row);
-      table.querySelectorAll("tbody.cases").forEach((body) => body.remove());
+      for (const body of table.querySelectorAll("tbody.cases")) body.remove();
       for (const body of bodies.values()) {
         const shown = [...body.querySelectorAll("tr.case")].filter((row) => !row.hidden);
         body.hidden = shown.length === 0;
@@ -79,7 +89,7 @@
 
   function details(table) {
     const panel = document.getElementById("details");
-    const rowOf = (event) => event.target.closest && event.target.closest("tr[data-id]");
+    const rowOf = (event) => event.target.closest?.("tr[data-id]");
     function show(row, x, y) {
       const [[title, compared], ...facts] = data.details[row.dataset.id];
       const list = element("dl");
@@ -90,20 +100,25 @@
       panel.style.left = `${Math.max(8, Math.min(x + 16, innerWidth - width - 8))}px`;
       panel.style.top = `${y + 20 + height > innerHeight ? Math.max(8, y - height - 14) : y + 20}px`;
     }
-    const hide = () => { panel.hidden = true; };
+    const hide = () => {
+      panel.hidden = true;
+    };
     table.addEventListener("pointermove", (event) => {
       const row = rowOf(event);
-      if (row) show(row, event.clientX, event.clientY); else hide();
+      if (row) show(row, event.clientX, event.clientY);
+      else hide();
     });
     table.addEventListener("pointerleave", hide);
     table.addEventListener("focusin", (event) => {
       const row = rowOf(event);
-      if (!row || !row.matches(":focus-visible")) return;
+      if (!row?.matches(":focus-visible")) return;
       const field = row.querySelector(".field").getBoundingClientRect();
       show(row, field.left, field.top);
     });
     table.addEventListener("focusout", hide);
-    document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") hide();
+    });
   }
 
   function sortable(table) {
@@ -143,25 +158,31 @@
     const template = table.tBodies[0].rows[0].cloneNode(true);
     const axis = table.tHead.querySelector(".axis");
     const tick = axis.querySelector("text");
-    const set = (node, attributes) => Object.entries(attributes).forEach(([name, value]) => node.setAttribute(name, value));
+    const set = (node, attributes) => {
+      for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    };
     select.addEventListener("change", () => {
       const strip = data.strips[select.value];
-      axis.replaceChildren(...strip.ticks.map(([x, label]) => {
-        const text = tick.cloneNode();
-        text.textContent = label;
-        set(text, { x: `${x}%` });
-        return text;
-      }));
-      table.tBodies[0].replaceChildren(...strip.lines.map((line) => {
-        const row = template.cloneNode(true);
-        row.className = line.rug ? "" : "estimate";
-        row.cells[0].textContent = line.name;
-        row.cells[2].textContent = line.text;
-        set(row.querySelector(".interval"), { x1: `${line.low}%`, x2: `${line.high}%` });
-        set(row.querySelector(".rug"), { d: line.rug });
-        set(row.querySelector(".call"), { cx: `${line.x}%` });
-        return row;
-      }));
+      axis.replaceChildren(
+        ...strip.ticks.map(([x, label]) => {
+          const text = tick.cloneNode();
+          text.textContent = label;
+          set(text, { x: `${x}%` });
+          return text;
+        }),
+      );
+      table.tBodies[0].replaceChildren(
+        ...strip.lines.map((line) => {
+          const row = template.cloneNode(true);
+          row.className = line.rug ? "" : "estimate";
+          row.cells[0].textContent = line.name;
+          row.cells[2].textContent = line.text;
+          set(row.querySelector(".interval"), { x1: `${line.low}%`, x2: `${line.high}%` });
+          set(row.querySelector(".rug"), { d: line.rug });
+          set(row.querySelector(".call"), { cx: `${line.x}%` });
+          return row;
+        }),
+      );
     });
     select.disabled = false;
   }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-import chromium
 import numpy as np
 import pytest
+from support.browser import open_viewer
 
 from fuseproof import implementations
 from fuseproof.errors import UserError
@@ -269,37 +269,33 @@ def test_what_is_the_same_for_all_is_told_once_and_doubts_where_they_belong(eage
     assert "trust-all" not in profile_page.to_html(GROUP, [composed])
 
 
-@pytest.mark.skipif(chromium.executable() is None, reason="needs Chromium on the PATH")
-def test_the_browser_shows_the_same_call_of_each(eager, compiled, tmp_path):
+def test_the_browser_shows_the_same_call_of_each(browser, eager, compiled, tmp_path):
     file = tmp_path / "page.html"
     file.write_text(
         profile_page.to_html(GROUP, [eager, compiled], [("triton", "needs cuda")]), encoding="utf-8"
     )
-    with chromium.open_page(file.as_uri(), width=1280, height=900) as page:
-        page.wait_for("performance.getEntriesByName('fuseproof-complete').length")
-        assert page.evaluate("document.getElementById('align').value") == "call:profiled call 3"
-        calls = page.evaluate("fuseproof.ready.then((app) => app.stages.map((stage) => stage.call))")
+    with open_viewer(browser, file.as_uri()) as (page, log):
+        assert page.locator("#align").input_value() == "call:profiled call 3"
+        calls = page.evaluate("app.stages.map((stage) => stage.call)")
         assert calls == [list(eager.calls[2]), list(compiled.calls[2])]
-        view = page.evaluate("fuseproof.ready.then((app) => app.stages.map((stage) => stage.view))")
+        view = page.evaluate("app.stages.map((stage) => stage.view)")
         assert view[0] == view[1] and view[0]["from"] < 0 and 110_000 < view[0]["to"] < 130_000
         # The kernels of a row lead to their slices; the table of names is about the call.
-        assert page.evaluate("document.getElementById('kernel-scope').value") == "call"
-        page.evaluate("document.querySelector('button.kernel').click()")
-        selected = page.evaluate(
-            "fuseproof.ready.then(({ stages: [one] }) => one.timeline.names[one.timeline.name[one.selected]])"
-        )
+        assert page.locator("#kernel-scope").input_value() == "call"
+        page.locator("button.kernel").first.click()
+        selected = page.evaluate("stage.timeline.names[stage.timeline.name[stage.selected]]")
         assert selected == "add"
-        failure = "[...document.querySelector('.failures div').children].map((one) => one.textContent)"
-        assert page.evaluate(failure) == ["triton", "needs cuda"]
+        assert page.locator(".failures div > *").all_text_contents() == ["triton", "needs cuda"]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        # On a phone nothing of the table at the head is off screen.
-        page.resize(390, 844, ratio=2, phone=True)
+        assert log.errors == [] and log.requests == [file.as_uri()]
+    # On a phone nothing of the table at the head is off screen.
+    with open_viewer(browser, file.as_uri(), width=390, height=844, ratio=2, phone=True) as (page, log):
         assert page.evaluate(
             "[...document.querySelectorAll('#glance td, #glance tbody th')]"
             ".every((one) => one.getBoundingClientRect().right <= 390)"
         )
-        assert page.evaluate("document.querySelectorAll('#glance td a').length") == 2
-        assert page.errors == [] and page.requests == [file.as_uri()]
+        assert page.locator("#glance td a").count() == 2
+        assert log.errors == [] and log.requests == [file.as_uri()]
 
 
 def test_kinds_of_a_capture_are_known(eager):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import json
 
-import chromium
 import pytest
+from support.browser import open_viewer
 from support.xla_plans import RESULT, step
 
 from fuseproof.cli import main
@@ -82,17 +82,15 @@ def test_a_plan_s_figures_are_of_what_has_an_estimate():
     assert "2 instructions with an estimate, 400 cycles (estimated)\n" in text
 
 
-@pytest.mark.skipif(chromium.executable() is None, reason="needs Chromium on the PATH")
-def test_the_page_gives_a_plan_no_share_of_busy_time(tmp_path):
+def test_the_page_gives_a_plan_no_share_of_busy_time(browser, tmp_path):
     file = tmp_path / "plan.html"
     file.write_text(timeline_page.to_html([xla_plan.to_timeline(RESULT, "pallas")]), encoding="utf-8")
-    with chromium.open_page(file.as_uri()) as page:
-        page.wait_for("performance.getEntriesByName('fuseproof-complete').length")
-        told = page.evaluate("document.querySelector('.stage > p').textContent")
-        assert "2 instructions with an estimate, at least 400 cycles" in told and "%" not in told
-        table = page.evaluate("document.getElementById('kernel-summary').textContent")
+    with open_viewer(browser, file.as_uri()) as (page, log):
+        facts = page.locator(".stage > p").text_content()
+        assert "2 instructions with an estimate, at least 400 cycles" in facts and "%" not in facts
+        table = page.locator("#kernel-summary").text_content()
         assert "2 instructions with an estimate of 2 names" in table
-        assert page.errors == []
+        assert log.errors == []
 
 
 @pytest.mark.parametrize("many", [False, True])

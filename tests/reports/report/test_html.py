@@ -1,13 +1,11 @@
 """The page as a browser or a screen reader gets it: parsed, never compared as a string."""
 
-import html
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 
 import pytest
+from support.browser import open_page
 from support.report_pages import HOSTILE, Page
 
 from fuseproof import offline_page
@@ -195,88 +193,49 @@ def test_one_wild_interval_does_not_squeeze_the_axis():
     assert scale.high < 3
 
 
-HARNESS = """<!doctype html><html><body><iframe style="width: 390px; height: 844px; border: 0"></iframe>
-<pre id="result"></pre><script>
-const page = document.querySelector("iframe");
-const errors = [];
-page.onload = () => {
-  const inner = page.contentDocument;
-  const shown = () => [...inner.querySelectorAll("#forest tr.case")].filter((row) => row.offsetParent).length;
-  const choose = (selector, value) => {
-    const select = inner.querySelector(selector);
-    select.value = value;
-    select.dispatchEvent(new Event("change", { bubbles: true }));
-  };
-  const seen = { width: inner.documentElement.scrollWidth, all: shown() };
-  choose("[name=dtype]", "bfloat16");
-  seen.filtered = shown();
-  const means = [...inner.querySelectorAll("#forest tr.mean")].filter((row) => row.offsetParent);
-  seen.means = means.map((row) => row.dataset.dtype);
-  choose("[name=dtype]", "");
-  choose("[name=group]", "implementation");
-  choose("[name=order]", "value");
-  seen.groups = [...inner.querySelectorAll("#forest tbody.cases")].map((body) =>
-    [...body.querySelectorAll("tr.case")].map((row) => Number(row.dataset.value)));
-  const table = inner.querySelector("table.sortable");
-  table.querySelectorAll("thead button")[2].click();
-  seen.sorted = [...table.tBodies[0].rows].map((row) => Number(row.cells[2].dataset.value)).filter((v) => v);
-  choose("#comparison", "1");
-  seen.strip = [...inner.querySelectorAll("#strip tbody tr td:last-child")].map((cell) => cell.textContent);
-  inner.querySelector("#forest tr.case").dispatchEvent(new PointerEvent("pointermove", { bubbles: true }));
-  seen.details = inner.getElementById("details").textContent;
-  inner.getElementById("theme").click();
-  seen.theme = inner.documentElement.dataset.theme;
-  document.getElementById("result").textContent = JSON.stringify(seen);
-};
-page.srcdoc = PAGE;
-</script></body></html>"""
-
-
 @pytest.fixture(scope="module")
-def browse(tmp_path_factory):
-    """Opens a page in a frame 390 px wide (a window cannot be that narrow): its state and console."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium here: the page's scripts and its width on a phone go untested")
-
-    def open_page(text):
-        folder = tmp_path_factory.mktemp("browser")
-        script = json.dumps(text).replace("</", "<\\/")
-        (folder / "page.html").write_text(HARNESS.replace("PAGE", script))
-        command = [
-            browser,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--hide-scrollbars",
-        ]
-        command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        command += ["--no-first-run", f"--user-data-dir={folder / 'profile'}", "--window-size=1280,900"]
-        command += ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000", "--dump-dom"]
-        command.append((folder / "page.html").as_uri())
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        shown = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.DOTALL)
-        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        return json.loads(html.unescape(shown[1]) or "null"), console
-
-    return open_page
+def demo_file(demo_html, tmp_path_factory):
+    file = tmp_path_factory.mktemp("report") / "page.html"
+    file.write_text(demo_html, encoding="utf-8")
+    return file
 
 
-def test_the_page_works_in_a_browser_at_phone_width(demo, demo_html, browse):
-    seen, console = browse(demo_html)
-    assert console == []
-    assert seen["width"] == 390
-    assert (seen["all"], seen["filtered"]) == (24, 12)
-    assert set(seen["means"]) == {"bfloat16"}
-    assert [len(group) for group in seen["groups"]] == [12, 12]
-    assert all(group == sorted(group, reverse=True) for group in seen["groups"])
-    assert seen["sorted"] == sorted(seen["sorted"])
-    assert seen["strip"] == [line["text"] for line in Page(demo_html).data["strips"][1]["lines"]]
-    assert "Bootstrap" in seen["details"]
-    assert seen["theme"] in ("light", "dark")
+def test_the_page_works_in_a_browser_at_phone_width(browser, demo_file, demo_html):
+    with open_page(browser, demo_file.as_uri(), width=390, height=844) as (opened, log):
+        assert opened.evaluate("document.documentElement.scrollWidth") == 390
+        shown = opened.locator("#forest tr.case:visible")
+        assert shown.count() == 24
+        opened.locator("[name=dtype]").select_option("bfloat16")
+        assert shown.count() == 12
+        means = opened.locator("#forest tr.mean:visible")
+        assert set(means.evaluate_all("rows => rows.map((row) => row.dataset.dtype)")) == {"bfloat16"}
+        opened.locator("[name=dtype]").select_option("")
+        opened.locator("[name=group]").select_option("implementation")
+        opened.locator("[name=order]").select_option("value")
+        groups = opened.locator("#forest tbody.cases").evaluate_all(
+            "bodies => bodies.map((body) =>"
+            " [...body.querySelectorAll('tr.case')].map((row) => Number(row.dataset.value)))"
+        )
+        assert [len(group) for group in groups] == [12, 12]
+        assert all(group == sorted(group, reverse=True) for group in groups)
+        table = opened.locator("table.sortable").first
+        table.locator("thead button").nth(2).click()
+        values = table.locator("tbody tr").evaluate_all(
+            "rows => rows.map((row) => Number(row.cells[2].dataset.value)).filter((value) => value)"
+        )
+        assert values == sorted(values)
+        opened.locator("#comparison").select_option("1")
+        strip = opened.locator("#strip tbody tr td:last-child").all_text_contents()
+        assert strip == [line["text"] for line in Page(demo_html).data["strips"][1]["lines"]]
+        opened.locator("#forest tr.case").first.hover()
+        assert "Bootstrap" in opened.locator("#details").text_content()
+        opened.locator("#theme").click()
+        assert opened.evaluate("document.documentElement.dataset.theme") in ("light", "dark")
+        assert log.errors == [] and log.requests == [demo_file.as_uri()]
 
 
-def test_the_browser_check_would_notice_an_error(demo_html, browse):
-    _, console = browse(demo_html.replace('"use strict";', "undefinedFunction();", 1))
-    assert console
+def test_the_browser_check_would_notice_an_error(browser, demo_html, tmp_path):
+    broken = tmp_path / "broken.html"
+    broken.write_text(demo_html.replace('"use strict";', "undefinedFunction();", 1), encoding="utf-8")
+    with open_page(browser, broken.as_uri()) as (_, log):
+        assert any("undefinedFunction" in error for error in log.errors)

@@ -1,8 +1,8 @@
-/* Decoding: a timeline travels as one deflated stream, base64 inside its own script block.
+/* Unpacks a timeline, which packing.py packed: one deflated stream, base64 inside its own script block.
 
-   The stream is: length of the manifest (4 bytes, little endian), the manifest (JSON), then the columns. A column
-   is a table of unsigned integers stored plane by plane (all lowest bytes, then all next bytes, ...): the upper
-   planes of small numbers are runs of zeros, which deflate almost for free. */
+   The stream is: length of the manifest (4 bytes, little endian), the manifest (JSON), then the columns. A
+   column is a table of unsigned integers stored plane by plane (all lowest bytes, then all next bytes, ...):
+   the upper planes of small numbers are runs of zeros, which deflate almost for free. */
 
 async function inflate(text) {
   const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : fromBase64(text);
@@ -17,8 +17,8 @@ function fromBase64(text) {
   return bytes;
 }
 
-/* Integers up to 2^53 in a Float64Array; those of four bytes or fewer in a Uint32Array, unless they are signed. */
-function column(bytes, { at, planes, count, code }) {
+/* Integers up to 2^53 in a Float64Array; unsigned ones of four bytes or fewer in a Uint32Array. */
+export function column(bytes, { at, planes, count, code }) {
   const plane = (p) => bytes.subarray(at + p * count, at + (p + 1) * count);
   if (code === "float") {
     const whole = new Uint8Array(count * 8);
@@ -48,13 +48,15 @@ function column(bytes, { at, planes, count, code }) {
     for (let i = 0; i < count; i++) {
       const v = values[i];
       const step = v % 2 ? -(v + 1) / 2 : v / 2;
-      values[i] = code === "zigzag" ? step : (sum += step);
+      sum += step;
+      values[i] = code === "zigzag" ? step : sum;
     }
   }
   return values;
 }
 
-async function decode(text) {
+/* The manifest with its columns decoded. Slices stand row by row; starts are since the first event. */
+export async function unpack(text) {
   const bytes = await inflate(text);
   const length = new DataView(bytes.buffer).getUint32(0, true);
   const manifest = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
@@ -62,8 +64,10 @@ async function decode(text) {
   const read = (one) => column(body, one);
 
   const duration = read(manifest.columns.duration);
-  const start = new Float64Array(read(manifest.columns.gap)); // in place: a gap is the time since the slice before in its row
-  const busy = new Float64Array(start.length + 1); // sum of durations before a slice, so any range sums in O(1)
+  // In place: a gap is the time since the end of the slice before, in the same row.
+  const start = new Float64Array(read(manifest.columns.gap));
+  // The sum of durations before a slice, so that any range sums in O(1).
+  const busy = new Float64Array(start.length + 1);
   const rows = [];
   let from = 0;
   manifest.lanes.forEach((lane, index) => {
@@ -95,7 +99,11 @@ async function decode(text) {
     sparse: manifest.sparse.map((one) => ({ ...one, at: read(one.at), value: read(one.value) })),
     charts: manifest.charts.map((chart) => ({
       ...chart,
-      series: chart.series.map((series) => ({ ...series, time: read(series.time), value: read(series.value) })),
+      series: chart.series.map((series) => ({
+        ...series,
+        time: read(series.time),
+        value: read(series.value),
+      })),
     })),
   };
 }
