@@ -26,13 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fuseproof")
     group.addoption("--fuseproof-suite", default="demo", metavar="SUITE", help="see `fuseproof list`")
     group.addoption(
-        "--fuseproof-only", default="", metavar="IMPL,…", help="these implementations (and baselines)"
+        "--fuseproof-only", default="", metavar="IMPL,…", help="these implementations and their baselines"
     )
     group.addoption("--fuseproof-device", default="cpu", choices=("cpu", "cuda"))
     group.addoption("--fuseproof-blocks", type=int, metavar="N", help="blocks of fresh processes")
     group.addoption("--fuseproof-palindromes", type=int, metavar="N", help="palindromes in each block")
     group.addoption(
-        "--fuseproof-implementations", action="append", default=[], metavar="MODULE:NAME", help="further rows"
+        "--fuseproof-implementations", action="append", default=[], metavar="MODULE:NAME", help="add your own"
     )
 
 
@@ -75,7 +75,7 @@ class ReplayTimer:
 
 @pytest.fixture
 def fuseproof_benchmark(request: pytest.FixtureRequest) -> Callable[[], None]:
-    """Call it to report this case and implementation to pytest-benchmark.
+    """A function that reports this case and implementation to pytest-benchmark.
 
     Skips, with the reason, what cannot run here; fails where the result was wrong or the measurement failed.
     """

@@ -1,4 +1,4 @@
-"""The plugin in a user's project: their pytest, pytest-benchmark's own options, our measured rounds."""
+"""The plugin in a user's project: pytest-benchmark's own options on rounds that Fuseproof measured."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_measured_rounds_reach_the_json(project):
         assert set(benchmark.block.tolist()) == {0, 1}
         assert benchmark.operator == "layer_norm"
     (measured,) = (run_file.load(path) for path in (folder / ".fuseproof" / "runs").iterdir())
-    ours = {benchmark.implementation: benchmark.seconds.tolist() for benchmark in measured.benchmarks}
-    assert {name: benchmark.seconds.tolist() for name, benchmark in found.items()} == ours
+    stored = {benchmark.implementation: benchmark.seconds.tolist() for benchmark in measured.benchmarks}
+    assert {name: benchmark.seconds.tolist() for name, benchmark in found.items()} == stored
     assert "needs cuda" in output, "what cannot run here is skipped with its reason"
 
 
@@ -64,7 +64,7 @@ def test_the_gate_reads_it(project):
     assert len(result.rows) == 2
 
 
-def test_pytest_benchmark_compares_what_we_wrote(project):
+def test_pytest_benchmark_compares_the_files(project):
     folder, _, _ = project
     (measured,) = (folder / ".fuseproof" / "runs").iterdir()
     for file in (measured / "run.json", folder / "out.json"):
@@ -109,7 +109,7 @@ def test_a_regression_against_a_saved_run_fails_the_session(project):
 def test_a_run_that_fails_is_not_measured_again_for_every_test(monkeypatch):
     tried = []
 
-    def run(directory, progress):
+    def run(directory, progress, profile):
         tried.append(directory)
         raise UserError("cannot write run.json: No space left on device; make room and go on")
 

@@ -1,1 +1,7 @@
-"""The commands, one module each: `add_arguments(parser)` and `run(options) -> exit code`."""
+"""The commands, one module each.
+
+A module is named for its command and has `HELP`, one line for `fuseproof --help`; `add_arguments(parser)`;
+and `run(options)`, which gives the exit code. Its docstring is what `fuseproof COMMAND --help` says.
+`fuseproof --help` imports every module, so whatever takes time to import is imported in `run`. A new command
+is a new module and a name in `fuseproof.cli.COMMANDS`.
+"""

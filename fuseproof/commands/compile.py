@@ -1,94 +1,82 @@
-"""`fuseproof compile`: what implementations would cost on hardware that need not be here.
+"""Compile for hardware that you do not have. Every figure is an estimate of the compiler, not a measurement.
 
-A target belongs to the family its name begins with; each family is a module with the functions of `Family`.
+Exit code 1: something does not compile or is over its budget. (GPU) and (TPU) mark what only they take.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, Protocol, cast
+import argparse
+import sys
+from pathlib import Path
 
-from fuseproof.errors import UserError
-from fuseproof.profiling.ahead_of_time.request import Request
+from fuseproof.commands import arguments
 
-Result = Mapping[str, Any]
-
-# First characters of a target's name, and the module that compiles for it.
-FAMILIES: Mapping[str, str] = {
-    "tpu-": "fuseproof.profiling.ahead_of_time.tpu.programs",
-    "sm_": "fuseproof.profiling.ahead_of_time.triton.launches",
-}
+HELP = "compile for hardware that you do not have"
 
 
-_FLAGS: Mapping[str, str] = {
-    "cases": "--case",
-    "dtypes": "--dtype",
-    "only": "--only",
-    "launches": "--launch",
-    "extra": "--implementations",
-    "topology": "--topology",
-    "schedule": "--schedule",
-    "without_fusion": "--without-fusion",
-    "update_budget": "--update-budget",
-    "quiet": "--quiet",
-}
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target",
+        type=arguments.names,
+        required=True,
+        metavar="NAME,...",
+        help="sm_80, sm_90, sm_100; tpu-v5e, tpu-v5p, tpu-v6e",
+    )
+    arguments.add_names(parser, "--operator", help="default: all")
+    arguments.add_cases(parser, "default: a few for each operator (TPU)")
+    arguments.add_only(parser, 'implementations, or "all" (default: the most used; TPU)')
+    arguments.add_implementations(parser)
+    arguments.add_names(parser, "--dtype", help="default: all (GPU)")
+    parser.add_argument(
+        "--launch",
+        type=arguments.names,
+        default=(),
+        metavar="TEXT,...",
+        help="only launches whose label contains one of these (GPU)",
+    )
+    parser.add_argument(
+        "--update-budget",
+        action="store_true",
+        help="write what is found into kernels/triton/budget.toml instead of comparing the two (GPU)",
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="print only what is wrong and a line of summary (GPU)"
+    )
+    parser.add_argument("--topology", default="1x1", metavar="1x1|2x2|4x4", help="chips to shard over (TPU)")
+    parser.add_argument("--schedule", action="store_true", help="print also what runs when (TPU)")
+    parser.add_argument(
+        "--without-fusion",
+        action="store_true",
+        help="compile also without the fusion passes, for `fuseproof claims --estimates` (TPU)",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="keep the compiler's files in DIR")
+    arguments.add_json(parser)
 
 
-class Family(Protocol):
-    """What a module in FAMILIES provides. TAKES: the fields of Request, of those in _FLAGS, it has a use for.
+def run(options: argparse.Namespace) -> int:
+    from rich.console import Console
 
-    A result says its `target` and `status`: `ok`, `skipped`, `failed` or `over budget`.
-    """
+    from fuseproof.commands.terminal import fit
+    from fuseproof.profiling.ahead_of_time import families
+    from fuseproof.profiling.ahead_of_time.request import Request
 
-    TARGETS: Mapping[str, Any]
-    TAKES: frozenset[str]
-
-    def answer(self, request: Request) -> list[dict[str, Any]]: ...
-
-    def render(self, results: Sequence[Result], request: Request) -> str: ...
-
-
-def run(request: Request, *, as_json: bool = False) -> tuple[str, int]:
-    """The text to print and the exit code: 1 if anything did not compile or is over budget, else 0.
-
-    Raises UserError.
-    """
-    families = _by_family(request.targets)
-    for family, targets in families.items():
-        _refuse_useless(family, targets, request)
-    results: list[dict[str, Any]] = []
-    texts = []
-    for family, targets in families.items():
-        own = replace(request, targets=targets)
-        found = family.answer(own)
-        results += found
-        if not as_json:
-            texts.append(family.render(found, own))
-    if not results:
-        raise UserError("nothing to compile: no implementation of these cases matches; see `fuseproof list`")
-    text = json.dumps(results, indent=1, allow_nan=False) + "\n" if as_json else "\n".join(texts)
-    return text, 1 if any(result["status"] in ("failed", "over budget") for result in results) else 0
-
-
-def _by_family(targets: Sequence[str]) -> dict[Family, list[str]]:
-    modules = {prefix: cast(Family, importlib.import_module(name)) for prefix, name in FAMILIES.items()}
-    chosen: dict[Family, list[str]] = {}
-    for target in dict.fromkeys(targets):
-        module = next((m for m in modules.values() if target in m.TARGETS), None)
-        if module is None:
-            names = ", ".join(name for m in modules.values() for name in m.TARGETS)
-            raise UserError(f"unknown target {target!r}; there are {names}")
-        chosen.setdefault(module, []).append(target)
-    return chosen
-
-
-def _refuse_useless(family: Family, targets: Sequence[str], request: Request) -> None:
-    """Raise UserError for an option that would silently change nothing."""
-    for field in fields(Request):
-        flag = _FLAGS.get(field.name)
-        if flag and field.name not in family.TAKES and getattr(request, field.name) != field.default:
-            useful = ", ".join(sorted(_FLAGS[name] for name in family.TAKES))
-            raise UserError(f"{flag} means nothing for {', '.join(targets)}; there are --operator, {useful}")
+    with Console(stderr=True).status("compiling") as status:
+        request = Request(
+            targets=options.target,
+            operators=options.operator,
+            cases=tuple(options.case),
+            dtypes=options.dtype,
+            only=options.only,
+            launches=options.launch,
+            extra=tuple(options.implementations),
+            topology=options.topology,
+            schedule=options.schedule,
+            without_fusion=options.without_fusion,
+            update_budget=options.update_budget,
+            quiet=options.quiet,
+            output=options.output,
+            progress=lambda what: status.update(f"compiling {what}"),
+        )
+        text, code = families.run(request, as_json=options.json)
+    sys.stdout.write(text if options.json else fit(text))
+    return code

@@ -1,17 +1,36 @@
-"""What there is to measure, and what cannot run here and why."""
+"""List suites, operators with their named shapes, and implementations, with why one cannot run here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fuseproof import implementations, suites
-from fuseproof.measure.planning import reason_to_skip
-from fuseproof.workloads.operators import OPERATORS
+from fuseproof.commands import arguments
+
+HELP = "suites, shapes, implementations"
+_NAME_COLUMNS = 32  # longer names of implementations move what follows them
 
 
-def document(extra: Sequence[str], *, device: str) -> dict[str, Any]:
-    """Suites, operators and implementations as plain data; `extra` are further rows, `module:NAME`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.add_device(parser)
+    arguments.add_implementations(parser)
+    arguments.add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    document = _document(options.implementations, device=options.device)
+    print(json.dumps(document, indent=1) if options.json else "\n".join(_lines(document)))
+    return 0
+
+
+def _document(added: Sequence[str], *, device: str) -> dict[str, Any]:
+    """What there is, as plain data; `added` are the user's implementations, as `module:NAME`."""
+    from fuseproof import implementations, suites
+    from fuseproof.measure.planning import reason_to_skip
+    from fuseproof.workloads.operators import OPERATORS
+
     loaded = [suites.get(name) for name in suites.names()]
     probe = {case.operator.name: case for suite in loaded for case in suite.cases if case.pass_ == "forward"}
     return {
@@ -25,35 +44,35 @@ def document(extra: Sequence[str], *, device: str) -> dict[str, Any]:
         ],
         "implementations": [
             {
-                "operator": row.operator,
-                "name": row.name,
-                "target": row.target,
-                "baseline": row.baseline,
-                "passes": list(row.passes),
-                "not_here": reason_to_skip(row, probe[row.operator], device),
+                "operator": each.operator,
+                "name": each.name,
+                "target": each.target,
+                "baseline": each.baseline,
+                "passes": list(each.passes),
+                "not_here": reason_to_skip(each, probe[each.operator], device),
             }
-            for row in implementations.table(extra)
+            for each in implementations.table(added)
         ],
     }
 
 
-def render_text(document: dict[str, Any]) -> str:
-    def width(rows: str) -> int:
-        return max(len(row["name"]) for row in document[rows])
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    from fuseproof.commands.terminal import hanging
 
-    lines = ["SUITES"]
+    width = max(len(suite["name"]) for suite in document["suites"])
+    yield "SUITES"
     for suite in document["suites"]:
-        name = f"{suite['name']:{width('suites')}}"
-        lines.append(f"  {name} {len(suite['cases']):3} cases  {suite['summary']}")
-    lines.append("\nOPERATORS (shape, then named shapes)")
+        heading = f"  {suite['name']:{width}} {len(suite['cases']):3} cases  "
+        yield hanging(heading, suite["summary"])
+    yield "\nOPERATORS (shape, then named shapes)"
     for operator in document["operators"]:
-        lines.append(f"  {operator['name']}: {operator['shape']}")
-        lines += [f"    {name:18} {label}" for name, label in operator["named_shapes"].items()]
-    lines.append("\nIMPLEMENTATIONS")
+        yield f"  {operator['name']}: {operator['shape']}"
+        for name, label in operator["named_shapes"].items():
+            yield hanging(f"    {name:18} ", label)
+    yield "\nIMPLEMENTATIONS (passes, or why it cannot run here)"
     for operator in document["operators"]:
-        lines.append(f"  {operator['name']}")
-        for row in document["implementations"]:
-            if row["operator"] == operator["name"]:
-                state = f"cannot run here: {row['not_here']}" if row["not_here"] else ", ".join(row["passes"])
-                lines.append(f"    {row['name']:{width('implementations')}} {state}")
-    return "\n".join(lines)
+        yield f"  {operator['name']}"
+        for each in document["implementations"]:
+            if each["operator"] == operator["name"]:
+                state = f"no: {each['not_here']}" if each["not_here"] else ", ".join(each["passes"])
+                yield hanging(f"    {each['name']:{_NAME_COLUMNS}} ", state, indent=_NAME_COLUMNS + 5)

@@ -92,10 +92,14 @@ class LineProgress:
 
 
 class LiveProgress:
-    """A bar with the time left, and a table of the speedups so far after each block."""
+    """A bar with the time left, and a table of the speedups so far after each block.
 
-    def __init__(self, console: Console) -> None:
+    keep_table: leave the last table on the terminal at the end.
+    """
+
+    def __init__(self, console: Console, *, keep_table: bool = False) -> None:
         self._console = console
+        self._keep_table = keep_table
         self._left = TimeLeft({})
         self._bar = RichBar(
             TextColumn("{task.description}", markup=False),
@@ -114,7 +118,7 @@ class LiveProgress:
 
     def __exit__(self, *exception: object) -> None:
         self._live.__exit__(None, None, None)
-        if self._table is not None:
+        if self._keep_table and self._table is not None:
             self._console.print(self._table)
 
     def begin(self, left: Mapping[str, Pieces]) -> None:

@@ -20,7 +20,7 @@ from fuseproof.runs.records import Benchmark, Failure, Run
 
 METRICS = ("kernels", "peak_memory")
 
-# On the CPU peak memory is growth of the resident set, which is told in batches of pages: less than this
+# On the CPU peak memory is growth of the resident set, which is reported in batches of pages: less than this
 # counts as this. TensorFlow's allocator counts bytes.
 COARSE_BYTES = 2**20
 
@@ -30,7 +30,7 @@ _GROUP = re.compile(
 )
 _REMEDY = {
     "kernels": "kernels were not counted; measure again, or see the run's notes for why not",
-    "peak_memory": "peak memory cannot be told here",
+    "peak_memory": "peak memory cannot be measured here",
 }
 
 
@@ -38,7 +38,7 @@ _REMEDY = {
 class Reduction:
     """One case: `ratio` is the baseline's figure over the candidate's, more than 1 where there is less.
 
-    None where it cannot be told; then `problem` says why, and `failed` whether a result was wrong or missing.
+    None where it is unknown: `problem` says why, and `failed` whether a result was wrong or missing.
     """
 
     group: str
@@ -60,7 +60,7 @@ class Reduction:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimates:
-    """What one file of `fuseproof compile --json` says; `results` are its entries for TPUs."""
+    """One file that `fuseproof compile --json` printed; `results` are its entries for TPUs."""
 
     source: str
     results: tuple[Mapping[str, Any], ...]
@@ -80,7 +80,7 @@ def slice_of(group: str) -> tuple[str, str | None, str | None]:
 
 
 def measured(run: Run, baseline: str, candidate: str, metric: str) -> list[Reduction]:
-    """Every case of a run that either implementation was planned for; none if one of them was for no case."""
+    """Every case planned for either implementation; empty if one of the two was never planned."""
     pair = (baseline, candidate)
     planned = {benchmark.implementation for benchmark in run.benchmarks}
     planned |= {failure.implementation for failure in run.failures}
@@ -99,7 +99,7 @@ def measured(run: Run, baseline: str, candidate: str, metric: str) -> list[Reduc
 
 
 def estimated(estimates: Estimates, target: str, implementation: str, metric: str) -> list[Reduction]:
-    """Every case of one target and implementation: compiled without its fusion passes over with them.
+    """Every case of one target and implementation: figures without the fusion passes over those with them.
 
     Kernels are instructions that compute; memory is the peak beyond the arguments: results and temporaries.
     """
@@ -120,7 +120,7 @@ def load_estimates(path: Path) -> Estimates:
     except (ValueError, RecursionError):
         raise UserError(f"{path} is not JSON; {wanted}") from None
     if not isinstance(document, list) or not all(_is_result(entry) for entry in document):
-        raise UserError(f"{path} is no list of estimates; {wanted}")
+        raise UserError(f"{path} is not a list of estimates; {wanted}")
     results = tuple(entry for entry in document if entry["target"].startswith("tpu-"))
     if not any("without_fusion" in result for result in results):
         raise UserError(f"{path} holds nothing compiled without fusion; {wanted}")
@@ -134,7 +134,7 @@ def _measured(
     found: Mapping[str, Benchmark],
     failures: Sequence[Failure],
 ) -> Reduction:
-    # A leg lost while measuring takes nothing from what was counted before.
+    # A leg lost while measuring does not change what was counted before.
     wrong = [failure for failure in failures if failure.kind == "error" and failure.stage != "measure"]
     reasons = [f"{failure.implementation}: {failure.message}" for failure in wrong or failures]
     if wrong or len(found) < 2:
@@ -149,19 +149,19 @@ def _measured(
             group=group, metric=metric, problem=f"{group}: {', '.join(unknown)}: {_REMEDY[metric]}"
         )
     before, after = (figure for figure in figures if figure is not None)
-    if metric == "peak_memory" and (told := _reason_against_peak(group, min(before, after))) is not None:
-        return Reduction(group=group, metric=metric, problem=f"{group}: {told}")
+    if metric == "peak_memory" and (reason := _reason_against_peak(group, min(before, after))) is not None:
+        return Reduction(group=group, metric=metric, problem=f"{group}: {reason}")
     floor = COARSE_BYTES if metric == "peak_memory" and any(map(_is_coarse, found.values())) else 0
     if max(before, after) <= floor:
-        told = f"{metric.replace('_', ' ')} of {before:,.0f} and {after:,.0f} is too little to tell apart"
-        return Reduction(group=group, metric=metric, problem=f"{group}: {told}; choose a larger shape")
+        reason = f"{metric.replace('_', ' ')} of {before:,.0f} and {after:,.0f} is too little to tell apart"
+        return Reduction(group=group, metric=metric, problem=f"{group}: {reason}; choose a larger shape")
     return _ratio(group, metric, max(before, floor), max(after, floor))
 
 
 def _ratio(group: str, metric: str, before: float, after: float) -> Reduction:
     if before <= 0 or after <= 0:
-        told = f"{metric.replace('_', ' ')} of {before:,.0f} and {after:,.0f} have no ratio"
-        return Reduction(group=group, metric=metric, problem=f"{group}: {told}")
+        reason = f"{metric.replace('_', ' ')} of {before:,.0f} and {after:,.0f} have no ratio"
+        return Reduction(group=group, metric=metric, problem=f"{group}: {reason}")
     return Reduction(group=group, metric=metric, ratio=before / after)
 
 
@@ -170,7 +170,7 @@ def _figure(benchmark: Benchmark, metric: str) -> float | None:
 
 
 def _reason_against_peak(group: str, peak: float) -> str | None:
-    """As `Case.reason_against_peak`; None for a foreign name."""
+    """As `Case.reason_against_peak`; None if Fuseproof did not make the name."""
     try:
         return Case.from_group(group).reason_against_peak(peak)
     except UserError:
@@ -195,8 +195,8 @@ def _estimated(result: Mapping[str, Any], metric: str) -> Reduction:
         return Reduction(group=group, metric=metric, failed=failed, problem=f"{group}: {reason}")
     key = "computing_instructions" if metric == "kernels" else "peak_bytes"
     if result[key] is None or apart[key] is None:
-        told = f"{key.replace('_', ' ')} cannot be told: {result.get('warning') or 'not estimated'}"
-        return Reduction(group=group, metric=metric, problem=f"{group}: {told}")
+        unknown = f"{key.replace('_', ' ')}: unknown, {result.get('warning') or 'not estimated'}"
+        return Reduction(group=group, metric=metric, problem=f"{group}: {unknown}")
     beside = 0 if metric == "kernels" else result["argument_bytes"]
     return _ratio(group, metric, apart[key] - beside, result[key] - beside)
 
@@ -207,7 +207,7 @@ def _target(result: Mapping[str, Any]) -> str:
 
 
 def _is_result(entry: Any) -> bool:
-    """Whether an entry has all that is read here, in its type."""
+    """Whether an entry has every key that this module reads, with a value of the right type."""
     if not isinstance(entry, dict) or entry.get("estimate") is False:
         return False
     texts = all(isinstance(entry.get(key), str) for key in ("target", "case", "implementation", "status"))

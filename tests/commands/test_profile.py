@@ -13,6 +13,7 @@ from fuseproof.commands import profile
 from fuseproof.profiling import capture
 from fuseproof.profiling.capture import captured as profiled
 from fuseproof.profiling.capture import record as capture_record
+from fuseproof.profiling.pages import profile_page
 
 CASE = "layer_norm[64x256-float32-forward]"
 USER_FILE = """
@@ -31,11 +32,6 @@ needs_tpu = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("jax", "libtpu")),
     reason="pip install 'fuseproof[tpu]'",
 )
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @needs_jax
@@ -69,10 +65,10 @@ def test_a_failing_implementation_takes_nothing_from_the_others(tmp_path, capsys
     assert page.exists() and "jax.eager" not in capsys.readouterr().out
     assert main(["profile", str(folder), "--only", "torch.eager"]) == 2
     assert "no capture of 'torch.eager'; there are jax.eager, jax.jit" in capsys.readouterr().err
-    # Made otherwise, they do not compare; a record that cannot be read takes nothing from the others.
+    # Captures made differently do not compare; a record that cannot be read takes nothing from the others.
     record = folder / "jax.jit" / capture_record.FILE_NAME
-    told = json.loads(record.read_text())
-    record.write_text(json.dumps({**told, "threads": 2}))
+    document = json.loads(record.read_text())
+    record.write_text(json.dumps({**document, "threads": 2}))
     assert main(["profile", str(folder)]) == 2
     assert "threads: 1 (jax.eager), 2 (jax.jit); choose with --only" in capsys.readouterr().err
     record.write_text("{")
@@ -111,9 +107,9 @@ def captured(monkeypatch):
     monkeypatch.setattr(capture, "capture", fake)
     record = SimpleNamespace(device="cpu")
     monkeypatch.setattr(profiled, "load", lambda folder: SimpleNamespace(name=folder.name, record=record))
-    monkeypatch.setattr(profile.profile_page, "to_html", lambda group, found, failures: "page")
+    monkeypatch.setattr(profile_page, "to_html", lambda group, found, failures: "page")
     monkeypatch.setattr(
-        profile.profile_page,
+        profile_page,
         "render_text",
         lambda group, found, failures: f"{[one.name for one in found]} {failures}\n",
     )

@@ -42,7 +42,7 @@ def test_table_and_exports(trace, tmp_path, capsys):
     assert out[0].read_text().startswith("<!") and out[1].read_bytes()[:1] == b"\n"
 
 
-def test_a_small_peak_is_told_in_bytes(capsys, tmp_path):
+def test_a_small_peak_is_printed_in_bytes(capsys, tmp_path):
     args = {"Total Allocated": 16, "Bytes": 16, "Device Id": -1, "Device Type": 0, "Addr": 4096}
     event = {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "s": "t", "args": args}
     event |= {"pid": 1, "tid": 1, "ts": 1}

@@ -58,7 +58,7 @@ PATIENCE = 600.0
 
 def start(folder, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "fuseproof.cli", "run", *arguments],
+        [sys.executable, "-m", "fuseproof", "run", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,19 +1,15 @@
-"""`fuseproof fusion` as a user runs it: real compilers on the CPU, and what is wrong with the input."""
+"""Accounts of real compilers on the CPU, and the file that keeps them."""
 
 import importlib.util
 import json
 
 import pytest
 
-from fuseproof import cli, implementations, suites
+from fuseproof import cli
 from fuseproof.cases import Case
-from fuseproof.commands import fusion
 from fuseproof.errors import UserError
 from fuseproof.fusion import account
 from fuseproof.fusion.account import Account, Pair
-from fuseproof.measure import planning
-from fuseproof.measure.planning import Selection
-from fuseproof.runs.directory import RunDirectory
 
 ROWS, COLUMNS = 509, 771
 CASE = f"layer_norm[{ROWS}x{COLUMNS}-float32-forward]"
@@ -62,14 +58,9 @@ def made(tmp_path_factory):
     (folder / "mine.py").write_text(ROWS_OF_MINE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        text, code = fusion.run(
-            [CASE],
-            only=("torch.compile-composed", "jax.jit", "tf.function", "tf.xla", "jax.mine", "tf.mine"),
-            extra=["mine.py:IMPLEMENTATIONS"],
-            threads=1,
-            output=folder / "kept",
-        )
-    assert code == 0, text
+        names = "torch.compile-composed,jax.jit,tf.function,tf.xla,jax.mine,tf.mine"
+        mine = ["--only", names, "--implementations", "mine.py:IMPLEMENTATIONS"]
+        assert cli.main(["fusion", CASE, *mine, "--threads", "1", "-o", "kept"]) == 0
     return {each.implementation: each for each in account.load(folder / "kept")}, folder / "kept"
 
 
@@ -149,39 +140,7 @@ def test_the_account_round_trips_and_says_what_is_measured(made):
     assert "unknown: before, after" in text
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "name a case"),
-        (["layer_norm[64x64]"], "is not a case"),
-        (["no_such[64x64-float32-forward]"], "no_such"),
-        ([CASE, "--only", "torch.eager"], "is not compiled: nothing is fused; try torch.compile,"),
-        ([CASE, "--only", "torch.imagined"], "unknown implementation 'torch.imagined'"),
-        ([CASE, "--run", "nowhere"], "is not a run directory"),
-        ([CASE, "--implementations", "nowhere.py:ROWS"], "no such file"),
-        ([CASE, "-o", "/proc/nope"], "cannot write to /proc/nope"),
-        ([CASE, "-o", __file__], "File exists; choose a writable folder"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["fusion", *arguments]) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert said.err.count("\n") == 1
-    assert said.out == ""
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_cannot_run_here_is_skipped_with_its_reason(tmp_path):
-    text, code = fusion.run([CASE], only=("triton",), output=tmp_path)
-    assert code == 0
-    assert "skipped: triton: needs cuda" in text
-    (found,) = account.load(tmp_path)
-    assert (found.status, found.after, found.compared_with) == ("skipped", None, "torch.eager")
-
-
-def test_a_function_that_fails_is_a_failure_with_its_reason(tmp_path, monkeypatch):
+def test_a_function_that_fails_is_a_failure_with_its_reason(tmp_path, monkeypatch, capsys):
     pytest.importorskip("jax", reason="pip install 'fuseproof[jax]'")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.py").write_text(
@@ -190,11 +149,9 @@ def test_a_function_that_fails_is_a_failure_with_its_reason(tmp_path, monkeypatc
         "ROW = Implementation('layer_norm', 'jax.broken', framework='jax', target='broken.py:f', "
         "compiled='jit')\n"
     )
-    text, code = fusion.run(
-        [CASE], only=("jax.broken",), extra=["broken.py:ROW"], output=tmp_path / "kept", as_json=True
-    )
-    assert code == 1
-    (found,) = json.loads(text)["accounts"]
+    broken = ["--only", "jax.broken", "--implementations", "broken.py:ROW"]
+    assert cli.main(["fusion", CASE, *broken, "-o", "kept", "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)["accounts"]
     assert (found["status"], found["reason"]) == ("failed", "ValueError: wants other shapes")
     assert found["kernels"] == {"eager": None, "compiled": None}
 
@@ -213,14 +170,9 @@ def test_a_function_that_always_compiles_eagerly_loses_that_figure_alone(tmp_pat
         "ROWS = (Implementation('layer_norm', 'jax.scan', framework='jax', target='looping.py:f', "
         "compiled='jit'),)\n"
     )
-    text, code = fusion.run(
-        ["layer_norm[9x33-float32-forward]"],
-        only=("jax.scan", "jax.jit-donate"),
-        extra=["looping.py:ROWS"],
-        threads=1,
-        output=tmp_path / "kept",
-    )
-    assert code == 0, text
+    mine = ["--only", "jax.scan,jax.jit-donate", "--implementations", "looping.py:ROWS"]
+    arguments = ["fusion", "layer_norm[9x33-float32-forward]", *mine, "--threads", "1", "-o", "kept"]
+    assert cli.main(arguments) == 0
     found = {each.implementation: each for each in account.load(tmp_path / "kept")}
     looping, donating = found["jax.scan"], found["jax.jit-donate"]
     assert looping.kernels.eager is None and looping.kernels.compiled > 0
@@ -228,53 +180,6 @@ def test_a_function_that_always_compiles_eagerly_loses_that_figure_alone(tmp_pat
     assert looping.operations.compiled is not None and looping.artifacts
     # The copies of an input that is used up lie between the calls.
     assert donating.kernels.compiled == donating.operations.compiled
-
-
-@pytest.fixture
-def measured(tmp_path):
-    """A run directory whose checks found torch.compile right and torch.compile-composed wrong."""
-    suite = suites.get("smoke")
-    selection = Selection(cases=(CASE,), only=("torch.compile", "torch.compile-composed"), null=True)
-    settings = planning.settings_for(suite, device="cpu", threads=1)
-    planned = planning.make(suite, implementations.table(), selection, settings)
-    directory = RunDirectory.create(planned, tmp_path / "run")
-    rows = {
-        row.name: {
-            "status": "ran",
-            "errors": {"output": 1.0 if row.name == "torch.compile-composed" else 0.0},
-        }
-        for row in planned.implementations
-    }
-    directory.save_check("torch", Case.from_group(CASE), {"description": {}, "rows": rows})
-    return directory
-
-
-def test_of_a_run_only_what_it_measured(measured, monkeypatch):
-    asked = []
-
-    def make(work, table, settings, folder, progress):
-        asked.extend((case.group, [row.name for row in rows]) for case, rows in work)
-        assert settings.threads == 1
-        assert folder == measured.path
-        return []
-
-    monkeypatch.setattr(fusion, "_make", make)
-    text, _ = fusion.run([], of_run=measured.path)
-    assert asked == [(CASE, ["torch.compile"])]
-    assert f"fuseproof report {measured.path}" in text
-    with pytest.raises(UserError, match="the run has no case"):
-        fusion.run(["matmul[8x8x8-float32-forward]"], of_run=measured.path)
-    with pytest.raises(UserError, match="takes its implementations from the run"):
-        fusion.run([], of_run=measured.path, output=measured.path)
-    with measured.locked(), pytest.raises(UserError, match="being measured"):
-        fusion.run([], of_run=measured.path)
-    plan_file = measured.path / "plan.json"
-    plan_file.write_text(plan_file.read_text().replace('"python": "3', '"python": "2'))
-    with pytest.raises(UserError, match="cannot be accounted for here: python changed"):
-        fusion.run([], of_run=measured.path)
-    plan_file.write_text("{")
-    with pytest.raises(UserError, match="damaged"):
-        fusion.run([], of_run=measured.path)
 
 
 @pytest.mark.parametrize(

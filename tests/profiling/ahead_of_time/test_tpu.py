@@ -11,10 +11,11 @@ import pytest
 from fuseproof import implementations
 from fuseproof.cases import Case
 from fuseproof.cli import main
-from fuseproof.commands import compile as compile_command
 from fuseproof.errors import UserError
 from fuseproof.fusion.programs import hlo
 from fuseproof.profiling import readers
+from fuseproof.profiling.ahead_of_time import families
+from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.tpu import programs
 from fuseproof.profiling.readers import xla_plan
 from fuseproof.profiling.timeline.model import KIND
@@ -340,4 +341,4 @@ def test_bad_input_is_one_line(arguments, says, capsys):
 def test_without_the_compiler_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(programs.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'fuseproof\[tpu\]'"):
-        compile_command.run(compile_command.Request(targets=["tpu-v5e"]))
+        families.run(Request(targets=["tpu-v5e"]))

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from fuseproof.cli import main
-from fuseproof.commands.compile import Request, run
 from fuseproof.errors import UserError
+from fuseproof.profiling.ahead_of_time.families import run
+from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.triton import budget as triton_budget
 from fuseproof.profiling.ahead_of_time.triton import launches
 from fuseproof.profiling.ahead_of_time.triton.occupancy import occupancy

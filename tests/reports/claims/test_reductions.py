@@ -104,9 +104,9 @@ def test_memory_of_one_call_is_compared_per_case(xla_run):
     assert judged(xla_run([((5, 5), (6 * MIB, 6 * MIB))] * 5), "peak_memory").verdict == "refuted-low"
 
 
-def test_what_was_not_counted_is_told_with_the_remedy(xla_run):
+def test_what_was_not_counted_is_listed_with_the_remedy(xla_run):
     run = xla_run([((None, None), (None, 5))] * 6)
-    for metric, says in (("kernels", "kernels were not counted"), ("peak_memory", "cannot be told here")):
+    for metric, says in (("kernels", "kernels were not counted"), ("peak_memory", "cannot be measured here")):
         row = judged(run, metric)
         assert (row.verdict, row.cases, row.missing, row.failed) == ("insufficient", 0, 6, 0)
         assert math.isnan(row.geomean)
@@ -250,11 +250,11 @@ def test_many_chips_are_a_target_of_their_own(estimates_file):
     ("text", "problem"),
     [
         ("{", "is not JSON"),
-        ("{}", "no list of estimates"),
-        ("[3]", "no list of estimates"),
-        (json.dumps([an_estimate(peak_bytes="many")]), "no list of estimates"),
-        (json.dumps([an_estimate(estimate=False)]), "no list of estimates"),
-        (json.dumps([an_estimate(without_fusion=[1])]), "no list of estimates"),
+        ("{}", "not a list of estimates"),
+        ("[3]", "not a list of estimates"),
+        (json.dumps([an_estimate(peak_bytes="many")]), "not a list of estimates"),
+        (json.dumps([an_estimate(estimate=False)]), "not a list of estimates"),
+        (json.dumps([an_estimate(without_fusion=[1])]), "not a list of estimates"),
         (json.dumps([{k: v for k, v in an_estimate().items() if k != "without_fusion"}]), "nothing compiled"),
         (json.dumps([an_estimate(target="sm_90")]), "nothing compiled without fusion"),
         ("[]", "nothing compiled without fusion"),

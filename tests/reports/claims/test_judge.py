@@ -1,9 +1,10 @@
+"""Verdicts on runs whose speedups are known."""
+
 import json
 import math
 
 import pytest
 
-from fuseproof.errors import UserError
 from fuseproof.reports import claims
 from fuseproof.runs.records import Failure
 
@@ -180,92 +181,19 @@ def test_json_has_the_documented_keys(a_run, comparisons):
         assert 0.5 < row["share_lower"] < 1.0
 
 
-def test_text_shows_names_with_brackets_as_they_are(a_run, comparisons):
-    rows = claims.evaluate([a_run(comparisons([1.45] * 6), source="runs/[red]")])
-    assert "runs/[red]" in claims.render_text(rows)
-
-
-VALID = """
-[[claim]]
-id = "c"
-text = "t"
-source = "s"
-low = 0.3
-high = 0.6
-typical = true
-comparisons = [{baseline = "a", candidate = "b"}]
-"""
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "problem"),
-    [
-        pytest.param("low = 0.3", "low = 0.3\nlow = 0.4", "not TOML", id="malformed"),
-        pytest.param("[[claim]]", "[claim]", "claim", id="a table instead of a list"),
-        pytest.param("[[claim]]", "extra = 1\n[[claim]]", "claim", id="unknown top-level key"),
-        pytest.param('source = "s"', "", "source", id="missing key"),
-        pytest.param('source = "s"', 'source = "s"\nsauce = 1', "sauce", id="unknown key"),
-        pytest.param("low = 0.3", "low = 0.7", "low", id="low above high"),
-        pytest.param("low = 0.3", "low = nan", "low", id="low is nan"),
-        pytest.param("low = 0.3", "low = true", "low", id="low is a boolean"),
-        pytest.param('text = "t"', "text = 3", "text", id="text is a number"),
-        pytest.param("high = 0.6", "high = 1.5", "readings", id="time cannot fall by 150 %"),
-        pytest.param(
-            "typical = true", 'typical = true\nreadings = ["speed"]', "readings", id="unknown reading"
-        ),
-        pytest.param(
-            "typical = true", "typical = true\nreadings = [[1]]", "readings", id="reading of a wrong type"
-        ),
-        pytest.param('{baseline = "a", candidate = "b"}', "", "comparisons", id="no comparison"),
-        pytest.param('candidate = "b"', "candidate = 3", "comparisons", id="candidate is a number"),
-        pytest.param('candidate = "b"', 'other = "b"', "comparisons", id="comparison without candidate"),
-        pytest.param("typical = true", 'typical = true\nmetrics = ["heat"]', "metrics", id="unknown metric"),
-        pytest.param(
-            "typical = true",
-            'typical = true\nmetrics = ["kernels"]\nreadings = ["throughput"]',
-            "no readings",
-            id="less of what has no throughput",
-        ),
-        pytest.param(
-            "high = 0.6", 'high = 1.5\nmetrics = ["kernels"]', "at most 1", id="fewer than no kernels"
-        ),
-        pytest.param(
-            "typical = true", 'typical = true\nestimates = ["a"]', "set metrics", id="estimates of time"
-        ),
-        pytest.param(
-            "typical = true",
-            'typical = true\nmetrics = ["kernels"]\nestimates = [1]',
-            "names of implementations",
-            id="estimates of a number",
-        ),
-        pytest.param(VALID, VALID + VALID, "unique", id="id twice"),
-        pytest.param(VALID, "", "claim", id="empty file"),
-    ],
-)
-def test_a_bad_claims_file_is_one_clear_line(tmp_path, old, new, problem):
-    assert VALID.count(old) == 1
-    file = tmp_path / "claims.toml"
-    file.write_text(VALID.replace(old, new), encoding="utf-8")
-    with pytest.raises(UserError, match=problem) as caught:
-        claims.load_claims(file)
-    assert str(file) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_claims_file_that_cannot_be_read(tmp_path):
-    for path in (tmp_path / "absent.toml", tmp_path):
-        with pytest.raises(UserError, match="cannot read"):
-            claims.load_claims(path)
-    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="not TOML"):
-        claims.load_claims(tmp_path / "binary.toml")
-
-
 def test_a_gain_of_more_than_all_is_a_throughput(tmp_path, a_run, comparisons):
-    text = VALID.replace("high = 0.6", 'high = 4.0\nreadings = ["throughput"]').replace(
-        "low = 0.3", "low = 1"
+    (tmp_path / "claims.toml").write_text(
+        """
+        [[claim]]
+        id = "c"
+        text = "t"
+        source = "s"
+        low = 1
+        high = 4.0
+        readings = ["throughput"]
+        typical = true
+        comparisons = [{baseline = "torch.eager", candidate = "torch.compile"}]
+        """
     )
-    text = text.replace('"a"', '"torch.eager"').replace('"b"', '"torch.compile"')
-    (tmp_path / "claims.toml").write_text(text, encoding="utf-8")
     rows = claims.evaluate([a_run(comparisons([3.0] * 15, **NOISE))], tmp_path / "claims.toml")
     assert [(row.reading, row.band, row.verdict) for row in rows] == [("throughput", (2.0, 5.0), "supported")]

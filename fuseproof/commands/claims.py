@@ -1,0 +1,52 @@
+"""Judge published claims, such as "torch.compile gives 30-60 %", by runs or the TPU compiler's estimates."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from fuseproof.commands import arguments, completion
+from fuseproof.errors import UserError
+
+HELP = "check published claims against runs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.add_runs(parser)
+    parser.add_argument(
+        "--claims", type=Path, metavar="FILE", help="a TOML file of claims instead of the built-in ones"
+    )
+    parser.add_argument(
+        "--estimates",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="judge also what `fuseproof compile --target tpu-... --without-fusion --json` printed; without "
+        "RUN, only that",
+    )
+    arguments.add_json(parser)
+    require = parser.add_argument(
+        "--require", metavar="VERDICT", help="exit with 1 unless every verdict is this one"
+    )
+    completion.offer(require, completion.verdicts)
+
+
+def run(options: argparse.Namespace) -> int:
+    from fuseproof.reports import claims
+    from fuseproof.reports.claims import reductions
+
+    if options.require is not None and options.require not in claims.VERDICTS:
+        raise UserError(f"unknown verdict {options.require!r}; there are {', '.join(claims.VERDICTS)}")
+    estimates = [reductions.load_estimates(path) for path in options.estimates]
+    runs = arguments.load_runs(options.runs) if options.runs or not estimates else []
+    rows = claims.evaluate(runs, options.claims, estimates=estimates)
+    if options.json:
+        print(json.dumps([row.to_json() for row in rows], indent=1, allow_nan=False))
+    else:
+        sys.stdout.write(claims.render_text(rows))
+    if options.require is None:
+        return 0
+    return 0 if rows and all(row.verdict == options.require for row in rows) else 1

@@ -1,0 +1,52 @@
+"""Compare two runs for CI. Exit code 0: pass, 1: confirmed regression, 2: bad input, 3: inconclusive."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from fuseproof.commands import arguments
+from fuseproof.errors import UserError
+
+HELP = "is HEAD slower than BASE?"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("base", metavar="BASE", help="run directory, file, or quoted glob of files")
+    parser.add_argument("head", metavar="HEAD", help="the same")
+    parser.add_argument(
+        "--margin",
+        type=arguments.fraction,
+        default=0.02,
+        metavar="SHARE",
+        help="tolerated slowdown, such as 2%% (the default) or 0.02",
+    )
+    arguments.add_json(parser)
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="also append Markdown, for a CI summary")
+
+
+def run(options: argparse.Namespace) -> int:
+    from fuseproof.reports import gate
+    from fuseproof.reports.gate import junit
+    from fuseproof.runs import run_file
+
+    try:
+        result = gate.compare(
+            run_file.load_all(options.base), run_file.load_all(options.head), margin=options.margin
+        )
+    except UserError as error:
+        if options.json:
+            print(json.dumps({"verdict": "error", "message": str(error), "rows": []}))
+        raise
+    if options.json:
+        print(json.dumps(result.to_json(), indent=1, allow_nan=False))
+    else:
+        sys.stdout.write(gate.render_text(result))
+    if options.junit is not None:
+        junit.write_junit(result, options.junit)
+    if options.summary is not None:
+        arguments.write_text(options.summary, gate.render_markdown(result), append=True)
+    return result.exit_code

@@ -1,0 +1,81 @@
+"""Text that fits the width of the terminal: COLUMNS, the terminal's own, or 80 where there is none."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+
+def width() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def hanging(heading: str, text: str, *, indent: int | None = None, lines: int | None = None) -> str:
+    """`heading` and `text`, whose further lines begin below its first, or at column `indent`.
+
+    At most `lines` lines if given: "…" then stands for the rest.
+    """
+    indent = len(heading) if indent is None else indent
+    return textwrap.fill(
+        " ".join(text.split()),
+        max(width(), indent + 20),
+        initial_indent=heading,
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+        max_lines=lines,
+        placeholder=" …",
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """`1 case`, `2 cases`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def fit(text: str) -> str:
+    """`text` with lines that are too wide broken at spaces; words, such as paths, stay whole.
+
+    Lines of a table, those of one paragraph with three or more gaps, are broken at one column, so that what
+    stood below each other still does. What is broken off follows on a line of its own, indented.
+    """
+    limit = width()
+    paragraphs = text.split("\n\n")
+    return "\n\n".join("\n".join(_fit_lines(paragraph.split("\n"), limit)) for paragraph in paragraphs)
+
+
+def _fit_lines(lines: Sequence[str], limit: int) -> list[str]:
+    table = [line for line in lines if len(line) > limit and len(re.findall(r"\S {2,}(?=\S)", line)) >= 3]
+    pieces = dict(zip(table, _split(table, limit), strict=True))
+    return [piece for line in lines for piece in pieces.get(line) or _fit_line(line, limit)]
+
+
+def _split(lines: Sequence[str], limit: int) -> list[list[str]]:
+    """Each line in pieces, all broken at the same columns; what has no common gap is broken line by line."""
+    if all(len(line) <= limit for line in lines):
+        return [[line.rstrip()] for line in lines]
+    first = max(len(line) - len(line.lstrip()) for line in lines) + 1
+    gaps = (c for c in range(limit, first, -1) if all(line[c : c + 1] in ("", " ") for line in lines))
+    column = next(gaps, None)
+    if column is None:
+        return [_fit_line(line, limit) for line in lines]
+    rest = textwrap.dedent("\n".join(line[column:] for line in lines)).split("\n")
+    following = _split([f"    {line}" for line in rest], limit)
+    return [
+        [line[:column].rstrip(), *(piece for piece in pieces if piece.strip())]
+        for line, pieces in zip(lines, following, strict=True)
+    ]
+
+
+def _fit_line(line: str, limit: int) -> list[str]:
+    if len(line) <= limit:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(
+        line,
+        limit,
+        subsequent_indent=f"{indent}    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

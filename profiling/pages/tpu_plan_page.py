@@ -1,0 +1,85 @@
+"""The page of `fuseproof profile --target tpu-…`: what the TPU compiler plans for a case, an estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fuseproof.cases import Case
+from fuseproof.errors import UserError
+from fuseproof.implementations import Implementation
+from fuseproof.profiling.ahead_of_time.tpu import programs
+from fuseproof.profiling.analysis import summary
+from fuseproof.profiling.pages import timeline_page
+from fuseproof.profiling.readers import xla_plan
+from fuseproof.profiling.timeline.model import Timeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plans:
+    """What the compiler planned: `timelines` of implementations with a plan, `failures` of the others."""
+
+    group: str
+    target: str
+    results: Sequence[Mapping[str, Any]]
+    timelines: Sequence[Timeline]
+    failures: Sequence[tuple[str, str]]  # implementation, reason
+
+    def to_json(self) -> dict[str, Any]:
+        """What `fuseproof profile --target … --json` prints."""
+        return {
+            "case": self.group,
+            "target": self.target,
+            "estimate": True,
+            "implementations": [
+                {"implementation": one.name, **summary.document(one)} for one in self.timelines
+            ],
+            "failures": [{"implementation": name, "reason": reason} for name, reason in self.failures],
+        }
+
+    def to_text(self) -> str:
+        return programs.render_text(self.results)
+
+    def to_html(self) -> str:
+        """One self-contained page."""
+        return timeline_page.to_html(
+            self.timelines,
+            title=f"{self.group} on {self.target}",
+            notes=(
+                f"Estimated by the compiler for {self.target}, not measured: no {self.target} was needed.",
+            ),
+            page=timeline_page.Page(
+                kind="static plan, an estimate", failures=self.failures, failed="Not compiled"
+            ),
+        )
+
+
+def compile_plans(
+    case: Case,
+    target: str,
+    chosen: Sequence[Implementation],
+    *,
+    folder: Path,
+    progress: Callable[[str], None],
+) -> Plans:
+    """Compile each of `chosen` for a TPU; the compiler's files are kept in `folder`.
+
+    Raises UserError for an unknown target, without libtpu, and if nothing could be compiled.
+    """
+    results = programs.compile_all([target], [case], chosen, output=folder, progress=progress)
+    failures = [
+        (str(result["implementation"]), str(result.get("reason") or result.get("warning")))
+        for result in results
+        if not result.get("schedule")
+    ]
+    timelines = [
+        xla_plan.to_timeline(result, str(result["implementation"]))
+        for result in results
+        if result.get("schedule")
+    ]
+    if not timelines:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failures)
+        raise UserError(f"nothing was compiled: {reasons or 'no implementation matches'}")
+    return Plans(group=case.group, target=target, results=results, timelines=timelines, failures=failures)

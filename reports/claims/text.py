@@ -1,0 +1,189 @@
+"""Verdicts in words: one sentence for each, a table for the terminal, one line for each claim."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from fuseproof.reports.claims.judge import MIN_BLOCKS, MIN_CASES, VERDICTS, ClaimRow
+from fuseproof.reports.claims.load import ALL_READINGS, REDUCTION
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+# What each verdict says, in words for a reader who has not seen the rules in `judge`.
+MEANINGS: Mapping[str, str] = {
+    "supported": "the 90 % interval of the mean lies inside the claimed band",
+    "mean-only": "the mean lies inside the claimed band; that half of the cases do is not shown",
+    "refuted-low": "the 95 % interval of the mean lies wholly below the claimed band",
+    "refuted-high": "the 95 % interval of the mean lies wholly above the claimed band",
+    "inconclusive": "the interval of the mean reaches across a limit of the claimed band",
+    "insufficient": f"fewer than {MIN_CASES} cases or {MIN_BLOCKS} blocks were measured",
+}
+_COLOURS = {"supported": "green", "mean-only": "yellow", "refuted-low": "red", "refuted-high": "red"}
+
+
+def verdict_sentence(row: ClaimRow) -> str:
+    """The verdict, then a sentence that says it with its numbers."""
+    meaning = {
+        "supported": "holds here",
+        "mean-only": (
+            f"holds for the mean but is not shown to be typical: {row.share_in_band:.0%} of the cases show it"
+        ),
+        "refuted-low": f"does not hold here, {_less(row)}",
+        "refuted-high": "does not hold here, the gain is larger",
+        "inconclusive": "is neither confirmed nor refuted here",
+        "insufficient": f"cannot be judged from {_enough(row)}",
+    }[row.verdict]
+    measured = f"{row.candidate} over {row.baseline}, {_conditions(row)}"
+    if row.cases:
+        measured += f": {_speedup(row)} over {_count(row.cases, 'case')}"
+    if row.failed:
+        measured += f", {row.failed} failed"
+    if row.verdict == "insufficient" and row.reading == REDUCTION and row.problems:
+        measured += f"; {row.problems[0]}"
+    reading = row.reading.replace("_", " ")
+    return (
+        f"{row.verdict}: “{row.text}” {meaning} "
+        f"({measured}; claimed, read as {reading}: {band_words(row.band)})."
+    )
+
+
+def band_words(band: tuple[float, float]) -> str:
+    low, high = band
+    return f"over {low:.2f}×" if math.isinf(high) else f"{low:.2f}–{high:.2f}×"
+
+
+def _less(row: ClaimRow) -> str:
+    if row.reading == REDUCTION:
+        return "there are more" if row.ci95[1] < 1 else "there are not fewer"
+    return "it is slower" if row.ci95[1] < 1 else "the gain is smaller"
+
+
+def _enough(row: ClaimRow) -> str:
+    if row.reading == REDUCTION:
+        return f"{_count(row.cases, 'case')} ({MIN_CASES} are needed)"
+    return (
+        f"{_count(row.cases, 'case')} in {_count(row.blocks, 'block')} "
+        f"({MIN_CASES} and {MIN_BLOCKS} are needed)"
+    )
+
+
+def render_summary(rows: Sequence[ClaimRow]) -> str:
+    """One line of 80 columns for each claim, the verdict on its first comparison; then a count of all.
+
+    That comparison is taken over all dtypes where there are several, in the first pass and reading.
+    """
+    if not rows:
+        return ""
+    first: dict[str, ClaimRow] = {}
+    for row in rows:
+        leading = first.setdefault(row.claim, row)
+        same = (row.baseline, row.candidate, row.metric, row.cache, row.pass_, row.reading)
+        if row.dtype == "all" and same == (
+            leading.baseline, leading.candidate, leading.metric, leading.cache, leading.pass_, leading.reading
+        ):  # fmt: skip
+            first[row.claim] = row
+    lines = [f"{'verdict':12}  {'gain (95 %)':21}  cases  claim"]
+    for row in first.values():
+        gain = _speedup(row) if row.cases else "–"
+        lines.append(f"{row.verdict:12}  {gain:21}  {row.cases:5}  {row.claim}")
+    if len(rows) > len(first):
+        counts = Counter(row.verdict for row in rows)
+        tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        lines.append(
+            textwrap.fill(
+                f"The first comparison of each claim; all {len(rows)}: {tally}.", 79, break_on_hyphens=False
+            )
+        )
+    return "\n".join(lines) + "\n"
+
+
+def render_text(rows: Sequence[ClaimRow]) -> str:
+    """Each claim on each run with all its verdicts, what failed, and what the verdicts mean.
+
+    As wide as the terminal: COLUMNS, the terminal's width, or 80.
+    """
+    from rich.console import Console  # not needed by reports and gates
+
+    if not rows:
+        return "No run here measured an implementation that a claim is about.\n"
+    console = Console(highlight=False)
+    with console.capture() as capture:
+        for run, claim in dict.fromkeys((row.run, row.claim) for row in rows):
+            of_claim = [row for row in rows if (row.run, row.claim) == (run, claim)]
+            console.print(f"“{of_claim[0].text}”, {run}", style="bold", markup=False)
+            for line in _matrix(of_claim):
+                console.print(line)
+            for problem in dict.fromkeys(problem for row in of_claim for problem in row.problems):
+                console.print(problem, style="dim", markup=False)
+            console.print()
+        for verdict in VERDICTS:
+            if any(row.verdict == verdict for row in rows):
+                console.print(f"{verdict}: {MEANINGS[verdict]}", style="dim")
+    return capture.get()
+
+
+def _matrix(rows: Sequence[ClaimRow]) -> Iterator[Text]:
+    """Two lines for each comparison in each slice: its name; its figures and a verdict for each reading."""
+    from rich.text import Text
+
+    compared: dict[str, dict[str, ClaimRow]] = {}
+    for row in rows:
+        name = f"{row.candidate} over {row.baseline}, {_conditions(row)}"
+        compared.setdefault(name, {})[row.reading] = row
+    bands = {row.reading: row.band for row in sorted(rows, key=lambda row: ALL_READINGS.index(row.reading))}
+    timed = [*bands] != [REDUCTION]
+    headings = [
+        ("gain", "cases", "break-even" if timed else "", *("verdict as" for _ in bands)),
+        ("(95 %)", "", "calls" if timed else "", *(reading.replace("_", " ") for reading in bands)),
+        ("" if timed else "cases resampled", "", "", *(band_words(band) for band in bands.values())),
+    ]
+    yield from (Text(_columns(heading), style="dim") for heading in headings)
+    for name, readings in compared.items():
+        yield Text(name)
+        row = next(iter(readings.values()))
+        cells = (
+            _speedup(row) if row.cases else "–",
+            f"{row.cases} + {row.failed} failed" if row.failed else str(row.cases),
+            _calls(row.break_even_calls) if timed else "",
+            *(readings[reading].verdict if reading in readings else "" for reading in bands),
+        )
+        line = Text(_columns(cells))
+        for verdict, colour in _COLOURS.items():
+            line.highlight_words([verdict], style=colour)
+        yield line
+
+
+def _columns(cells: Sequence[str]) -> str:
+    gain, cases, calls, *verdicts = cells
+    return f"  {gain:22}{cases:>13}{calls:>11}" + "".join(f"  {verdict:14}" for verdict in verdicts)
+
+
+def _conditions(row: ClaimRow) -> str:
+    dtype = "all dtypes" if row.dtype == "all" else row.dtype or "dtype unknown"
+    cold = ", cold cache" if row.cache == "cold" else ""
+    metric = {"kernels": "kernels per call", "peak_memory": "peak memory"}.get(
+        row.metric, f"{row.metric} time"
+    )
+    estimated = f", {row.device}, estimated by the compiler" if row.estimate else ""
+    return f"{row.pass_ or 'pass unknown'}, {dtype}, {metric}{cold}{estimated}"
+
+
+def _speedup(row: ClaimRow) -> str:
+    low, high = row.ci95
+    return f"{row.geomean:.3f}× [{low:.3f}–{high:.3f}]"  # digits enough to tell 1.299 from a band's 1.30
+
+
+def _calls(calls: float) -> str:
+    if math.isnan(calls):
+        return "–"
+    return "never" if math.isinf(calls) else f"{calls:,.0f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,54 @@
+"""`fuseproof claims`: verdicts as JSON and as text, `--require`, bad input in one line."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from support.command_line import FAST, longest, strict
+
+from fuseproof.runs.records import Failure
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("a --require perfect", "unknown verdict 'perfect'"),
+        ("a --claims absent.toml", "absent.toml"),
+        ("a --claims file", "file is not TOML"),
+    ],
+)
+def test_bad_input_is_one_line(here, a_run, refused, arguments, message):
+    (here / "file").write_text("no TOML")
+    assert message in refused("claims", *shlex.split(arguments))
+
+
+def test_claims(here, a_run, fuseproof):
+    code, out, err = fuseproof("claims", "a", "--json")
+    assert (code, err) == (0, "")
+    rows = strict(out)
+    assert {row["reading"] for row in rows} == {"throughput", "time_reduction"}
+    for row in rows:
+        assert {
+            "claim", "reading", "metric", "pass", "dtype", "cases", "geomean", "ci95", "ci90",
+            "share_in_band", "share_lower", "verdict",
+        } <= row.keys()  # fmt: skip
+        assert row["geomean"] == pytest.approx(2, rel=1e-3)
+        assert row["verdict"] == "insufficient", "one case proves no claim"
+    assert fuseproof("claims", "a", "--require", "insufficient")[0] == 0
+    assert fuseproof("claims", "a", "--require", "supported")[0] == 1
+    code, out, err = fuseproof("claims", "a")
+    assert (code, err) == (0, "")
+    assert "insufficient" in out
+    assert longest(out) <= 80
+
+
+def test_claims_of_a_run_without_samples_are_strict_json(here, write_run, fuseproof):
+    group = "layer_norm[64x128-float32-forward]"
+    failed = Failure(
+        group=group, implementation="torch.compile", kind="error", stage="check", message="wrong"
+    )
+    write_run(here / "run.json", {"torch.eager": FAST}, failures=[failed])
+    code, out, _ = fuseproof("claims", "run.json", "--json")
+    assert code == 0
+    assert all(row["geomean"] is None for row in strict(out))
