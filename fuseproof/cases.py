@@ -1,8 +1,13 @@
-"""A case: operator, shape, dtype, pass and cache regime, with the one name it has everywhere."""
+"""A case: operator, shape, dtype, pass and cache regime, with the one name it has everywhere.
+
+The grammar of the name is here and nowhere else: `OPERATOR[SHAPE-DTYPE-PASS]`, with `-cold` before the
+closing bracket for a cold cache. `Case.group` writes it, `parse_group` reads it.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fuseproof.errors import UserError
@@ -11,14 +16,35 @@ from fuseproof.workloads.operators import DTYPES, PASSES, Operator
 
 CACHES = ("warm", "cold")
 
+_PASS = "|".join(sorted((*PASSES, "backward"), key=len, reverse=True))  # `backward` in files of other tools
 _GROUP = re.compile(
-    rf"(\w+)\[([^\]]+?)-({'|'.join(DTYPES)})-({'|'.join(sorted(PASSES, key=len, reverse=True))})(-cold)?\]"
+    rf"(?P<operator>\w+)\[(?P<shape>[^\]]+)-(?P<dtype>\w+)-(?P<pass_>{_PASS})(?P<cold>-cold)?\]"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
+class Group:
+    """The parts of a case's name; operator, shape and dtype need not be known here (a newer run's)."""
+
+    operator: str
+    shape: str
+    dtype: str
+    pass_: str
+    cache: str
+
+
+def parse_group(group: str) -> Group | None:
+    """The parts of a case's name; None for any other text, such as a name in a pytest-benchmark file."""
+    match = _GROUP.fullmatch(group)
+    if match is None:
+        return None
+    operator, shape, dtype, pass_, cold = match.groups()
+    return Group(operator=operator, shape=shape, dtype=dtype, pass_=pass_, cache="cold" if cold else "warm")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
-    """One row of a suite. `float32` means IEEE: TF32 is off, as precision is part of a case's identity.
+    """One case of a suite. `float32` means IEEE: TF32 is off, as precision is part of a case's identity.
 
     Raises UserError for a dtype or pass that the operator does not have at this shape.
     """
@@ -38,10 +64,10 @@ class Case:
         return self._name()
 
     def reason_against_peak(self, peak: float) -> str | None:
-        """Why a measured peak of one call, in bytes, is none; None if it may be right.
+        """Why a measured peak of one call, in bytes, is implausible, else None.
 
-        Every call that uses no input up adds its results to memory: less is a measurement that failed, as
-        where pages that were resident already took them.
+        Every call that uses no input up adds its results to memory. The growth of resident memory misses
+        them where they fit into pages that were resident before.
         """
         least = self.operator.result_bytes(self.pass_, self.dtype)
         if peak >= least:
@@ -49,6 +75,11 @@ class Case:
         return (
             f"peak memory of {peak:,.0f} does not even hold the results, {least:,}; it was not seen to grow"
         )
+
+    def refuse_absent_inputs(self, names: Iterable[str]) -> None:
+        """Raise NotImplementedError if an implementation consumes an input that the case does not have."""
+        if absent := [name for name in names if name not in self.operator.input_shapes]:
+            raise NotImplementedError(f"consumes {', '.join(absent)}, which are not inputs of this case")
 
     def benchmark_name(self, implementation: str, metric: str) -> str:
         """The name of one implementation's benchmark in the run file."""
@@ -63,16 +94,26 @@ class Case:
     @classmethod
     def from_group(cls, group: str) -> Case:
         """The inverse of `group`. Raises UserError for anything else."""
-        match = _GROUP.fullmatch(group)
-        if match is None:
+        parts = parse_group(group)
+        if parts is None or parts.dtype not in DTYPES or parts.pass_ not in PASSES:
             raise UserError(
                 f"{group!r} is not a case; write it like layer_norm[1024x768-float32-forward] "
                 f"with a dtype of {', '.join(DTYPES)} and a pass of {', '.join(PASSES)}"
             )
-        name, label, dtype, pass_, cold = match.groups()
         return cls(
-            operator=operators.get(name).from_label(label),
-            dtype=dtype,
-            pass_=pass_,
-            cache="cold" if cold else "warm",
+            operator=operators.get(parts.operator).from_label(parts.shape),
+            dtype=parts.dtype,
+            pass_=parts.pass_,
+            cache=parts.cache,
         )
+
+
+def join_implementation(group: str, implementation: str) -> str:
+    """`layer_norm[1024x768-float32-forward]-triton`, as a test id has it."""
+    return f"{group}-{implementation}"
+
+
+def split_implementation(text: str) -> tuple[str, str]:
+    """The group and the implementation that `join_implementation` joined."""
+    group, _, implementation = text.rpartition("]-")
+    return f"{group}]", implementation

@@ -39,13 +39,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if _FIXTURE not in metafunc.fixturenames:
         return
+    from fuseproof.cases import join_implementation
+
     plan = _plan(metafunc.config)
     # Ids and parameters are the same short strings: anything larger would end up in the JSON of every entry.
     pairs = [
-        f"{case.group}-{row.name}"
+        join_implementation(case.group, implementation.name)
         for case in plan.cases
-        for row in plan.implementations
-        if row.operator == case.operator.name
+        for implementation in plan.implementations
+        if implementation.operator == case.operator.name
     ]
     metafunc.parametrize(_FIXTURE, pairs, ids=pairs, indirect=True)
 
@@ -79,8 +81,9 @@ def fuseproof_benchmark(request: pytest.FixtureRequest) -> Callable[[], None]:
 
     Skips, with the reason, what cannot run here; fails where the result was wrong or the measurement failed.
     """
-    group, _, implementation = request.param.rpartition("]-")
-    group += "]"
+    from fuseproof.cases import split_implementation
+
+    group, implementation = split_implementation(request.param)
     timer = ReplayTimer()
     request.node.add_marker(pytest.mark.benchmark(timer=timer))
     benchmark = request.getfixturevalue("benchmark")
@@ -185,6 +188,7 @@ def _selected(request: pytest.FixtureRequest) -> Plan:
     """The plan without the cases and implementations that -k, -m or node ids left out."""
     import dataclasses
 
+    from fuseproof.cases import join_implementation, split_implementation
     from fuseproof.measure.planning import with_baselines
 
     wanted: set[str] = {
@@ -194,14 +198,16 @@ def _selected(request: pytest.FixtureRequest) -> Plan:
     }
     whole = _plan(request.config)
     chosen = {
-        (row.operator, row.name)
+        (implementation.operator, implementation.name)
         for case in whole.cases
-        for row in whole.implementations
-        if row.operator == case.operator.name and f"{case.group}-{row.name}" in wanted
+        for implementation in whole.implementations
+        if implementation.operator == case.operator.name
+        and join_implementation(case.group, implementation.name) in wanted
     }
+    groups = {split_implementation(pair)[0] for pair in wanted}
     return dataclasses.replace(
         whole,
-        cases=tuple(case for case in whole.cases if any(pair.startswith(case.group) for pair in wanted)),
+        cases=tuple(case for case in whole.cases if case.group in groups),
         implementations=with_baselines(whole.implementations, chosen),
     )
 

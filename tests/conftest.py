@@ -53,8 +53,8 @@ class RealWorker:
     def open_case(self, group: str, *, seed: int = 0, last_level_cache: int = 1) -> dict[str, Any]:
         return self.ask("open_case", group=group, seed=seed, last_level_cache=last_level_cache)
 
-    def prepare(self, row: Implementation, **patience: float) -> dict[str, Any]:
-        return self.ask("prepare", implementation=row.to_json(), **patience)
+    def prepare(self, implementation: Implementation, **patience: float) -> dict[str, Any]:
+        return self.ask("prepare", implementation=implementation.to_json(), **patience)
 
 
 @pytest.fixture(scope="session")

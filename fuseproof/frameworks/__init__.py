@@ -1,6 +1,6 @@
 """One module for each framework, all with the same function names; importing it imports the framework.
 
-`load` is the laziness: a worker process loads one of them and no other.
+A worker process loads one of them, by `load`, and no other.
 """
 
 from __future__ import annotations

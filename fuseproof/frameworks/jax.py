@@ -124,7 +124,7 @@ def step(
 
 
 def _donating(function: Step, consumes: Sequence[str]) -> Step:
-    """The compiled step; NotImplementedError when it is called and XLA has no use for what is donated."""
+    """The compiled step. Its first call raises NotImplementedError if XLA cannot use the donated memory."""
 
     def by_name(cotangent: Any, **inputs: Any) -> Result:
         return function(inputs, cotangent)
@@ -138,7 +138,7 @@ def _donating(function: Step, consumes: Sequence[str]) -> Step:
         except UserWarning:
             names = ", ".join(consumes)
             raise NotImplementedError(
-                f"nothing that is computed has the shape of {names}, so its memory cannot be used again"
+                f"no result has the shape of {names}, so its memory cannot be used again"
             ) from None
 
     donate.lower = lambda inputs, cotangent: compiled.lower(cotangent, **inputs)  # type: ignore[attr-defined]
@@ -150,7 +150,7 @@ def synchronize(result: Result) -> None:
 
 
 def warm_up_compiler() -> None:
-    """Pay what the first compilation of a process costs whatever it compiles."""
+    """Compile something small: the first compilation of a process takes longer, whatever it compiles."""
     jax.jit(lambda x: x + 1)(jnp.ones(8)).block_until_ready()
 
 
@@ -178,8 +178,8 @@ def poisoned_memory(like: NDArray[np.float32]) -> Iterator[None]:
 
 
 def peak_memory(call: Callable[[], Result]) -> int | None:
-    """Bytes one call adds at its peak: output, gradients and temporaries. None where it cannot be told."""
-    # On a GPU the peak of the allocator cannot be reset, so it tells nothing of one call.
+    """Bytes one call adds at its peak: output, gradients and temporaries. None where that is unknown."""
+    # On a GPU the peak of the allocator cannot be reset, so the peak of one call is unknown.
     return (
         host_memory.peak_growth(lambda: jax.block_until_ready(call())) if _device.platform == "cpu" else None
     )
@@ -222,5 +222,5 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
 
 
 def kernel_names(names: Iterable[str]) -> list[str]:
-    """None: all work is XLA's, and its events say so themselves."""
+    """Empty: all work is XLA's, whose events carry their own mark."""
     return []

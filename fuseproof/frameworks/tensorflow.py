@@ -46,7 +46,7 @@ def use_precision(dtype: str) -> None:
 
 
 def _count_graphs() -> None:
-    """A tf.function counts its own traces, but says nothing of those that an eager function calls."""
+    """Count all graphs: a tf.function counts its own, but not those of functions that eager code calls."""
     graph = tf.__internal__.FuncGraph
     build = graph.__init__
 
@@ -133,7 +133,7 @@ def synchronize(result: Result) -> None:
 
 
 def warm_up_compiler() -> None:
-    """Pay what the first compilation of a process costs whatever it compiles."""
+    """Compile something small: the first compilation of a process takes longer, whatever it compiles."""
     with tf.device(_device):
         for jit_compile in (False, True):
             tf.function(lambda x: x + 1, jit_compile=jit_compile)(tf.ones(8))
@@ -145,7 +145,7 @@ def reset() -> None:
 
 @contextlib.contextmanager
 def forbid_recompilation(step: Step) -> Iterator[None]:
-    # XLA compiles a traced function of unknown shapes anew for each shape, and tells nobody: not seen.
+    # Not seen: XLA compiles a traced function of unknown shapes again for each shape and reports nothing.
     before = _graphs
     yield
     if _graphs != before:
@@ -162,7 +162,7 @@ def poisoned_memory(like: NDArray[np.float32]) -> Iterator[None]:
 def peak_memory(call: Callable[[], Result]) -> int | None:
     """Bytes one call adds at its peak: output, gradients and temporaries, by TensorFlow's own allocator."""
     device = _device.strip("/")
-    call()  # what a first call allocates for good is not its peak
+    call()  # a first call may allocate memory for good, which is not its peak
     try:
         tf.config.experimental.reset_memory_stats(device)
     except ValueError:
@@ -183,8 +183,8 @@ def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
     return time.perf_counter() - started, None
 
 
-# Operations that compute no elements: they pass a tensor on, tell its shape, or call a function, whose own
-# operations follow below. Operations of a name with two leading underscores are functions too.
+# Operations that compute no elements: they pass a tensor on, return its shape, or call a function, whose own
+# operations follow below. Names with two leading underscores are functions too.
 _NO_WORK = frozenset(
     (
         *("Const", "Empty", "NoOp", "Placeholder", "ReadVariableOp", "VarHandleOp", "_Arg", "_Retval"),
@@ -209,7 +209,7 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
     if _device == "/CPU:0":
         found["not_seen"] += [
             "what happens inside an operation: calls into oneDNN and Eigen, and their threads",
-            "small allocations, which oneDNN's allocator does not tell",
+            "small allocations, which oneDNN's allocator does not report",
         ]
     if not stacks:
         found["not_seen"].append("Python between the operations: record with stacks")
@@ -225,8 +225,8 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
 def kernel_names(names: Iterable[str]) -> list[str]:
     """Those of the slices `names` that are an operation's work on the CPU, run eagerly or by the executor.
 
-    Not operations that compute no elements, and not the steps of the runtime around them. What XLA compiled
-    says so itself.
+    Left out are operations that compute no elements, and the steps of the runtime around them. Events of
+    XLA's programs carry their own mark.
     """
     return [name for name in names if _is_work(name.removeprefix(_EAGER))]
 
@@ -234,5 +234,5 @@ def kernel_names(names: Iterable[str]) -> list[str]:
 def _is_work(operation: str) -> bool:
     if operation in _NO_WORK or operation.startswith("__"):
         return False
-    # The executor's own rewrites, such as _MklMatMul, are no public operations.
+    # The executor's own rewrites, such as _MklMatMul, are not public operations.
     return hasattr(tf.raw_ops, operation) or (operation.startswith("_") and operation.isidentifier())

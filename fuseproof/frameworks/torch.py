@@ -62,7 +62,7 @@ def from_numpy(array: NDArray[np.float32], dtype: str) -> torch.Tensor:
     if array.ndim == 2 and not array.flags.c_contiguous:
         return from_numpy(array.T, dtype).T
     if _device.type == "cuda":
-        # The GPU rounds a large array in no time, the host in seconds.
+        # The host would take seconds to round a large array.
         return torch.from_numpy(array).to(_device).to(getattr(torch, dtype))
     return torch.tensor(array, dtype=getattr(torch, dtype))
 
@@ -83,7 +83,7 @@ def copy(tensor: torch.Tensor) -> torch.Tensor:
 
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors have the same values."""
-    if one.element_size() == 1:  # there is no comparison of 8-bit floats
+    if one.element_size() == 1:  # PyTorch does not compare 8-bit floats
         one, other = one.view(torch.uint8), other.view(torch.uint8)
     return bool(torch.equal(one, other))
 
@@ -123,7 +123,7 @@ def _compile(function: Callable[..., Any], compiled: str) -> Callable[..., Any]:
         raise NotImplementedError(f"torch.compile has no shapes {shapes!r}; write mode or mode+dynamic")
     if mode in CUDA_GRAPHS and _device.type != "cuda":
         raise NotImplementedError(f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}")
-    # Else `dynamic` is left alone, as a user's one line does: the first shape is compiled as static.
+    # Otherwise `dynamic` keeps its default, as in a user's one line: the first shape is compiled as static.
     return torch.compile(  # type: ignore[no-any-return]
         function, mode=mode, dynamic=True if shapes else None
     )
@@ -135,7 +135,7 @@ def synchronize(result: Result) -> None:
 
 
 def warm_up_compiler() -> None:
-    """Pay what the first compilation of a process costs whatever it compiles."""
+    """Compile something small: the first compilation of a process takes longer, whatever it compiles."""
     torch.compile(lambda x: x + 1)(torch.ones(8, device=_device))
 
 
@@ -250,10 +250,10 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
 
 
 def kernel_names(names: Iterable[str]) -> list[str]:
-    """Those of the operators `names` that are the work of the CPU, by PyTorch's own dispatcher.
+    """Those of `names` that are operators with work of their own on the CPU, by PyTorch's own dispatcher.
 
-    Not operators that are composed of others (these follow below them), that only make a view or fetch
-    memory, or that give no tensor; and not what is no operator at all, such as a node of autograd.
+    Left out are operators composed of others, which follow below them, those that only make a view or fetch
+    memory, those that return no tensor, and names of anything else, such as a node of autograd.
     """
     return [name for name in names if _INDUCTOR_KERNEL.fullmatch(name) or _is_work(name)]
 
@@ -294,13 +294,13 @@ def _has_own_kernel(overload: Any) -> bool:
 
 @contextlib.contextmanager
 def _named_inductor_kernels(warnings: list[Any]) -> Iterator[None]:
-    """Within, every call of a C++ kernel that Inductor wrote is a range of the kernel's name.
+    """Within, the trace has a range for every call of a C++ kernel that Inductor wrote, named as the kernel.
 
-    The profiler sees these kernels only if they were compiled with TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE;
-    that would be other code than what was checked and timed, compiled anew. The module that Inductor loaded
-    calls each by a global name, and that is where they are met.
+    The profiler sees these kernels only if they were compiled with TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE,
+    but that would compile other code than was checked and timed. The module that Inductor loaded calls each
+    kernel by a global name, which is replaced here by a function that records the range.
     """
-    # Not imported: where nothing was compiled it is not there, and takes a second to load.
+    # Not imported, which would take a second: where nothing was compiled it is not loaded.
     cache = sys.modules.get("torch._inductor.codecache")
     modules = [] if cache is None else getattr(cache.PyCodeCache, "modules", None)
     if modules is None:

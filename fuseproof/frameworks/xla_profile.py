@@ -1,4 +1,4 @@
-"""What the profilers of JAX and TensorFlow leave behind: one XPlane file deep in a folder of their own."""
+"""The XPlane file that the profilers of JAX and TensorFlow leave deep in a folder of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 def keep_xplane(folder: Path, file: str) -> dict[str, str]:
     """Compress the only `.xplane.pb` below `folder/plugins` to `folder/file`; the rest there derives from it.
 
-    Raises RuntimeError if there is none, or more than one.
+    Raises RuntimeError unless there is exactly one.
     """
     plugins = folder / "plugins"
     found = list(plugins.rglob("*.xplane.pb"))

@@ -8,7 +8,7 @@ from functools import partial
 
 from fuseproof.implementations.implementation import DTYPES, HALF, IEEE, PRODUCTS, Implementation
 
-# Modes of torch.compile by what they add to `torch.compile` in a row's name.
+# Modes of torch.compile by what they add to `torch.compile` in an implementation's name.
 _TORCH_MODES: Mapping[str, str] = {
     "": "default",
     "-dynamic": "default+dynamic",
@@ -19,13 +19,18 @@ _TORCH_MODES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Variants:
-    """What differs between operators in the rows we give each of them.
+class _Traits:
+    """What the implementations of an operator depend on.
 
-    library_layout: the order of axes that jax.nn's and Keras's own call wants.
+    library_layout: the order of axes that jax.nn's and Keras's own call takes.
     donated:        the input whose memory a result can take.
-    overwritten:    the inputs that the code in place writes over.
-    composed_apart: False where JAX and TensorFlow have no library call, so the composed code is the usual.
+    overwritten:    the inputs that the in-place code writes over.
+    composed_apart: False where JAX and TensorFlow have no library call: the composed code takes its name.
+    kernels:        the hand-written kernels there are.
+    triton:         the target of the Triton kernel where it is not the kernel's own function.
+    triton_dtypes:  dtypes of the Triton kernel.
+    library_dtypes: dtypes of PyTorch's and JAX's library calls. A compiler adds nothing to PyTorch's one call
+                    for 8-bit products, and TensorFlow has no such product.
     """
 
     operator: str
@@ -34,24 +39,22 @@ class _Variants:
     overwritten: tuple[str, ...] = ()
     composed_apart: bool = True
     kernels: tuple[str, ...] = ("pallas", "triton")
-    triton: str = ""  # the target of the Triton kernel where it is not the kernel's own function
+    triton: str = ""
     triton_dtypes: tuple[str, ...] = IEEE
-    # Of the library calls: a compiler adds nothing to PyTorch's one call for 8-bit products, and TensorFlow
-    # has no such product.
     library_dtypes: tuple[str, ...] = DTYPES
 
 
-_VARIANTS = (
-    _Variants(operator="attention", library_layout="bshd", donated="q"),
-    _Variants(
+_TRAITS = (
+    _Traits(operator="attention", library_layout="bshd", donated="q"),
+    _Traits(
         operator="matmul",
         donated="a",
         triton="fuseproof.fusion.ops.triton:matmul",
         triton_dtypes=PRODUCTS,
         library_dtypes=PRODUCTS,
     ),
-    _Variants(operator="layer_norm", overwritten=("x",)),
-    _Variants(operator="rms_norm", overwritten=("x",), composed_apart=False, kernels=("triton",)),
+    _Traits(operator="layer_norm", overwritten=("x",)),
+    _Traits(operator="rms_norm", overwritten=("x",), composed_apart=False, kernels=("triton",)),
 )
 
 
@@ -59,7 +62,7 @@ _gpu = partial(Implementation, framework="torch", devices=("cuda",))
 _peer = partial(_gpu, compiled="kernel", dtypes=IEEE)
 _PEERS_MODULE = "fuseproof.fusion.ops.peers"
 
-# PyTorch's own attention by backend, and what a user would take from a package instead of our kernels.
+# PyTorch's own attention by backend, and the kernels of other packages.
 # fmt: off
 PEERS = (
     _gpu("attention", "torch.sdpa-cudnn", target=f"{_PEERS_MODULE}:attention_cudnn", dtypes=HALF),
@@ -82,61 +85,63 @@ PEERS = (
 # fmt: on
 
 
-def _rows() -> Iterable[Implementation]:
-    for variants in _VARIANTS:
-        yield from _torch_rows(variants)
-        yield from (row for row in PEERS if row.operator == variants.operator)
-        yield from _jax_rows(variants)
-        yield from _tensorflow_rows(variants)
+def _all() -> Iterable[Implementation]:
+    for traits in _TRAITS:
+        yield from _torch(traits)
+        yield from (peer for peer in PEERS if peer.operator == traits.operator)
+        yield from _jax(traits)
+        yield from _tensorflow(traits)
 
 
-def _torch_rows(variants: _Variants) -> Iterable[Implementation]:
-    operator = variants.operator
-    row = partial(Implementation, operator, framework="torch")
+def _torch(traits: _Traits) -> Iterable[Implementation]:
+    operator = traits.operator
+    implementation = partial(Implementation, operator, framework="torch")
     for source in ("", "-composed"):
         target = f"fuseproof.fusion.ops.torch:{operator}{source.replace('-', '_')}"
         eager = f"torch.eager{source}"
-        yield row(eager, target=target, dtypes=DTYPES if source else variants.library_dtypes)
+        yield implementation(eager, target=target, dtypes=DTYPES if source else traits.library_dtypes)
         for suffix, mode in _TORCH_MODES.items():
             name = f"torch.compile{suffix}{source}"
-            yield row(name, target=target, compiled=mode, baseline=eager)
-    yield row(
+            yield implementation(name, target=target, compiled=mode, baseline=eager)
+    yield implementation(
         "torch.eager-inplace",
         target=f"fuseproof.fusion.ops.torch:{operator}_inplace",
         baseline="torch.eager-composed",
         passes=("forward",),
-        consumes=variants.overwritten,
+        consumes=traits.overwritten,
     )
-    if "triton" in variants.kernels:
-        yield row(
+    if "triton" in traits.kernels:
+        yield implementation(
             "triton",
-            target=variants.triton or f"fuseproof.kernels.triton:{operator}",
+            target=traits.triton or f"fuseproof.kernels.triton:{operator}",
             compiled="kernel",
-            dtypes=variants.triton_dtypes,
+            dtypes=traits.triton_dtypes,
             devices=("cuda",),
         )
 
 
-def _jax_rows(variants: _Variants) -> Iterable[Implementation]:
-    operator, layout = variants.operator, variants.library_layout
-    row = partial(Implementation, operator, framework="jax")
+def _jax(traits: _Traits) -> Iterable[Implementation]:
+    operator, layout, dtypes = traits.operator, traits.library_layout, traits.library_dtypes
+    implementation = partial(Implementation, operator, framework="jax")
     target = f"fuseproof.fusion.ops.jax:{operator}"
     for name, compiled in (("jax.eager", None), ("jax.jit", "jit")):
-        yield row(name, target=target, compiled=compiled, layout=layout, dtypes=variants.library_dtypes)
-    yield row(
+        yield implementation(name, target=target, compiled=compiled, layout=layout, dtypes=dtypes)
+    yield implementation(
         "jax.jit-donate",
         target=target,
         compiled="jit",
         baseline="jax.jit",
-        consumes=(variants.donated,),
+        consumes=(traits.donated,),
         layout=layout,
     )
-    if variants.composed_apart:
+    if traits.composed_apart:
         composed = "jax.eager-composed"
-        yield row(composed, target=f"{target}_composed")
-        yield row("jax.jit-composed", target=f"{target}_composed", compiled="jit", baseline=composed)
-    if "pallas" in variants.kernels:
-        yield row(
+        yield implementation(composed, target=f"{target}_composed")
+        yield implementation(
+            "jax.jit-composed", target=f"{target}_composed", compiled="jit", baseline=composed
+        )
+    if "pallas" in traits.kernels:
+        yield implementation(
             "pallas",
             target=f"fuseproof.kernels.pallas.{operator}:{operator}",
             compiled="jit",
@@ -145,21 +150,22 @@ def _jax_rows(variants: _Variants) -> Iterable[Implementation]:
         )
 
 
-def _tensorflow_rows(variants: _Variants) -> Iterable[Implementation]:
-    operator = variants.operator
-    row = partial(Implementation, operator, framework="tensorflow")
+def _tensorflow(traits: _Traits) -> Iterable[Implementation]:
+    operator = traits.operator
+    implementation = partial(Implementation, operator, framework="tensorflow")
     for prefix, source, module, layout in (
         ("tf", "", "tensorflow", "bhsd"),
         ("tf", "-composed", "tensorflow", "bhsd"),
-        ("keras", "", "keras", variants.library_layout),
+        ("keras", "", "keras", traits.library_layout),
     ):
-        if source and not variants.composed_apart:
+        if source and not traits.composed_apart:
             continue
         target = f"fuseproof.fusion.ops.{module}:{operator}{source.replace('-', '_')}"
         eager = f"{prefix}.eager{source}"
-        yield row(eager, target=target, layout=layout)
+        yield implementation(eager, target=target, layout=layout)
         for mode in ("function", "xla"):
-            yield row(f"{prefix}.{mode}{source}", target=target, compiled=mode, baseline=eager, layout=layout)
+            name = f"{prefix}.{mode}{source}"
+            yield implementation(name, target=target, compiled=mode, baseline=eager, layout=layout)
 
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = tuple(_rows())
+IMPLEMENTATIONS: tuple[Implementation, ...] = tuple(_all())

@@ -17,7 +17,7 @@ IEEE = ("float32", *HALF)
 DTYPES = (*IEEE, "tf32")
 PRODUCTS = (*DTYPES, "float8_e4m3")
 
-# How to install what a row `requires`, by the name it is imported by.
+# How to install what an implementation `requires`, by the name it is imported by.
 _INSTALL: Mapping[str, str] = {
     "liger_kernel": "pip install 'fuseproof[peers]'",
     "quack": "pip install 'fuseproof[peers]'",
@@ -26,7 +26,7 @@ _INSTALL: Mapping[str, str] = {
     "flash_attn": "pip install flash-attn --no-build-isolation",
 }
 
-# Modes of torch.compile that use CUDA graphs, and what each of them is without.
+# Modes of torch.compile that use CUDA graphs, and the mode that each of them is without.
 CUDA_GRAPHS: Mapping[str, str] = {
     "reduce-overhead": "default",
     "max-autotune": "max-autotune-no-cudagraphs",
@@ -38,10 +38,10 @@ _MODES: Mapping[str, tuple[str, ...]] = {
     "jax": ("jit",),
     "tensorflow": ("function", "xla"),
 }
-# Operators in which there is no product to tune.
+# Operators that compute no matrix product, the only thing that max-autotune tunes.
 _WITHOUT_PRODUCT = ("layer_norm", "rms_norm")
 
-# What a row's fields may hold.
+# Values that fields may hold.
 _KNOWN: Mapping[str, tuple[str, ...]] = {
     "passes": ("forward", "forward_backward"),  # operators.PASSES, whose import would cost every `--help`
     "dtypes": PRODUCTS,  # operators.DTYPES, likewise
@@ -64,14 +64,14 @@ class Implementation:
                torch.compile, with `+dynamic` after it for one program for all shapes, or `kernel` for a
                target that compiles itself at its first call; for jax `jit`; for tensorflow `function` or
                `xla`.
-    baseline:  the implementation its speedup and its error limit refer to; the framework's library call
-               unless given.
+    baseline:  the implementation that its speedup and its error limit refer to; by default the framework's
+               library call.
     passes:    passes the target can compute.
     dtypes:    dtypes of cases the target can compute.
     devices:   devices it can be timed on.
-    interpreted: devices where it runs in an interpreter: right, but of no use to time.
+    interpreted: devices where it runs in an interpreter: its results are checked, its time means nothing.
     consumes:  inputs that a call may use up: written over in place, or donated to XLA where `compiled` is
-               `jit`. Every call is given new copies of them, made before the clock starts.
+               `jit`. Every call gets new copies of them, made before the clock starts.
     requires:  a package beside the framework that the target imports.
     layout:    order of the axes of 4-dimensional tensors the target takes and returns, `bhsd` (batch, heads,
                length, head dim) or `bshd`; conversion is never timed.
@@ -94,7 +94,7 @@ class Implementation:
 
     def __post_init__(self) -> None:
         for field in ("operator", "name", "framework", "target", "baseline", "requires", "layout"):
-            self._refuse_other_than_text(field, getattr(self, field))
+            self._refuse_other_than_string(field, getattr(self, field))
         if self.framework not in FRAMEWORKS:
             raise UserError(
                 f"{self.operator} {self.name}: unknown framework {self.framework!r}; "
@@ -108,7 +108,7 @@ class Implementation:
         for field in ("consumes", "passes", "dtypes", "devices", "interpreted"):
             values = _as_tuple(getattr(self, field))  # a JSON list becomes the tuple it was
             for value in values:
-                self._refuse_other_than_text(field, value)
+                self._refuse_other_than_string(field, value)
             object.__setattr__(self, field, values)
         for field, known in _KNOWN.items():
             for value in _as_tuple(getattr(self, field)):
@@ -118,14 +118,14 @@ class Implementation:
                         f"there are {', '.join(known)}"
                     )
 
-    def _refuse_other_than_text(self, field: str, value: object) -> None:
+    def _refuse_other_than_string(self, field: str, value: object) -> None:
         if not isinstance(value, str):
-            raise UserError(f"{self.operator} {self.name}: {field} holds {value!r}, which is no text")
+            raise UserError(f"{self.operator} {self.name}: {field} must be a string, not {value!r}")
 
     def _refuse_unknown_mode(self) -> None:
         if self.compiled is None:
             return
-        self._refuse_other_than_text("compiled", self.compiled)
+        self._refuse_other_than_string("compiled", self.compiled)
         known = _MODES[self.framework]
         mode, plus, shapes = self.compiled.partition("+")
         dynamic = self.framework == "torch" and mode != "kernel" and shapes == "dynamic"
@@ -141,7 +141,7 @@ class Implementation:
         return asdict(self)
 
     def reason_not_on(self, device: str) -> str | None:
-        """Why it cannot be timed on `device`; None if it can."""
+        """Why it cannot be timed on `device`, else None."""
         mode = (self.compiled or "").partition("+")[0]
         if device != "cuda" and self.framework == "torch" and mode in CUDA_GRAPHS:
             return f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}"

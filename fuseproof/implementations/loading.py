@@ -1,4 +1,4 @@
-"""The table as a run sees it, with the rows that users add, and the functions that its targets name."""
+"""The table with the implementations that users add, and the functions that targets name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fuseproof.errors import UserError
 from fuseproof.implementations.builtin import IMPLEMENTATIONS
 from fuseproof.implementations.implementation import Implementation
 
-# Modules that targets in old run directories and captures name, and where their functions are now.
+# Where the functions are now that targets in old run directories and captures name: new module by old.
 _MOVED: Mapping[str, str] = {
     **{
         f"fuseproof.fusion.{name}_ops": f"fuseproof.fusion.ops.{name}"
@@ -31,12 +31,13 @@ _MOVED: Mapping[str, str] = {
 
 
 def table(extra: Iterable[str] = ()) -> tuple[Implementation, ...]:
-    """Our rows, then those of installed packages, of pyproject.toml here, and of `extra` (`module:NAME`).
+    """The built-in implementations, then those that users add, which are named as `module:NAME`.
 
-    Raises UserError for a reference that does not resolve, for two rows of one name, and for a row whose
-    operator or baseline does not exist.
+    Users add them by an entry point of an installed package, in the pyproject.toml of the working directory,
+    and by `extra`. Raises UserError for a reference that does not resolve, for two implementations of one
+    name, and for an operator or a baseline that does not exist.
     """
-    # Here and not at the top, because `--help` would pay for them.
+    # Not imported at the top: `--help` would take as much longer.
     from importlib.metadata import entry_points
 
     from fuseproof.workloads import operators
@@ -46,36 +47,36 @@ def table(extra: Iterable[str] = ()) -> tuple[Implementation, ...]:
         *_pyproject_references(),
         *extra,
     ]
-    rows = list(IMPLEMENTATIONS)
+    implementations = list(IMPLEMENTATIONS)
     for reference in references:
-        added = resolve(reference)
-        added = (added,) if isinstance(added, Implementation) else added
-        if not isinstance(added, tuple | list) or not all(isinstance(row, Implementation) for row in added):
-            raise UserError(f"{reference} is not a tuple of fuseproof.Implementation rows")
-        rows += [_with_absolute_target(row) for row in added]
-    seen: set[tuple[str, str]] = set()
-    for row in rows:
-        operators.get(row.operator)
-        if (row.operator, row.name) in seen:
-            raise UserError(f"two implementations of {row.operator} are named {row.name!r}; rename one")
-        seen.add((row.operator, row.name))
-    for row in rows:
-        if (row.operator, row.baseline) not in seen:
+        found = resolve(reference)
+        added = (found,) if isinstance(found, Implementation) else found
+        if not isinstance(added, tuple | list) or not all(isinstance(each, Implementation) for each in added):
+            raise UserError(f"{reference} is not a tuple of fuseproof.Implementation")
+        implementations += [_with_absolute_target(each) for each in added]
+    names: set[tuple[str, str]] = set()
+    for each in implementations:
+        operators.get(each.operator)
+        if (each.operator, each.name) in names:
+            raise UserError(f"two implementations of {each.operator} are named {each.name!r}; rename one")
+        names.add((each.operator, each.name))
+    for each in implementations:
+        if (each.operator, each.baseline) not in names:
             raise UserError(
-                f"{row.operator} {row.name}: no implementation of {row.operator} is named {row.baseline!r}, "
-                "its baseline"
+                f"{each.operator} {each.name}: no implementation of {each.operator} is named "
+                f"{each.baseline!r}, its baseline"
             )
-    return tuple(rows)
+    return tuple(implementations)
 
 
-def _with_absolute_target(row: Implementation) -> Implementation:
+def _with_absolute_target(implementation: Implementation) -> Implementation:
     """A run may be resumed, and its workers started, from another folder than this."""
-    place, _, attribute = row.target.rpartition(":")
+    place, _, attribute = implementation.target.rpartition(":")
     if not place.endswith(".py"):
-        return row
+        return implementation
     if not Path(place).is_file():
-        raise UserError(f"{row.operator} {row.name}: no such file: {place}, its target")
-    return replace(row, target=f"{Path(place).absolute()}:{attribute}")
+        raise UserError(f"{implementation.operator} {implementation.name}: no such file: {place}, its target")
+    return replace(implementation, target=f"{Path(place).absolute()}:{attribute}")
 
 
 def resolve(reference: str) -> Any:
@@ -108,13 +109,17 @@ def resolve_function(reference: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
+def current_module(name: str) -> str:
+    """The module that has the functions of the module `name` of any version."""
+    return _MOVED.get(name, name)
+
+
 def _import(name: str) -> ModuleType:
-    name = _MOVED.get(name, name)
-    # A user's module lies where they stand; an entry-point script does not put that folder on the path.
+    # A user's module lies in the working directory, which the `fuseproof` script does not put on the path.
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    return importlib.import_module(name)
+    return importlib.import_module(current_module(name))
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -130,7 +135,7 @@ def _load_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]  # else the next row of this file would find the half that was executed
+        del sys.modules[name]  # else the next reference to this file would find the half that was executed
         raise
     return module
 

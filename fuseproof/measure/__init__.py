@@ -1,1 +1,1 @@
-"""Measuring: what is selected, whether it is right, in which order it takes turns, in which processes."""
+"""Measuring: the plan of a run, the checks before it, the order of legs, and the processes that time them."""

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from fuseproof.workloads.operators import DTYPES, Sampled, result_dtype
 from fuseproof.workloads.operators.base import rms
 
-# Largest error a baseline itself may have, so that a broken library call is not the measure of anything: a
-# few hundred roundings in float32, some dozen in the others. Seen on CPUs: float32 8e-8 to 5e-7; bfloat16
-# 2e-3, but 0.03 for the weight gradient of PyTorch's layer norm. tf32: operands rounded to 10 bits give 3e-4,
-# operands cut off 8e-4 (computed with NumPy, K from 64 to 14336). float8_e4m3: the result is bfloat16, and
-# the products of what the operands hold are exact in float32.
+# Largest error that a baseline itself may have, so that a broken library call sets no limit: a few hundred
+# roundings in float32, some dozen in the others. Seen on CPUs: float32 8e-8 to 5e-7; bfloat16 2e-3, but 0.03
+# for the weight gradient of PyTorch's layer norm. tf32: operands rounded to 10 bits give 3e-4, truncated ones
+# 8e-4 (computed with NumPy, K from 64 to 14336). float8_e4m3: the result is bfloat16, and products of two
+# operands are exact in float32.
 CEILINGS: Mapping[str, float] = {
     "float32": 3e-5,
     "float16": 1e-2,
@@ -71,10 +71,10 @@ def unit_roundoff(dtype: str) -> float:
 
 
 def rounding(dtype: str, longest: int) -> float:
-    """What correct arithmetic may add: one store in `dtype`, and sums over up to `longest` float32 terms.
+    """The error of correct arithmetic: one store in `dtype`, and sums over up to `longest` float32 terms.
 
-    For tf32 one rounding of an operand takes the store's place: tensor cores cut the lower bits off, others
-    round, and the first errs more.
+    For tf32 one rounding of an operand takes the store's place: tensor cores truncate the lower bits, which
+    errs more than the rounding of others.
 
     Rounding errors of a sum in sequence grow like a random walk, √n units (Higham, Accuracy and Stability of
     Numerical Algorithms, 4.2). Without this term a baseline that sums pairwise would fail correct kernels.
@@ -88,8 +88,8 @@ def judge(
 ) -> Verdict:
     """The verdict on a result whose tensors have these errors; `longest` is the longest axis of the case.
 
-    With the baseline's errors the limit is 2 × its error + rounding, never above the ceiling; without (it is
-    the baseline, or the baseline cannot run here) the limit is the ceiling.
+    With the baseline's errors the limit is 2 × its error + rounding, never above the ceiling. Without them
+    (this is the baseline, or the baseline cannot run here) the limit is the ceiling.
     """
     verdicts = []
     for tensor, error in errors.items():

@@ -25,7 +25,7 @@ class Crew:
         self._directory = directory
         self._stage = stage
         self._workers: dict[str, WorkerProcess] = {}
-        self._warm: set[str] = set()  # frameworks whose compiler has paid what its first use costs
+        self._warm: set[str] = set()  # frameworks whose compiler was used before
         self.descriptions: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Crew:
@@ -54,7 +54,7 @@ class Crew:
             )
 
     def get(self, framework: str) -> WorkerProcess:
-        """The living worker, ready. One that does not come up is buried; the next call starts another."""
+        """The living worker, ready. One that does not get ready is buried; the next call starts another."""
         if framework not in self._workers:
             self.spawn([framework])
         if framework not in self.descriptions:
@@ -68,7 +68,7 @@ class Crew:
     def ask(
         self, framework: str, do: str, *, timeout: float = SHORT_TIMEOUT, **arguments: Any
     ) -> dict[str, Any]:
-        """One request to the living worker; a worker that dies of it is buried."""
+        """The answer of the living worker to a request; a worker that dies of it is buried."""
         try:
             return self._workers[framework].ask(do, timeout=timeout, **arguments)
         except WorkerDied:
@@ -84,15 +84,16 @@ class Crew:
             last_level_cache=self._directory.environment["cpu"]["last_level_cache_bytes"],
         )
 
-    def prepare(self, row: Implementation) -> dict[str, Any]:
-        """Compile the row for the open case; the compiler is warm by then, so only the row is timed."""
-        if row.compiled is not None and row.framework not in self._warm:
-            self.ask(row.framework, "warm_up_compiler", timeout=LONG_TIMEOUT)
-            self._warm.add(row.framework)
-        return self.ask(row.framework, "prepare", timeout=LONG_TIMEOUT, implementation=row.to_json())
+    def prepare(self, implementation: Implementation) -> dict[str, Any]:
+        """Compile it for the open case, after a first use of the compiler, which is not timed."""
+        framework = implementation.framework
+        if implementation.compiled is not None and framework not in self._warm:
+            self.ask(framework, "warm_up_compiler", timeout=LONG_TIMEOUT)
+            self._warm.add(framework)
+        return self.ask(framework, "prepare", timeout=LONG_TIMEOUT, implementation=implementation.to_json())
 
     def bury(self, framework: str) -> None:
-        """End the worker; the next request for the framework gets a successor."""
+        """End the worker; the next `get` of the framework starts a successor."""
         self.descriptions.pop(framework, None)
         self._warm.discard(framework)
         worker = self._workers.pop(framework, None)
@@ -113,13 +114,13 @@ def worker_environment(*, device: str, threads: int, caches: Path, cold: bool) -
         # Two frameworks share the device, so neither may take all its memory at the start.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        # The boards numbered as NVML numbers them, so that what is sampled is what is used.
+        # Devices in NVML's order, so that the board that is sampled is the one that computes.
         "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
         "JAX_PLATFORMS": device,
     }
     if device != "cuda":
         variables["CUDA_VISIBLE_DEVICES"] = ""
     if not cold:
-        # Nothing is left to compile in parallel, and the pool of compile processes would only disturb.
+        # Everything is compiled already: idle compile processes would only disturb the timing.
         variables["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     return variables

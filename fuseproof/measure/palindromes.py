@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 ROUNDS_PER_LEG = 3
 
-# A share of the leg is spent on untimed calls, after which caches hold what this implementation uses. A call
-# that fills the leg by itself does that in its own first part.
+# This share of a leg goes to untimed calls, after which the caches hold what this implementation uses. A call
+# as long as the leg fills the caches in its own first part.
 _WARM_UP_SHARE = 0.2
 
-# After another framework's leg its threads still spin for some milliseconds (libgomp, Eigen), and ours sleep.
-# Untimed calls fill that time. Without them the first leg of a framework was up to 28 % slower than the same
-# code's next leg, on two cores.
+# After a leg of another framework its threads spin for some milliseconds (libgomp, Eigen), while those of
+# this framework sleep. Untimed calls fill that time. Without them the first leg of a framework was up to 28 %
+# slower than the next leg of the same code, on two cores.
 _SETTLE_SECONDS = 0.005
 
 # Within a block: stop when the standard error of every comparison is below this (nvbench's default is 0.5 %).
@@ -31,7 +31,7 @@ WITHIN_BLOCK_PRECISION = 0.005
 class Leg:
     """`rounds` timed rounds of `calls` back-to-back calls, after untimed calls.
 
-    Of those, `settle` where the leg before was another framework's, `warm_up` otherwise.
+    There are `settle` untimed calls if the leg before was another framework's, otherwise `warm_up`.
     """
 
     rounds: int
@@ -41,12 +41,12 @@ class Leg:
 
 
 def leg_for(slowest: float, leg_seconds: float) -> Leg:
-    """The leg of every implementation of a framework in a case, about `leg_seconds` for the slowest of them.
+    """The leg of all implementations of a framework in a case; it takes the slowest about `leg_seconds`.
 
-    slowest: its seconds per call; one call at the least. All take as many calls, timed and untimed: the first
-    calls of a leg are slower than the later ones, so other numbers would favour one side. (Identical
-    code with legs of other lengths, by noise in this very figure, came out different in 8 of 35 comparisons,
-    with equal legs in 1 of 25.)
+    slowest: seconds per call of the slowest. A leg has at least one call. All implementations make the same
+    numbers of calls, timed and untimed: the first calls of a leg are slower than later ones, so a longer leg
+    would have an advantage. (Measured: identical code whose legs differed in length, by noise in `slowest`,
+    came out different in 8 of 35 comparisons; with equal legs in 1 of 25.)
     """
     calls = max(1, round(leg_seconds / ROUNDS_PER_LEG / slowest))
     rounds = min(ROUNDS_PER_LEG, max(1, round(leg_seconds / (calls * slowest))))
@@ -60,9 +60,9 @@ def leg_for(slowest: float, leg_seconds: float) -> Leg:
 def palindrome(groups: Sequence[Sequence[T]], seed: Sequence[int]) -> tuple[list[T], list[T]]:
     """The two halves of a palindrome: groups and their items in an order drawn from `seed`, then mirrored.
 
-    Mirroring cancels a drift that is linear in time. Drawing makes it a matter of chance which item comes
-    before which: a leg feels the one before it, so in a fixed order (rotated or not) identical items differ.
-    Groups (the frameworks) stay together, as changing from one to the other costs most.
+    Mirroring cancels a drift that is linear in time. Drawing leaves to chance which item comes before which:
+    a leg depends on the one before it, so in a fixed order, rotated or not, identical items would differ.
+    Groups (the frameworks) stay together, as a change of framework costs most.
     """
     generator = np.random.default_rng(seed)
     order = [

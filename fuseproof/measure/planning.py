@@ -1,4 +1,4 @@
-"""What a run will measure: cases × implementations available here, and why the others are not."""
+"""What a run will measure: the cases and implementations selected, and why some cannot run here."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from fuseproof.workloads.operators import DTYPES, OPERATORS, PASSES
 
 DEVICES = ("cpu", "cuda")
 
-
-# `--only all`: every row of the table, also where the suite takes fewer.
+# `--only all`: every implementation, also where the suite takes fewer.
 ALL = "all"
 
 
@@ -34,7 +33,7 @@ def settings_for(
     profile: bool = True,
     **more: Any,
 ) -> Settings:
-    """The suite's settings with what the user asked for instead; more of anything raises its maximum too."""
+    """The suite's settings, replaced where the user asks for others; a minimum raises its maximum."""
     blocks = blocks or suite.blocks
     palindromes = palindromes or suite.palindromes
     return Settings(
@@ -52,7 +51,10 @@ def settings_for(
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which rows of a suite and of the table; an empty tuple means all, of `only` those the suite takes."""
+    """Filters of cases and implementations; empty means all, except `only`: the suite's list.
+
+    cases: these instead of the suite's. null: add to each implementation a twin of the same code.
+    """
 
     only: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
@@ -71,35 +73,29 @@ def make(
     *,
     command: Sequence[str] = (),
 ) -> Plan:
-    """Select cases and rows, and find out what cannot run here. Raises UserError if nothing is left."""
+    """The plan of a run. Raises UserError if no case matches, or no implementation can run here."""
     if suite.device and settings.device != suite.device and not selection.cases:
         raise UserError(
             f"the suite {suite.name!r} is made for {suite.device}; add --device {suite.device}, or name its "
             "cases with --case"
         )
     cases = _select_cases(suite, selection)
-    rows = _select_rows(table, suite, selection, {case.operator.name for case in cases})
+    selected = _select_implementations(table, suite, selection, {case.operator.name for case in cases})
     if selection.null:
-        rows = tuple(twin for row in rows for twin in (row, _null_twin(row)))
-    skipped = []
-    for case in cases:
-        for row in rows:
-            if row.operator == case.operator.name:
-                reason = reason_to_skip(row, case, settings.device)
-                if reason is not None:
-                    skipped.append(
-                        Failure(
-                            group=case.group,
-                            implementation=row.name,
-                            kind="skipped",
-                            stage="plan",
-                            message=reason,
-                        )
-                    )
+        selected = tuple(twin for own in selected for twin in (own, _null_twin(own)))
+    skipped = [
+        Failure(
+            group=case.group, implementation=implementation.name, kind="skipped", stage="plan", message=reason
+        )
+        for case in cases
+        for implementation in selected
+        if implementation.operator == case.operator.name
+        and (reason := reason_to_skip(implementation, case, settings.device)) is not None
+    ]
     plan = Plan(
         suite=suite.name,
         cases=cases,
-        implementations=rows,
+        implementations=selected,
         skipped=tuple(skipped),
         settings=settings,
         command=tuple(command),
@@ -110,23 +106,31 @@ def make(
     return plan
 
 
-def reason_to_skip(row: Implementation, case: Case, device: str) -> str | None:
-    """Why `row` cannot run `case` here, with the remedy; None if it can, as far as can be told by looking."""
-    if importlib.util.find_spec(row.framework) is None:
-        return f"{row.framework} is not installed; pip install 'fuseproof[{row.framework}]'"
-    if (reason := row.reason_not_on(device)) is not None:
+def reason_to_skip(implementation: Implementation, case: Case, device: str) -> str | None:
+    """Why it cannot run `case` here, with the remedy, else None. Imports no framework to find out."""
+    if (reason := reason_without_framework(implementation.framework)) is not None:
         return reason
-    if case.pass_ not in row.passes:
+    if (reason := implementation.reason_not_on(device)) is not None:
+        return reason
+    if case.pass_ not in implementation.passes:
         return f"has no {case.pass_} pass yet"
     if case.dtype == "tf32" and device == "cpu":
         return "TF32 is a mode of NVIDIA's tensor cores; on a CPU it would be float32 again"
-    if case.dtype not in row.dtypes:
-        return f"takes no {case.dtype}; only {', '.join(row.dtypes)}"
+    if case.dtype not in implementation.dtypes:
+        return f"takes no {case.dtype}; only {', '.join(implementation.dtypes)}"
     return None
 
 
-def _null_twin(row: Implementation) -> Implementation:
-    return dataclasses.replace(row, name=row.name + NULL_SUFFIX, baseline=row.name)
+def reason_without_framework(framework: str) -> str | None:
+    """How to install the framework if it is not installed, else None."""
+    if importlib.util.find_spec(framework) is None:
+        return f"{framework} is not installed; pip install 'fuseproof[{framework}]'"
+    return None
+
+
+def _null_twin(implementation: Implementation) -> Implementation:
+    name = implementation.name
+    return dataclasses.replace(implementation, name=name + NULL_SUFFIX, baseline=name)
 
 
 def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
@@ -151,45 +155,45 @@ def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
     return cases
 
 
-def _select_rows(
+def _select_implementations(
     table: Sequence[Implementation], suite: Suite, selection: Selection, operators: set[str]
 ) -> tuple[Implementation, ...]:
-    rows = [row for row in table if row.operator in operators]
-    _known("implementation", selection.only, [ALL, *dict.fromkeys(row.name for row in rows)])
-    return with_baselines(rows, wanted(rows, selection.only, usual=suite.only))
+    among = [each for each in table if each.operator in operators]
+    _known("implementation", selection.only, [ALL, *dict.fromkeys(each.name for each in among)])
+    return with_baselines(among, wanted(among, selection.only, usual=suite.only))
 
 
 def wanted(
-    rows: Sequence[Implementation], only: Sequence[str], *, usual: Sequence[str]
+    implementations: Sequence[Implementation], only: Sequence[str], *, usual: Sequence[str]
 ) -> set[tuple[str, str]]:
-    """(operator, name) of the rows that `only` names; without it, of those in `usual` and the user's own.
+    """(operator, name) of what `only` names, by default of what `usual` names and of what the user added.
 
-    All of them for `--only all`, and if there is neither.
+    Both name `NAME` or `OPERATOR:NAME`. All are wanted for `--only all`, and where both are empty.
     """
     if ALL in only or not (only or usual):
-        return {(row.operator, row.name) for row in rows}
-    # What is usual cannot name what the user adds to the table, and leaving it out would surprise.
-    added = set() if only else {*rows} - {*IMPLEMENTATIONS}
+        return {(each.operator, each.name) for each in implementations}
+    # `usual` cannot name an implementation that the user adds, who expects it to be measured.
+    added = set() if only else {*implementations} - {*IMPLEMENTATIONS}
     names = {*(only or usual)}
     return {
-        (row.operator, row.name)
-        for row in rows
-        if row.name in names or f"{row.operator}:{row.name}" in names or row in added
+        (each.operator, each.name)
+        for each in implementations
+        if each.name in names or f"{each.operator}:{each.name}" in names or each in added
     }
 
 
 def with_baselines(
-    rows: Sequence[Implementation], chosen: set[tuple[str, str]]
+    implementations: Sequence[Implementation], chosen: set[tuple[str, str]]
 ) -> tuple[Implementation, ...]:
-    """The rows whose (operator, name) is chosen, and the baselines they need.
+    """The implementations whose (operator, name) is chosen, and the baselines they need.
 
-    A speedup and an error limit need the baseline, and the baseline's limit its own.
+    A speedup and an error limit need the baseline, and the baseline's error limit needs its own baseline.
     """
     while True:
-        needed = chosen | {(row.operator, row.baseline) for row in rows if (row.operator, row.name) in chosen}
-        if needed == chosen:
-            return tuple(row for row in rows if (row.operator, row.name) in chosen)
-        chosen = needed
+        baselines = {(i.operator, i.baseline) for i in implementations if (i.operator, i.name) in chosen}
+        if baselines <= chosen:
+            return tuple(i for i in implementations if (i.operator, i.name) in chosen)
+        chosen = chosen | baselines
 
 
 def _known(kind: str, given: Sequence[str], known: Mapping[str, object] | Sequence[str]) -> None:

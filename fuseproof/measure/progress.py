@@ -20,14 +20,14 @@ from fuseproof.runs.records import Run
 
 @dataclass(frozen=True, kw_only=True)
 class Pieces:
-    """Pieces of work of one kind that are left, and a guess of the seconds of one until one is done."""
+    """The pieces of one kind that are left; `guess`: seconds of a piece, used until one is done."""
 
     count: int
     guess: float
 
 
 class Progress(Protocol):
-    """What the runner tells while it works."""
+    """What the runner reports while it works."""
 
     def begin(self, left: Mapping[str, Pieces]) -> None: ...
     def piece(self, kind: str, what: str) -> contextlib.AbstractContextManager[None]: ...
@@ -35,7 +35,7 @@ class Progress(Protocol):
 
 
 class TimeLeft:
-    """Time left, from the mean time of the pieces done, each kind apart."""
+    """Time left: for each kind of piece, those that are left times the mean seconds of those done."""
 
     def __init__(self, left: Mapping[str, Pieces]) -> None:
         self._left = {kind: pieces.count for kind, pieces in left.items()}

@@ -1,4 +1,4 @@
-"""What the pieces of a run directory say: what passed, what failed, and the run as a whole."""
+"""A run assembled from the pieces in its directory: what passed its check, what failed, the run file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from fuseproof.runs.run_file import run_to_json
 
 
 def failures_of_check(directory: RunDirectory, case: Case) -> list[Failure]:
-    """Skips and errors of the checks of a case, wrong results among them."""
+    """What failed the check of a case: skips, errors and wrong results."""
     return _failures(directory.plan, case, directory.checked(case))
 
 
 def measurable(directory: RunDirectory, case: Case) -> tuple[Implementation, ...]:
-    """The implementations of a case that passed their check: only these are timed."""
+    """The implementations of a case that passed their check, the only ones to be timed."""
     found = directory.checked(case)
     return _passed(directory.plan, case, found, _failures(directory.plan, case, found))
 
 
 def assemble(directory: RunDirectory, *, complete: bool) -> Run:
-    """The run so far, from the pieces on disk."""
+    """The run as far as its pieces are on disk; `complete` says that none is left to measure."""
     benchmarks: list[Benchmark] = []
     failures = list(directory.plan.skipped)
     notes: list[str] = []
@@ -53,9 +53,9 @@ def assemble(directory: RunDirectory, *, complete: bool) -> Run:
             Failure(group=case.group, implementation=name, kind="error", stage="measure", message=message)
             for name, message in messages.items()
         ]
-        for row in _passed(directory.plan, case, found, failed):
-            kernels = profiled.get(row.name, {}).get("kernels")
-            benchmarks += _benchmarks(directory, case, row, cells, found, kernels)
+        for implementation in _passed(directory.plan, case, found, failed):
+            kernels = profiled.get(implementation.name, {}).get("kernels")
+            benchmarks += _benchmarks(directory, case, implementation, cells, found, kernels)
     frameworks = {
         framework: record["description"]
         for framework in directory.plan.frameworks
@@ -81,6 +81,7 @@ def assemble(directory: RunDirectory, *, complete: bool) -> Run:
 
 
 def write_run_file(directory: RunDirectory, *, complete: bool) -> Run:
+    """Write `run.json` from the pieces on disk; returns what it holds."""
     run = assemble(directory, complete=complete)
     write_json(directory.path / "run.json", run_to_json(run))
     return run
@@ -89,16 +90,17 @@ def write_run_file(directory: RunDirectory, *, complete: bool) -> Run:
 def _benchmarks(
     directory: RunDirectory,
     case: Case,
-    row: Implementation,
+    implementation: Implementation,
     cells: Mapping[int, Mapping[str, Any]],
     found: Mapping[str, Mapping[str, Any]],
     kernels: int | None,
 ) -> list[Benchmark]:
-    check = found[row.name]
-    verdict = _verdict(found, row, case)
+    """One benchmark for each metric, with the samples of all blocks."""
+    check = found[implementation.name]
+    verdict = _verdict(found, implementation, case)
     by_metric: dict[str, tuple[list[float], list[int], list[int]]] = {}
     for block, cell in cells.items():
-        for leg, samples in enumerate(cell["legs"].get(row.name, ())):
+        for leg, samples in enumerate(cell["legs"].get(implementation.name, ())):
             for metric, values in samples.items():
                 seconds, blocks, legs = by_metric.setdefault(metric, ([], [], []))
                 seconds += values
@@ -106,7 +108,7 @@ def _benchmarks(
                 legs += [leg] * len(values)
     return [
         Benchmark(
-            name=case.benchmark_name(row.name, metric),
+            name=case.benchmark_name(implementation.name, metric),
             group=case.group,
             seconds=np.asarray(seconds, dtype=np.float64),
             block=np.asarray(blocks, dtype=np.int64),
@@ -115,12 +117,12 @@ def _benchmarks(
             shape=case.operator.label,
             dtype=case.dtype,
             pass_=case.pass_,
-            implementation=row.name,
+            implementation=implementation.name,
             metric=metric,
             cache=case.cache,
-            framework=row.framework,
+            framework=implementation.framework,
             device=directory.plan.settings.device,
-            baseline=row.baseline,
+            baseline=implementation.baseline,
             compile_seconds=check["compile_seconds"],
             peak_memory_bytes=check["peak_memory_bytes"],
             flops=case.operator.flops(case.pass_),
@@ -135,18 +137,24 @@ def _benchmarks(
 
 def _failures(plan: Plan, case: Case, found: Mapping[str, Mapping[str, Any]]) -> list[Failure]:
     failures = []
-    for row in plan.implementations_of(case):
-        record = found.get(row.name)
+    for implementation in plan.implementations_of(case):
+        record = found.get(implementation.name)
         if record is None:
             continue
         kind, message = record["status"], record.get("message", "")
         if kind == "ran":
-            verdict = _verdict(found, row, case)
+            verdict = _verdict(found, implementation, case)
             if verdict.passed:
                 continue
             kind, message = "error", verdict.message
         failures.append(
-            Failure(group=case.group, implementation=row.name, kind=kind, stage="check", message=message)
+            Failure(
+                group=case.group,
+                implementation=implementation.name,
+                kind=kind,
+                stage="check",
+                message=message,
+            )
         )
     return failures
 
@@ -155,17 +163,26 @@ def _passed(
     plan: Plan, case: Case, found: Mapping[str, Mapping[str, Any]], failures: Sequence[Failure]
 ) -> tuple[Implementation, ...]:
     failed = {failure.implementation for failure in failures}
-    return tuple(row for row in plan.implementations_of(case) if row.name in found and row.name not in failed)
+    return tuple(
+        implementation
+        for implementation in plan.implementations_of(case)
+        if implementation.name in found and implementation.name not in failed
+    )
 
 
-def _verdict(found: Mapping[str, Mapping[str, Any]], row: Implementation, case: Case) -> checks.Verdict:
+def _verdict(
+    found: Mapping[str, Mapping[str, Any]], implementation: Implementation, case: Case
+) -> checks.Verdict:
+    """Of an implementation that ran: whether its errors keep the limit that its baseline's errors set."""
+
     def errors(name: str) -> dict[str, float] | None:
         record = found.get(name)
         if record is None or record["status"] != "ran":
             return None
         return {key: np.nan if value is None else value for key, value in record["errors"].items()}
 
-    own = errors(row.name)
+    own = errors(implementation.name)
     assert own is not None
-    baseline = None if row.baseline == row.name else errors(row.baseline)
+    is_baseline = implementation.baseline == implementation.name
+    baseline = None if is_baseline else errors(implementation.baseline)
     return checks.judge(own, baseline, dtype=case.dtype, longest=case.operator.longest_axis)

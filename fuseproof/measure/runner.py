@@ -1,4 +1,4 @@
-"""Check, measure, then profile: fresh workers for every block, every finished piece kept on disk."""
+"""Check, measure, then profile, with fresh workers for every block; every finished piece is kept on disk."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from fuseproof.runs import statistics
 from fuseproof.runs.directory import RunDirectory
 from fuseproof.runs.records import Run
 
-# Rounds of one call, from whose fastest the length of legs is derived.
+# Rounds of one call; the fastest sets the length of legs.
 _CALIBRATION_ROUNDS = 5
 
-# For the time left until a piece of each kind has been timed: seconds of a check (torch.compile calls a C++
-# compiler), and the length of a leg over its nominal one (slow calls fill more than their leg).
+# Guesses for the time left until a piece of each kind is done: seconds of a check (torch.compile calls a C++
+# compiler), and the length of a leg over its nominal length (slow calls take longer than their leg).
 _CHECK_GUESS = {"torch": 7.0, "jax": 2.0, "tensorflow": 1.0}
 _LEG_GUESS = 3.0
 
 
 class Stage(Protocol):
-    """Work on a run after its timing, in pieces that are kept like those of the runner.
+    """Work on a run after its timing, in pieces that are kept on disk like the runner's own.
 
-    PIECE: the kind of its pieces for the progress. GUESS: seconds of one until one is done.
+    PIECE: what progress calls the kind of its pieces. GUESS: seconds of a piece, used until one is done.
+    `left` lists the pieces to do; `run` does them.
     """
 
     PIECE: str
@@ -40,9 +41,9 @@ class Stage(Protocol):
 
 
 def run(directory: RunDirectory, progress: Progress, profile: Stage) -> Run:
-    """Do what is left of the run in `directory` and write its run file; `profile` comes after the timing.
+    """Finish the run in `directory` and write its run file; `profile` runs after the timing.
 
-    However it ends, the run file is written with what is finished; KeyboardInterrupt passes through.
+    However it ends, the run file is written with the finished pieces; KeyboardInterrupt passes through.
     """
     complete = False
     with directory.locked():
@@ -68,49 +69,52 @@ def _check(directory: RunDirectory, progress: Progress, profile: Stage) -> None:
     ]
     progress.begin(_pieces_left(directory, left, profile))
     if left:
-        directory.remove_caches()  # what an interrupted check compiled would make the next one look fast
+        directory.remove_caches()  # what an interrupted check compiled would make this one look fast
     for framework in dict.fromkeys(framework for framework, _ in left):
         with Crew(directory, stage="check") as crew:
-            for case in (case for of, case in left if of == framework):
+            for case in (case for name, case in left if name == framework):
                 with progress.piece(framework, f"checking {case.group} in {framework}"):
                     record = _check_case(crew, case, plan.implementations_of(case, framework))
                     directory.save_check(framework, case, record)
 
 
-def _check_case(crew: Crew, case: Case, rows: tuple[Implementation, ...]) -> dict[str, Any]:
+def _check_case(crew: Crew, case: Case, implementations: Sequence[Implementation]) -> dict[str, Any]:
+    """The record of the check of one framework's implementations of a case."""
     found: dict[str, dict[str, Any]] = {}
     description: dict[str, Any] = {}
     opened = False
-    for row in rows:
+    for implementation in implementations:
+        name, framework = implementation.name, implementation.framework
         try:
-            crew.get(row.framework)
-            description = crew.descriptions[row.framework]
+            crew.get(framework)
+            description = crew.descriptions[framework]
             if not opened:
-                crew.open_case(row.framework, case)
+                crew.open_case(framework, case)
                 opened = True
-            found[row.name] = _check_row(crew, row)
+            found[name] = _check_implementation(crew, implementation)
         except WorkerSkip as skip:
-            found[row.name] = {"status": "skipped", "message": str(skip)}
+            found[name] = {"status": "skipped", "message": str(skip)}
         except WorkerError as error:
-            found[row.name] = {"status": "error", "message": str(error)}
+            found[name] = {"status": "error", "message": str(error)}
         except WorkerDied as death:
-            found[row.name] = {"status": "error", "message": str(death)}
-            crew.bury(row.framework)
+            found[name] = {"status": "error", "message": str(death)}
+            crew.bury(framework)
             opened = False
     return {"group": case.group, "description": description, "rows": found}
 
 
-def _check_row(crew: Crew, row: Implementation) -> dict[str, Any]:
-    prepared = crew.prepare(row)
-    errors = crew.ask(row.framework, "check", timeout=LONG_TIMEOUT, name=row.name)["errors"]
-    trial = crew.ask(row.framework, "leg", name=row.name, rounds=_CALIBRATION_ROUNDS, calls=1, warm_up=2)
-    memory = crew.ask(row.framework, "peak_memory", name=row.name)["bytes"]
+def _check_implementation(crew: Crew, implementation: Implementation) -> dict[str, Any]:
+    name, framework = implementation.name, implementation.framework
+    prepared = crew.prepare(implementation)
+    errors = crew.ask(framework, "check", timeout=LONG_TIMEOUT, name=name)["errors"]
+    trial = crew.ask(framework, "leg", name=name, rounds=_CALIBRATION_ROUNDS, calls=1, warm_up=2)
+    memory = crew.ask(framework, "peak_memory", name=name)["bytes"]
     call_seconds = min(trial["wall"])
     first_call: float = prepared["first_call_seconds"]
     return {
         "status": "ran",
         "errors": errors,
-        "compile_seconds": None if row.compiled is None else max(0.0, first_call - call_seconds),
+        "compile_seconds": None if implementation.compiled is None else max(0.0, first_call - call_seconds),
         "peak_memory_bytes": memory,
         "call_seconds": call_seconds,
     }
@@ -123,7 +127,7 @@ def _measure(directory: RunDirectory, progress: Progress) -> None:
     for block in range(settings.max_blocks):
         if block >= settings.blocks and _precise(directory):
             break
-        # Another case comes first in every block, so none is always measured in a young process.
+        # Each block starts with another case, so that none is always the first of a fresh process.
         cases = directory.plan.cases
         first = block % len(cases)
         left = [case for case in cases[first:] + cases[:first] if directory.cell(block, case) is None]
@@ -131,7 +135,7 @@ def _measure(directory: RunDirectory, progress: Progress) -> None:
             continue
         with Crew(directory, stage="block") as crew:
             crew.spawn(
-                sorted({row.framework for case in left for row in results.measurable(directory, case)})
+                sorted({each.framework for case in left for each in results.measurable(directory, case)})
             )
             for case in left:
                 with progress.piece("block", f"block {block + 1} of {total}: {case.group}"):
@@ -141,13 +145,15 @@ def _measure(directory: RunDirectory, progress: Progress) -> None:
 
 def _measure_case(directory: RunDirectory, crew: Crew, case: Case, block: int) -> dict[str, Any]:
     settings, found = directory.plan.settings, directory.checked(case)
-    rows = results.measurable(directory, case)
+    measurable = results.measurable(directory, case)
     # The length of a leg comes from the check, so it is the same in every block.
     slowest: dict[str, float] = {}
-    for row in rows:
-        slowest[row.framework] = max(slowest.get(row.framework, 0.0), found[row.name]["call_seconds"])
-    legs = {row.name: palindromes.leg_for(slowest[row.framework], settings.leg_seconds) for row in rows}
-    return Cell(crew, case, rows, block=block).measure(legs, settings)
+    for each in measurable:
+        slowest[each.framework] = max(slowest.get(each.framework, 0.0), found[each.name]["call_seconds"])
+    legs = {
+        each.name: palindromes.leg_for(slowest[each.framework], settings.leg_seconds) for each in measurable
+    }
+    return Cell(crew, case, measurable, block=block).measure(legs, settings)
 
 
 def _pieces_left(
@@ -155,7 +161,7 @@ def _pieces_left(
 ) -> dict[str, Pieces]:
     plan = directory.plan
     left = {
-        framework: Pieces(count=sum(of == framework for of, _ in checks), guess=_CHECK_GUESS[framework])
+        framework: Pieces(count=sum(name == framework for name, _ in checks), guess=_CHECK_GUESS[framework])
         for framework in plan.frameworks
     }
     cells = [
@@ -171,7 +177,7 @@ def _pieces_left(
 
 
 def _precise(directory: RunDirectory) -> bool:
-    """Whether every speedup's 95 % interval is narrow enough; whether it is significant plays no part."""
+    """Whether every speedup's 95 % interval is narrow enough, significant or not."""
     run = results.assemble(directory, complete=False)
     for benchmark in run.benchmarks:
         baseline = run.baseline_of(benchmark)

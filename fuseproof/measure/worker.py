@@ -1,14 +1,12 @@
-"""The worker process: one framework, driven by lines of JSON.
+"""The worker process: one framework that prepares, checks and times implementations of one case at a time.
 
-Started by `worker_process` as `python -m fuseproof.measure.worker FRAMEWORK`. A request is one line
-`{"do": NAME, ...}` on standard input; the answer is one line on a pipe of its own, so that nothing a
-framework prints can get between. The worker keeps one case at a time.
+`worker_process` starts it as `python -m fuseproof.measure.worker FRAMEWORK`. A request is one line
+`{"do": NAME, ...}` (see `fuseproof.child_process`), the first of them `start`.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import math
 import os
 import signal
@@ -25,10 +23,12 @@ from numpy.typing import NDArray
 
 from fuseproof import frameworks
 from fuseproof.cases import Case
+from fuseproof.child_process import serve
 from fuseproof.frameworks import Framework, Result, Step
 from fuseproof.implementations import Implementation, resolve_function
-from fuseproof.measure import checks
-from fuseproof.workloads.operators import DTYPES, Sampled, result_dtype, tensor_dtype
+from fuseproof.measure import checks, tensors
+from fuseproof.measure.tensors import WrongResultError
+from fuseproof.workloads.operators import DTYPES, Sampled
 from fuseproof.workloads.operators.base import Arrays
 
 # Sets of inputs the cold regime rotates through: together at least twice the last-level cache.
@@ -41,12 +41,6 @@ _CHECK_SEEDS = 2
 
 # Idle time around each profiled call: clocks of host and device may disagree by less, and calls stay apart.
 _PROFILE_GAP = 0.002
-
-_LAYOUT_AXES = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}  # each is its own inverse
-
-
-class WrongResultError(Exception):
-    """The implementation broke a rule that no tolerance covers; the message says which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,20 +84,18 @@ class Worker:
         return {}
 
     def prepare(self, *, implementation: dict[str, Any]) -> dict[str, Any]:
-        """Import the target, move inputs to the device, compile, and make the first call, which is timed."""
-        row = Implementation(**implementation)
-        case = self._case
-        function = resolve_function(row.target)
-        if absent := [name for name in row.consumes if name not in case.operator.input_shapes]:
-            raise NotImplementedError(f"consumes {', '.join(absent)}, which this case has not")
+        """Import the target, move inputs to the device, compile, and time the first call."""
+        own, case = Implementation(**implementation), self._case
+        function = resolve_function(own.target)
+        case.refuse_absent_inputs(own.consumes)
         step = self._framework.step(
-            function, case.operator.options, case.pass_, row.compiled, consumes=row.consumes
+            function, case.operator.options, case.pass_, own.compiled, consumes=own.consumes
         )
-        if row.layout not in self._tensors:
-            self._tensors[row.layout] = [self._inputs(seed, row.layout) for seed in self._seeds]
-        sets = self._tensors[row.layout]
+        if own.layout not in self._tensors:
+            self._tensors[own.layout] = [self._inputs(seed, own.layout) for seed in self._seeds]
+        sets = self._tensors[own.layout]
         calls = [_bind(step, inputs, cotangent) for inputs, cotangent in sets]
-        prepared = Prepared(implementation=row, step=step, sets=sets, calls=calls)
+        prepared = Prepared(implementation=own, step=step, sets=sets, calls=calls)
         call = self._first_set(prepared, 3)
         started = time.perf_counter()
         self._framework.synchronize(call())
@@ -113,7 +105,7 @@ class Worker:
         started = time.perf_counter()
         self._framework.synchronize(call())
         steady = time.perf_counter() - started
-        self._prepared[row.name] = prepared
+        self._prepared[own.name] = prepared
         return {"first_call_seconds": first_call, "call_seconds": steady}
 
     def check(self, *, name: str) -> dict[str, Any]:
@@ -127,7 +119,7 @@ class Worker:
         errors: dict[str, float] = {}
         for seed in range(_CHECK_SEEDS):
             arrays, cotangent, reference = self._checked_set(self._seeds[-1] + 1 + seed)
-            inputs, device_cotangent = self._to_device(arrays, cotangent, layout)
+            inputs, device_cotangent = tensors.to_device(self._framework, case, arrays, cotangent, layout)
             kept = {
                 key: tensor for key, tensor in inputs.items() if key not in prepared.implementation.consumes
             }
@@ -135,7 +127,7 @@ class Worker:
             with self._framework.poisoned_memory(np.empty(operator.output_shape, np.float32)):
                 result = prepared.step(inputs, device_cotangent)
                 self._framework.synchronize(result)
-            found = self._to_arrays(result, arrays, layout)
+            found = tensors.to_arrays(self._framework, case, result, layout)
             for key, tensor in kept.items():
                 if not self._framework.same(tensor, before[key]):
                     raise WrongResultError(f"the input {key!r} was changed by the call")
@@ -145,7 +137,7 @@ class Worker:
         return {"errors": {key: value if np.isfinite(value) else None for key, value in errors.items()}}
 
     def _checked_set(self, seed: int) -> tuple[Arrays, NDArray[np.float32] | None, dict[str, Sampled]]:
-        """Inputs and reference of a set that the timing never sees, made once for all implementations."""
+        """Inputs and reference of a set that is never timed, made once for all implementations."""
         if seed not in self._references:
             operator, case = self._case.operator, self._case
             arrays = operator.inputs(seed, case.dtype)
@@ -173,15 +165,15 @@ class Worker:
         return {"wall": wall, **({"device": device} if device else {})}
 
     def profile(self, *, name: str, folder: str, calls: int, memory: bool, stacks: bool) -> dict[str, Any]:
-        """Trace `calls` single calls into `folder`: their Unix times, and their seconds with and without it.
+        """Trace `calls` single calls into `folder`: Unix times, and seconds with and without the profiler.
 
-        Never in a process that times: the profiler leaves its marks.
+        Never in a process that times: a profiler slows later calls too.
         """
         prepared = self._prepared[name]
         with self._framework.forbid_recompilation(prepared.step):
             off = [self._one_call(prepared, after=_PROFILE_GAP)[2] for _ in range(calls + 1)][1:]
             with self._framework.profile(Path(folder), memory=memory, stacks=stacks) as found:
-                self._one_call(prepared)  # what a profiler does once, at the first call, is nobody's
+                self._one_call(prepared)  # takes what a profiler does once, at the first call
                 on = [self._one_call(prepared, after=_PROFILE_GAP) for _ in range(calls)]
                 time.sleep(_PROFILE_GAP)
         return {
@@ -209,8 +201,8 @@ class Worker:
     def _one_call(self, prepared: Prepared, *, after: float = 0.0) -> tuple[int, int, float]:
         """Unix start and end, and seconds, of one call and the wait for its results.
 
-        `after` seconds of idleness part what makes it ready, such as a copy of what it consumes, from it and
-        from the call before. The results are let go after the end, so that no call frees what another made.
+        Sleeps `after` seconds before preparing the call (copying what it consumes) and again before the call,
+        so that the trace shows them apart. Results are freed after the end: no call frees those of another.
         """
         time.sleep(after)
         call = self._first_set(prepared, 1)
@@ -227,8 +219,8 @@ class Worker:
 
         In several batches where the copies that the calls consume would take too much memory at once.
         """
-        row, operator = prepared.implementation, self._case.operator
-        sizes = (math.prod(operator.input_shapes[name]) for name in row.consumes)
+        operator = self._case.operator
+        sizes = (math.prod(operator.input_shapes[name]) for name in prepared.implementation.consumes)
         consumed = DTYPES[self._case.dtype].itemsize * sum(sizes)
         most = max(1, _MAX_COPIES_BYTES // consumed) if consumed else calls
         host, device = 0.0, None
@@ -242,17 +234,17 @@ class Worker:
         return host, device
 
     def _first_set(self, prepared: Prepared, count: int) -> Callable[[], Result]:
-        """A call with the first set of inputs, that can be made `count` times."""
+        """A call with the first set of inputs; it may be made `count` times."""
         return self._unused(prepared, count) if prepared.implementation.consumes else prepared.calls[0]
 
     def _caller(self, prepared: Prepared, count: int) -> Callable[[], Result]:
-        """What makes each of the next `count` calls."""
+        """The function that makes each of the next `count` calls."""
         if prepared.implementation.consumes:
             return self._unused(prepared, count)
         return prepared.calls[0] if len(prepared.calls) == 1 else self._rotating(prepared)
 
     def _unused(self, prepared: Prepared, count: int) -> Callable[[], Result]:
-        """A call that can be made `count` times, each with new copies of what the implementation consumes."""
+        """A call that may be made `count` times, each with new copies of what the implementation consumes."""
         calls = []
         for _ in range(count):
             inputs, cotangent = prepared.sets[self._advance(prepared)]
@@ -266,78 +258,50 @@ class Worker:
         return lambda: prepared.calls[self._advance(prepared)]()
 
     def _advance(self, prepared: Prepared) -> int:
-        # The counter is shared by the implementations of the case: none finds the set the last one used.
+        # All implementations of the case share the counter: none finds the set that the last one used.
         self._next_set = (self._next_set + 1) % len(prepared.calls)
         return self._next_set
 
     def _inputs(self, seed: int, layout: str) -> tuple[dict[str, Any], Any]:
         operator, case = self._case.operator, self._case
         cotangent = operator.cotangent(seed, case.dtype) if case.pass_ != "forward" else None
-        return self._to_device(operator.inputs(seed, case.dtype), cotangent, layout)
-
-    def _to_device(
-        self, arrays: Arrays, cotangent: NDArray[np.float32] | None, layout: str
-    ) -> tuple[dict[str, Any], Any]:
-        def convert(array: NDArray[np.float32], dtype: str) -> Any:
-            return self._framework.from_numpy(_to_layout(array, layout), dtype)
-
-        dtype = self._case.dtype
-        inputs = {name: convert(array, tensor_dtype(dtype)) for name, array in arrays.items()}
-        if cotangent is None:
-            return inputs, None
-        return self._framework.differentiable(inputs), convert(cotangent, result_dtype(dtype))
-
-    def _to_arrays(self, result: Result, arrays: Arrays, layout: str) -> dict[str, NDArray[np.float32]]:
-        output, gradients = result
-        expected = {"output": (output, self._case.operator.output_shape)}
-        for name, gradient in gradients.items():
-            expected[f"grad_{name}"] = (gradient, arrays[name].shape)
-        found, dtype = {}, result_dtype(self._case.dtype)
-        for name, (tensor, shape) in expected.items():
-            if tensor is None or not hasattr(tensor, "dtype"):
-                raise WrongResultError(f"{name} is {type(tensor).__name__}, not a tensor")
-            if self._framework.dtype_name(tensor) != dtype:
-                raise WrongResultError(f"{name} is {self._framework.dtype_name(tensor)} instead of {dtype}")
-            array = _to_layout(self._framework.to_numpy(tensor), layout)
-            if array.shape != shape:
-                raise WrongResultError(f"{name} has shape {array.shape} instead of {shape}")
-            found[name] = array
-        return found
+        arrays = operator.inputs(seed, case.dtype)
+        return tensors.to_device(self._framework, case, arrays, cotangent, layout)
 
 
 def _bind(step: Step, inputs: dict[str, Any], cotangent: Any) -> Callable[[], Result]:
     return lambda: step(inputs, cotangent)
 
 
-def _to_layout(array: NDArray[np.float32], layout: str) -> NDArray[np.float32]:
-    if array.ndim != 4:
-        return array
-    return np.ascontiguousarray(array.transpose(_LAYOUT_AXES[layout]))
+class Server:
+    """Hands requests on to a worker of class `kind`, which the first of them, `start`, makes."""
 
+    def __init__(self, kind: type[Worker], framework: str) -> None:
+        self._kind = kind
+        self._framework = framework
+        self.worker: Worker | None = None
 
-def _answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
-    do = request.pop("do")
-    try:
-        return {"ok": getattr(worker, do)(**request)}
-    except NotImplementedError as error:
-        return {"skipped": _one_line(error) or "not implemented"}
-    except Exception as error:
-        traceback.print_exc()  # to the log beside the run
-        return {"error": _one_line(error)}
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        do = request.pop("do")
+        try:
+            if do == "start":
+                return self._start(**request)
+            return getattr(self.worker, do)(**request)  # type: ignore[no-any-return]
+        except NotImplementedError:
+            raise
+        except Exception:
+            traceback.print_exc()  # to the log beside the run
+            raise
 
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    own_words = isinstance(error, WrongResultError | NotImplementedError)
-    kind = "" if own_words else f"{type(error).__name__}: "
-    return (kind + text)[:500]
-
-
-def _private_answer_pipe() -> Any:
-    """The standard output as a pipe of ours; what frameworks print goes to standard error from now on."""
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
-    return pipe
+    def _start(self, *, device: str, threads: int, cpus: list[int]) -> dict[str, Any]:
+        """Load the framework: its description."""
+        if cpus:
+            # Before the framework is imported: JAX sizes its thread pool by the affinity it finds.
+            os.sched_setaffinity(0, cpus)
+        framework = frameworks.load(self._framework)
+        framework.configure(device=device, threads=threads)
+        self.worker = self._kind(framework)
+        return framework.description()
 
 
 def _die_with_parent() -> None:
@@ -350,26 +314,7 @@ def _die_with_parent() -> None:
 def main(kind: type[Worker] = Worker) -> None:
     """Serve until standard input ends; `kind` may answer more than a Worker does."""
     _die_with_parent()
-    answers = _private_answer_pipe()
-    framework_name, settings = sys.argv[1], json.loads(sys.argv[2])
-    if settings["cpus"]:
-        # Before the framework is imported: JAX sizes its thread pool by the affinity it finds.
-        os.sched_setaffinity(0, settings["cpus"])
-    try:
-        framework = frameworks.load(framework_name)
-        framework.configure(device=settings["device"], threads=settings["threads"])
-        first: dict[str, Any] = {"ok": framework.description()}
-    except NotImplementedError as error:
-        first = {"skipped": _one_line(error) or "cannot run here"}
-    except Exception as error:
-        traceback.print_exc()
-        first = {"error": _one_line(error)}
-    print(json.dumps(first), file=answers)
-    if "ok" not in first:
-        return
-    worker = kind(framework)
-    for line in sys.stdin:
-        print(json.dumps(_answer(worker, json.loads(line))), file=answers)
+    serve(Server(kind, sys.argv[1]).handle)
 
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ USUAL = (
 class Suite:
     """blocks are fresh processes; every block holds at least `palindromes` palindromes of each case.
 
-    only:    of Fuseproof's own table these implementations, `NAME` or `OPERATOR:NAME`, unless the user says
-             --only; all if empty. Rows that the user adds to the table are always taken.
-    device:  the device it is made for, where on another it would take hours and say little.
-    profile: whether the kernels of a call are counted after the timing.
+    only:    the built-in implementations to measure, `NAME` or `OPERATOR:NAME`, unless the user says --only;
+             empty means all. Implementations that the user adds are always measured.
+    device:  the device it is made for, if on another it would take hours and say little.
+    profile: count the kernels of a call after the timing.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Suite:
 
 
 def names() -> list[str]:
-    """The suites there are."""
+    """The names of all suites."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def get(name: str) -> Suite:
-    """The suite named `name`. Raises UserError if there is none."""
+    """The suite named `name`. Raises UserError for any other name."""
     if name not in names():
         raise UserError(f"unknown suite {name!r}; there are {', '.join(names())}")
     suite = importlib.import_module(f"{__name__}.{name}").SUITE

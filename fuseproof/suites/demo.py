@@ -1,4 +1,4 @@
-"""Five small cases for each pass, the least a claim is judged by: the whole story in about four minutes."""
+"""Five small cases for each pass, the fewest that can judge a claim: the whole story in four minutes."""
 
 from fuseproof.suites import USUAL, Suite, cases
 
@@ -18,7 +18,7 @@ SUITE = Suite(
     only=USUAL,
     blocks=5,
     max_blocks=5,
-    # Beyond ten or so the spread between blocks is what is left: 20 made intervals hardly narrower.
+    # Beyond about ten the spread between blocks dominates: 20 made intervals hardly narrower.
     palindromes=10,
     max_palindromes=10,
     leg_seconds=0.003,

@@ -1,4 +1,4 @@
-"""Our Triton kernels beside what a user would take instead, on one GPU: the core of the kernel suites.
+"""Fuseproof's Triton kernels beside the libraries' and packages' own, on one GPU: the core kernel suite.
 
 `kernels_attention`, `kernels_matmul` and `kernels_norms` have every shape; this one has, of each operator, a
 shape bound by the launch, one that stays in the L2 cache, one bound by HBM, and large ones. It should take at

@@ -4,7 +4,7 @@ from functools import partial
 
 from fuseproof.suites import Suite, cases
 
-# PyTorch's choice and its backends, whose best is to be met, and the packages where installed.
+# PyTorch's choice and its backends, the best of which a kernel has to reach, and packages where installed.
 ONLY = (
     "torch.eager",
     "attention:torch.sdpa-cudnn",
@@ -14,7 +14,7 @@ ONLY = (
     "xformers",
 )
 
-# Most of such a run is starting, compiling and checking: short legs, and no profile of every case afterwards.
+# Such a run mostly starts processes, compiles and checks: legs are short and cases are not profiled.
 gpu_suite = partial(Suite, device="cuda", palindromes=6, max_palindromes=6, leg_seconds=0.003, profile=False)
 
 TOKENS, HIDDEN = 16384, 2048

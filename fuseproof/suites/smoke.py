@@ -1,4 +1,4 @@
-"""The least that goes through every part; its figures mean nothing."""
+"""The shortest run that uses every part; its figures mean nothing."""
 
 from fuseproof.suites import USUAL, Suite, cases
 

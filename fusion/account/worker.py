@@ -1,7 +1,7 @@
 """The worker that reads programs: a measuring worker that also answers `account`.
 
-Started as `python -m fuseproof.fusion.account.worker FRAMEWORK SETTINGS`, driven like
-fuseproof.measure.worker, whose inputs, steps and peak memory it uses, so that they are those of a run.
+`python -m fuseproof.fusion.account.worker FRAMEWORK` is driven like fuseproof.measure.worker, whose inputs,
+steps and peak memory it uses, so that they are those of a run.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ class AccountWorker(Worker):
     """Answers `account` about one implementation of the open case."""
 
     def open_case(self, **arguments: Any) -> dict[str, Any]:
-        # What several implementations are compared with is measured once, so that it is one figure.
+        # Several implementations are compared with one: its peak is measured once.
         self._peaks: dict[str, int | None] = {}
         return super().open_case(**arguments)
 
     def account(
         self, *, implementation: dict[str, Any], eager: dict[str, Any], folder: str
     ) -> dict[str, Any]:
-        """What the compiler made of `implementation`; `eager` is what it is compared with.
+        """What the compiler made of `implementation`, compared with `eager`; both stay prepared.
 
-        Files are kept in `folder`, which is made. Both stay prepared. Plain data: `peak_memory_bytes`,
-        {"eager", "compiled"}; `before`, `after`: operations or None; `artifacts`; `unknown`: reasons by name.
+        Files are kept in `folder`, which is created. Gives `peak_memory_bytes` of each side, `before` and
+        `after` (operations or None), `artifacts`, and `unknown`, reasons by name.
         """
-        row, reference = Implementation(**implementation), Implementation(**eager)
+        compiled, reference = Implementation(**implementation), Implementation(**eager)
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        program = importlib.import_module(f"fuseproof.fusion.programs.{row.framework}")
+        program = importlib.import_module(f"fuseproof.fusion.programs.{compiled.framework}")
         if reference.name not in self._prepared:
             self.prepare(implementation=eager)
         earlier = _machine_code()
@@ -46,29 +46,29 @@ class AccountWorker(Worker):
             self.prepare(implementation=implementation)
         unknown: dict[str, str] = {}
         memory: dict[str, int | None] = {}
-        for side, each in (("eager", reference), ("compiled", row)):
+        for side, each in (("eager", reference), ("compiled", compiled)):
             if each.name not in self._peaks:
                 self._peaks[each.name] = self.peak_memory(name=each.name)["bytes"]
             memory[side] = peak = self._peaks[each.name]
             reason = None
             if peak is None:
-                reason = "neither the framework nor the system tells it here"
+                reason = "neither the framework nor the system reports it here"
             elif not each.consumes:  # else a result may lie in an input's memory
                 reason = self._case.reason_against_peak(peak)
             if reason is not None:
                 memory[side], unknown[f"peak_memory_{side}"] = None, reason
-        inputs, cotangent = self._tensors[row.layout][0]
+        inputs, cotangent = self._tensors[compiled.layout][0]
         reading: Reading = program.read(
-            self._prepared[row.name].step,
+            self._prepared[compiled.name].step,
             inputs,
             cotangent,
-            compiled=row.compiled or "",
+            compiled=compiled.compiled or "",
             eager=self._prepared[reference.name].calls[0],
             folder=place,
         )
         artifacts = dict(reading.artifacts)
         for number, file in enumerate(sorted(_machine_code() - earlier), 1):
-            # Kernels of one name in several configurations: autotuning compiles them all.
+            # Numbered, as autotuning compiles kernels of one name in several configurations.
             name = f"{number}-{file.name}"
             shutil.copyfile(file, place / name)
             artifacts[f"PTX {name}"] = name

@@ -1,1 +1,1 @@
-"""What a compiler made of a function: HLO, Inductor's code, and the operations in them."""
+"""The program that a compiler made of a function: HLO or Inductor's code, and the operations in it."""

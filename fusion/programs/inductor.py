@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from fuseproof.errors import UserError
+from fuseproof.fusion.programs.inductor_kernels import definition, dotted
 from fuseproof.fusion.programs.operations import Operation
 
 _ITEM_BYTES = {
@@ -35,10 +36,8 @@ _SEVERAL_WORDS = (
     "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward",
 )  # fmt: skip
 _ORIGINS = re.compile(r"Original ATen: \[([^\]]*)\]")
-_CPP_PARAMETERS = re.compile(r"void\s+kernel\((.*?)\)", re.DOTALL)
 # Arguments that are sizes or streams, not tensors.
 _SIZE = re.compile(r"k?s\d+|u\d+|\w*numel\w*|\w*stream\w*")
-_LAST_WORD = re.compile(r"(\w+)\s*$")
 # Between the comments and the launch of a kernel a GPU's stream may be fetched.
 _ABOVE_A_LAUNCH = re.compile(r"#|\w*stream\w* = ")
 # Attention's second result, the logarithm of the sum of its weights, is float32 for every dtype of the inputs
@@ -56,14 +55,6 @@ class _Tensor:
         return self.elements * self.item_bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """The source of a generated kernel."""
-
-    parameters: tuple[str, ...]
-    loop_nests: int | None
-
-
 @dataclass(kw_only=True)
 class _Launch:
     name: str
@@ -79,9 +70,9 @@ def kernels(
 ) -> tuple[Operation, ...]:
     """The kernels and library calls that one call of the generated code launches, in order.
 
-    bytes: of the tensors each takes and gives, each once, those changed in place twice: what moves through
+    bytes: of the tensors each takes and gives, each once, those changed in place twice: this moves through
     memory if the kernel itself moves nothing twice (see `Operation.loop_nests`); None if a size is unknown.
-    operators: names of ATen operators, to tell them apart in names of C++ kernels. Raises UserError.
+    operators: names of ATen operators, to separate them in names of C++ kernels. Raises UserError.
     """
     try:
         module = ast.parse(code)
@@ -119,7 +110,7 @@ class _Reader:
 
     def __init__(self, module: ast.Module, lines: list[str], words: re.Pattern[str]) -> None:
         self._lines, self._words = lines, words
-        self._sources = {name: text for node in module.body for name, text in _definition(node)}
+        self._sources = {name: text for node in module.body for name, text in definition(node)}
         self._tensors: dict[str, _Tensor] = {}
         self._numbers: dict[str, int] = {}
         # Memory by the name it got when it was allocated, and such memory that nothing has written yet.
@@ -147,7 +138,7 @@ class _Reader:
         call = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
         if not isinstance(call, ast.Call):
             return None
-        function = _dotted(call.func)
+        function = dotted(call.func)
         name = function.removesuffix(".run")
         generated = self._sources.get(name)
         if generated is None and not function.startswith(("extern_kernels.", "torch.ops.")):
@@ -198,7 +189,7 @@ class _Reader:
             first = first or tensor.item_bytes
             storage = self._storage.get(base, base)
             in_place = index < len(parameters) and parameters[index].startswith("in_out_ptr")
-            # Inductor calls a buffer so, too, that the kernel writes first and then reads.
+            # A buffer that the kernel writes first and then reads has this name too.
             total += tensor.bytes * (2 if in_place and storage not in self._unwritten else 1)
             self._unwritten.discard(storage)
         return (total if seen else None), first
@@ -222,7 +213,7 @@ class _Reader:
     def _learn(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             call = statement.value
-            if _dotted(call.func) == "assert_size_stride" and isinstance(call.args[0], ast.Name):
+            if dotted(call.func) == "assert_size_stride" and isinstance(call.args[0], ast.Name):
                 self._learn_result(call.args[0].id, self._elements(call.args[1]))
             return
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
@@ -242,11 +233,11 @@ class _Reader:
             self._learn_tensor(name, value)
 
     def _learn_tensor(self, name: str, call: ast.Call) -> None:
-        function = _dotted(call.func)
+        function = dotted(call.func)
         if function.startswith(("empty_strided", "rand_strided")) and call.args:
             elements = self._elements(call.args[0])
-            dtypes = [_dotted(k.value) for k in call.keywords if k.arg == "dtype"]
-            dtypes += [_dotted(argument) for argument in call.args[2:]]
+            dtypes = [dotted(k.value) for k in call.keywords if k.arg == "dtype"]
+            dtypes += [dotted(argument) for argument in call.args[2:]]
             sizes = [_ITEM_BYTES.get(dtype.removeprefix("torch.")) for dtype in dtypes]
             item = next((size for size in sizes if size), None)
             if elements is not None and item is not None:
@@ -261,7 +252,7 @@ class _Reader:
                 self._storage[name] = self._storage.get(base, base)
 
     def _learn_result(self, name: str, elements: int | None) -> None:
-        """An assertion is what tells the size of a result of a library call, which the call has written."""
+        """The size of a result of a library call, which the call has written, stands only in an assertion."""
         launch, index = self._results.get(name, (None, None))
         if launch is None or elements is None or name in self._tensors or launch.item_bytes is None:
             return
@@ -300,58 +291,6 @@ class _Reader:
         return None
 
 
-def _definition(node: ast.stmt) -> Iterator[tuple[str, _Source]]:
-    """`name = async_compile.cpp_pybinding(types, source)` and `name = async_compile.triton(name, source)`."""
-    if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
-        return
-    function, target = _dotted(node.value.func), node.targets[0]
-    if not function.startswith("async_compile.") or not isinstance(target, ast.Name):
-        return
-    texts = [a.value for a in node.value.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-    text = max(texts, key=len, default="")
-    if function.startswith("async_compile.cpp"):
-        match = _CPP_PARAMETERS.search(text)
-        parts = match[1].split(",") if match else []
-        names = tuple(last[1] for part in parts if (last := _LAST_WORD.search(part)))
-        yield target.id, _Source(parameters=names, loop_nests=_loop_nests(text))
-        return
-    match = re.search(rf"def {re.escape(texts[0] if texts else target.id)}\((.*?)\):", text, re.DOTALL)
-    parts = match[1].split(",") if match else []
-    yield target.id, _Source(parameters=tuple(p.partition(":")[0].strip() for p in parts), loop_nests=None)
-
-
-def _loop_nests(text: str) -> int:
-    """How many loops stand next to each other in a C++ kernel, so passes over its data.
-
-    Where an outermost loop holds several loops side by side (Inductor fuses the loops over rows), those are
-    the passes over a row.
-    """
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("//", "#"))]
-    return _side_by_side(lines)
-
-
-def _side_by_side(lines: list[str]) -> int:
-    bodies = list(_loops(lines))
-    return sum(max(1, _side_by_side(body)) for body in bodies)
-
-
-def _loops(lines: list[str]) -> Iterator[list[str]]:
-    """The bodies of the outermost loops in these lines."""
-    body: list[str] | None = None
-    depth = 0
-    for line in lines:
-        if body is None:
-            if re.match(r"\s*for\s*\(", line):
-                body, depth = [], line.count("{") - line.count("}")
-            continue
-        depth += line.count("{") - line.count("}")
-        if depth <= 0 and "}" in line:
-            yield body
-            body = None
-        else:
-            body.append(line)
-
-
 @functools.lru_cache(maxsize=4)
 def _words(operators: tuple[str, ...]) -> re.Pattern[str]:
     """Finds operators in a name that joins them: the longest known one, else one word."""
@@ -363,7 +302,7 @@ def _base(node: ast.expr) -> str | None:
     """The name of the tensor an argument is or views."""
     if isinstance(node, ast.Name):
         return node.id
-    if isinstance(node, ast.Call) and _dotted(node.func) == "reinterpret_tensor":
+    if isinstance(node, ast.Call) and dotted(node.func) == "reinterpret_tensor":
         return _base(node.args[0])
     return None
 
@@ -375,12 +314,3 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _statements(statement.body)
         else:
             yield statement
-
-
-def _dotted(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id=name):
-            return name
-        case ast.Attribute(value=value, attr=attribute):
-            return f"{_dotted(value)}.{attribute}"
-    return ""

@@ -12,7 +12,7 @@ from fuseproof.fusion.programs.operations import Reading
 
 
 def compiling(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Nothing has to be prepared: a jitted function is lowered again when it is read."""
+    """Nothing needs preparing: a jitted function is lowered again when it is read."""
     return contextlib.nullcontext()
 
 
@@ -21,7 +21,7 @@ def read(
 ) -> Reading:
     """The HLO of the step as it is called with these arguments."""
     if not hasattr(step, "lower"):
-        reason = "the step is no jitted function: it has no single HLO module"
+        reason = "the step is not a jitted function: it has no single HLO module"
         return Reading(unknown={"before": reason, "after": reason})
     lowered = step.lower(inputs, cotangent)
     return xla.read({"before": lowered.as_text(dialect="hlo"), "after": lowered.compile().as_text()}, folder)

@@ -29,9 +29,9 @@ class Operation:
 
     kind:       `fusion` (code the compiler made), `library` (a call of cuBLAS, oneDNN, ATen, …) or
                 `operation` (one operation by itself: a copy, an operation before fusion).
-    members:    the operations fused into it, as far as the compiler tells.
-    bytes:      that it reads and writes, computed; None if that cannot be told.
-    loop_nests: of a C++ kernel: how many loop nests run one after the other in it, so passes over its data.
+    members:    the operations fused into it, as far as the compiler's output names them.
+    bytes:      that it reads and writes, computed; None if unknown.
+    loop_nests: of a C++ kernel, the loop nests that run one after the other in it: passes over its data.
     """
 
     name: str
@@ -50,10 +50,10 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a framework's module reads of one compiled implementation.
+    """The program of one compiled implementation, as a framework's module reads it.
 
-    before, after: its operations, None where they cannot be told. artifacts: names of the files kept, by what
-    they are. unknown: why something is None, by its name.
+    before, after: its operations, None if unknown. artifacts: names of the files kept, by what they are.
+    unknown: for each name that is None the reason.
     """
 
     before: tuple[Operation, ...] | None = None
@@ -63,7 +63,7 @@ class Reading:
 
 
 def total_bytes(operations: Iterable[Operation]) -> int | None:
-    """Of all operations; None as soon as one is unknown."""
+    """Bytes of all operations; None if one is unknown."""
     total = 0
     for operation in operations:
         if operation.bytes is None:
@@ -113,7 +113,7 @@ def operations_of(module: Module) -> tuple[Operation, ...]:
 
 
 def has_loop(module: Module) -> bool:
-    """Whether it has a loop or branch, so that its bytes cannot be told."""
+    """Whether it has a loop or branch; how often that runs, and so its bytes, are unknown."""
     return any(module.opcode_counts[opcode] for opcode in _LOOPS)
 
 

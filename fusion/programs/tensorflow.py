@@ -12,7 +12,7 @@ from fuseproof.fusion.programs.operations import Reading
 
 
 def compiling(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Nothing has to be prepared: a tf.function gives its HLO when it is asked."""
+    """Nothing needs preparing: a tf.function gives its HLO when it is asked."""
     return contextlib.nullcontext()
 
 
@@ -23,6 +23,6 @@ def read(
     try:
         texts = step.experimental_get_compiler_ir(inputs, cotangent)
     except (AttributeError, ValueError):  # of a plain function; of a tf.function without jit_compile
-        reason = "TensorFlow's own executor runs it, not XLA; the graph it makes of it is not read"
+        reason = "TensorFlow's own executor runs it, not XLA; its graphs are not read"
         return Reading(unknown={"before": reason, "after": reason})
     return xla.read({"before": texts(stage="hlo"), "after": texts(stage="optimized_hlo")}, folder)

@@ -1,7 +1,7 @@
 """The program of a PyTorch implementation, before and after TorchInductor; runs inside a worker.
 
 Before: the ATen operators that the function dispatches when it is not compiled, those of autograd too. After:
-the code Inductor wrote, read by `fusion.inductor`.
+the code Inductor wrote, read by `fusion.programs.inductor`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from torch.utils._pytree import tree_leaves
 from fuseproof.fusion.programs import inductor
 from fuseproof.fusion.programs.operations import Operation, Reading
 
-# They move nothing, but their schema does not say so.
+# They move nothing, although their schema does not say so.
 _NO_WORK = frozenset(("_unsafe_view", "_reshape_alias", "lift_fresh", "is_same_size", "sym_size"))
 _ALLOCATE = ("empty", "new_empty")
-# Their input says only what shape is wanted.
+# They read only the shape of their input.
 _SHAPE_ONLY = ("_like", "new_zeros", "new_ones", "new_full")
-# They write over their first argument and read nothing of it.
+# They write over their first argument without reading it.
 _OVERWRITE = ("copy_", "zero_", "fill_")
 
 
 @contextlib.contextmanager
 def compiling(folder: Path) -> Iterator[None]:
-    """Within, Inductor keeps what it compiles in `folder`, and compiles even what it has in a cache."""
+    """Within, Inductor keeps its code in `folder`, and compiles again what it has in a cache."""
     with config.patch(
         {"trace.enabled": True, "trace.debug_dir": str(folder / "trace"), "force_disable_caches": True}
     ):

@@ -1,4 +1,4 @@
-"""What the user of `fuseproof compile` asked for; every family of targets takes its part of it."""
+"""What the user of `fuseproof compile` asks for; every family of targets takes its part of it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from fuseproof.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user asked for. What no family but some has a use for is refused by the others.
+    """The user's options; a family rejects those not in `TAKES`.
 
-    cases:         cases by name; a family has its own if there are none.
-    operators, dtypes, only: of the cases and implementations, or of the launches, these.
-    launches:      launches whose label contains one of these.
-    extra:         further rows, as in `implementations.table`.
-    topology:      chips to shard over.
-    schedule:      also print what runs when.
-    without_fusion: also compile without the compiler's fusion passes, to compare.
-    update_budget: write what is found into the budget instead of comparing the two.
-    quiet:         print what is wrong and a summary only.
-    output:        keep the compiler's files in this directory.
+    cases:          cases by name; empty means the family's own.
+    operators, dtypes, only: filters of cases and implementations, or of launches; empty means all.
+    launches:       only launches whose label contains one of these.
+    extra:          further implementations, as in `implementations.table`.
+    topology:       chips to shard over.
+    schedule:       print also what runs when.
+    without_fusion: compile also without the compiler's fusion passes, to compare.
+    update_budget:  write what is found into the budget instead of comparing the two.
+    quiet:          print only what is wrong and a summary.
+    output:         keep the compiler's files in this directory.
     """
 
     targets: Sequence[str]
@@ -42,7 +42,7 @@ class Request:
 
 
 def known(kind: str, given: Sequence[str], names: Sequence[str]) -> None:
-    """Raise UserError, with the names there are, for one that is not among them."""
+    """Raise UserError, with all of `names`, for a given name that is not among them."""
     for name in given:
         if name not in names:
             raise UserError(f"unknown {kind} {name!r}; there are {', '.join(dict.fromkeys(names))}")

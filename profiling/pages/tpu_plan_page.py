@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
 from fuseproof.profiling.ahead_of_time.tpu import programs
+from fuseproof.profiling.ahead_of_time.tpu.results import Result
+from fuseproof.profiling.ahead_of_time.tpu.text import render_text
 from fuseproof.profiling.analysis import summary
 from fuseproof.profiling.pages import timeline_page
 from fuseproof.profiling.readers import xla_plan
@@ -23,7 +25,7 @@ class Plans:
 
     group: str
     target: str
-    results: Sequence[Mapping[str, Any]]
+    results: Sequence[Result]
     timelines: Sequence[Timeline]
     failures: Sequence[tuple[str, str]]  # implementation, reason
 
@@ -40,7 +42,7 @@ class Plans:
         }
 
     def to_text(self) -> str:
-        return programs.render_text(self.results)
+        return render_text(self.results)
 
     def to_html(self) -> str:
         """One self-contained page."""
@@ -69,16 +71,14 @@ def compile_plans(
     Raises UserError for an unknown target, without libtpu, and if nothing could be compiled.
     """
     results = programs.compile_all([target], [case], chosen, output=folder, progress=progress)
-    failures = [
-        (str(result["implementation"]), str(result.get("reason") or result.get("warning")))
-        for result in results
-        if not result.get("schedule")
-    ]
-    timelines = [
-        xla_plan.to_timeline(result, str(result["implementation"]))
-        for result in results
-        if result.get("schedule")
-    ]
+    failures: list[tuple[str, str]] = []
+    timelines: list[Timeline] = []
+    for result in results:
+        if result.figures is not None and result.figures.schedule:
+            timelines.append(xla_plan.to_timeline(result.to_json(), result.implementation))
+        else:
+            reason = result.reason if result.figures is None else result.figures.warning
+            failures.append((result.implementation, str(reason)))
     if not timelines:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures)
         raise UserError(f"nothing was compiled: {reasons or 'no implementation matches'}")

@@ -8,13 +8,12 @@ beside measured ones in a row.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuseproof.cases import Case
+from fuseproof.cases import Case, parse_group
 from fuseproof.errors import UserError
 from fuseproof.runs.records import Benchmark, Failure, Run
 
@@ -24,10 +23,6 @@ METRICS = ("kernels", "peak_memory")
 # counts as this. TensorFlow's allocator counts bytes.
 COARSE_BYTES = 2**20
 
-# How a group (fuseproof.cases) names its operator, dtype, pass and cache.
-_GROUP = re.compile(
-    r"(?P<operator>\w+)\[.+-(?P<dtype>[^-\]]+)-(?P<pass>forward_backward|forward|backward)(?P<cold>-cold)?\]$"
-)
 _REMEDY = {
     "kernels": "kernels were not counted; measure again, or see the run's notes for why not",
     "peak_memory": "peak memory cannot be measured here",
@@ -49,8 +44,8 @@ class Reduction:
 
     @property
     def operator(self) -> str:
-        match = _GROUP.match(self.group)
-        return match["operator"] if match else self.group
+        parts = parse_group(self.group)
+        return parts.operator if parts else self.group
 
     @property
     def slice(self) -> tuple[str, str | None, str | None]:
@@ -73,10 +68,8 @@ class Estimates:
 
 def slice_of(group: str) -> tuple[str, str | None, str | None]:
     """Cache regime, pass and dtype that the name of a group holds."""
-    match = _GROUP.match(group)
-    if match is None:
-        return "warm", None, None
-    return "cold" if match["cold"] else "warm", match["pass"], match["dtype"]
+    parts = parse_group(group)
+    return (parts.cache, parts.pass_, parts.dtype) if parts else ("warm", None, None)
 
 
 def measured(run: Run, baseline: str, candidate: str, metric: str) -> list[Reduction]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from fuseproof.cases import Group, parse_group
 from fuseproof.errors import UserError
 from fuseproof.fusion import account as accounts
 from fuseproof.reports import claims
@@ -40,12 +40,6 @@ from fuseproof.reports.report.summary import (
 from fuseproof.runs import statistics
 from fuseproof.runs.records import NULL_SUFFIX, Benchmark, Failure, Run
 from fuseproof.runs.statistics import Comparison, Estimate
-
-# A failure names its case by its group only (fuseproof.cases); any other name is shown as it is.
-_GROUP = re.compile(
-    r"(?P<operator>\w+)\[(?P<shape>.+)-(?P<dtype>\w+)"
-    r"-(?P<pass_>forward_backward|forward|backward)(?P<cold>-cold)?\]"
-)
 
 _Key = tuple[str, str, str, str]  # group, metric, cache, implementation
 
@@ -241,14 +235,14 @@ def _means(index: int, pairs: Iterable[Comparison]) -> Iterator[Mean]:
 
 
 def _missing(index: int, failure: Failure) -> Missing:
-    match = _GROUP.fullmatch(failure.group)
-    parts = match.groupdict() if match else {"operator": failure.group, "shape": "", "dtype": "", "pass_": ""}
-    cold = parts.pop("cold", None)
+    # A failure names its case by its group only; any other name is shown as it is.
+    parts = parse_group(failure.group) or Group(
+        operator=failure.group, shape="", dtype="", pass_="", cache=""
+    )
     return Missing(
         run=index,
         group=failure.group,
-        **parts,
-        cache="cold" if cold else "warm" if match else "",
+        **vars(parts),
         implementation=failure.implementation,
         kind=failure.kind,
         stage=failure.stage,

@@ -2,6 +2,8 @@
 
 import ast
 import dataclasses
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -53,13 +55,13 @@ def worker(request, start_worker):
     """A worker with the framework's library call ready."""
     worker = start_worker(request.param)
     worker.description = worker.process.wait_ready()
-    (worker.row,) = [
-        row
-        for row in IMPLEMENTATIONS
-        if (row.operator, row.name) == ("layer_norm", FRAMEWORKS[request.param])
+    (worker.implementation,) = [
+        each
+        for each in IMPLEMENTATIONS
+        if (each.operator, each.name) == ("layer_norm", FRAMEWORKS[request.param])
     ]
     worker.open_case(GROUP)
-    worker.prepare(worker.row)
+    worker.prepare(worker.implementation)
     return worker
 
 
@@ -69,14 +71,14 @@ def test_it_has_the_threads_it_was_given(worker):
 
 
 def test_a_leg_is_seconds_per_call(worker):
-    leg = worker.ask("leg", name=worker.row.name, rounds=3, calls=2, warm_up=1)
+    leg = worker.ask("leg", name=worker.implementation.name, rounds=3, calls=2, warm_up=1)
     assert leg.keys() == {"wall"}, "the CPU has no clock of its own"
     assert len(leg["wall"]) == 3
     assert min(leg["wall"]) > 0
 
 
 def test_peak_memory_holds_the_output(worker):
-    memory = worker.ask("peak_memory", name=worker.row.name)["bytes"]
+    memory = worker.ask("peak_memory", name=worker.implementation.name)["bytes"]
     if memory is None:
         pytest.skip("peak memory cannot be measured here: no glibc, or /proc/self/clear_refs is read-only")
     # The kernel counts resident pages in batches, so that some of the output may be missing.
@@ -85,13 +87,13 @@ def test_peak_memory_holds_the_output(worker):
 
 def test_an_unknown_compile_mode_is_refused_with_the_known_ones(worker):
     with pytest.raises(UserError, match="has no compile mode 'made-up'; there are"):
-        dataclasses.replace(worker.row, name="x", compiled="made-up")
+        dataclasses.replace(worker.implementation, name="x", compiled="made-up")
 
 
 def test_a_request_that_fails_leaves_the_worker_usable(worker):
     with pytest.raises(WorkerError, match="KeyError"):
         worker.ask("check", name="absent")
-    assert worker.ask("check", name=worker.row.name)["errors"]["output"] < 1e-6
+    assert worker.ask("check", name=worker.implementation.name)["errors"]["output"] < 1e-6
 
 
 RECOMPILING = """
@@ -144,11 +146,15 @@ def recompiling(tmp_path_factory):
 @pytest.mark.parametrize("way", ["new_function", "other_shape"])
 def test_compiling_while_it_is_timed_is_an_error(worker, recompiling, way):
     """Seen inside eager targets too, where the framework's own count of the step's programs sees nothing."""
-    row = dataclasses.replace(
-        worker.row, name=way, target=f"{recompiling}:{worker.row.framework}_{way}", consumes=()
+    own = worker.implementation
+    implementation = dataclasses.replace(
+        own,
+        name=way,
+        target=f"{recompiling}:{own.framework}_{way}",
+        consumes=(),
     )
     worker.open_case(SMALL)
-    worker.prepare(row)
+    worker.prepare(implementation)
     with pytest.raises(WorkerError, match=r"compiled? again|traced again|recompile"):
         worker.ask("leg", name=way, rounds=2, calls=1, warm_up=0)
 
@@ -156,20 +162,20 @@ def test_compiling_while_it_is_timed_is_an_error(worker, recompiling, way):
 @pytest.mark.parametrize("pass_", ["forward", "forward_backward"])
 def test_a_program_for_all_shapes_is_not_compiled_again(start_worker, pass_):
     worker = start_worker("torch")
-    (row,) = [
-        row
-        for row in IMPLEMENTATIONS
-        if (row.operator, row.name) == ("layer_norm", "torch.compile-dynamic-composed")
+    (implementation,) = [
+        each
+        for each in IMPLEMENTATIONS
+        if (each.operator, each.name) == ("layer_norm", "torch.compile-dynamic-composed")
     ]
     worker.open_case(SMALL.replace("forward", pass_))
-    worker.prepare(row)
-    assert len(worker.ask("leg", name=row.name, rounds=3, calls=2, warm_up=1)["wall"]) == 3
+    worker.prepare(implementation)
+    assert len(worker.ask("leg", name=implementation.name, rounds=3, calls=2, warm_up=1)["wall"]) == 3
 
 
 def test_a_worker_that_is_killed_says_so(start_worker):
     worker = start_worker("jax")
     worker.process.wait_ready()
-    worker.process._process.kill()
+    os.kill(worker.process.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied, match="SIGKILL"):
         worker.open_case(GROUP)
 
@@ -177,8 +183,11 @@ def test_a_worker_that_is_killed_says_so(start_worker):
 def test_a_framework_that_does_not_load_is_an_error(tmp_path):
     process = WorkerProcess("absent", device="cpu", threads=1, cpus=[], environment={}, log=tmp_path / "log")
     try:
+        for _ in range(2):
+            with pytest.raises(WorkerError, match="ModuleNotFoundError"):
+                process.wait_ready()
         with pytest.raises(WorkerError, match="ModuleNotFoundError"):
-            process.wait_ready()
+            process.ask("kernel_names", timeout=1.0, names=[])
     finally:
         process.close()
     assert "Traceback" in (tmp_path / "log").read_text(), "the whole story is in the log"
@@ -187,10 +196,10 @@ def test_a_framework_that_does_not_load_is_an_error(tmp_path):
 @pytest.mark.parametrize("name", ["torch.eager", "jax.jit"])
 def test_8_bit_products_are_right(start_worker, name):
     """On the CPU too: PyTorch's and XLA's products of float8, whose results are bfloat16."""
-    [row] = [row for row in IMPLEMENTATIONS if (row.operator, row.name) == ("matmul", name)]
-    worker = start_worker(row.framework)
+    [implementation] = [each for each in IMPLEMENTATIONS if (each.operator, each.name) == ("matmul", name)]
+    worker = start_worker(implementation.framework)
     worker.process.wait_ready()
     worker.open_case("matmul[48x64x32-float8_e4m3-forward]")
-    worker.prepare(row)
+    worker.prepare(implementation)
     error = worker.ask("check", name=name)["errors"]["output"]
     assert 1e-4 < error < 2.0**-8, "one rounding to bfloat16"

@@ -8,14 +8,14 @@ import pytest
 import fuseproof
 from fuseproof import implementations
 from fuseproof.errors import UserError
-from fuseproof.implementations import IMPLEMENTATIONS, Implementation
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation, loading
 from fuseproof.implementations.builtin import PEERS
 from fuseproof.workloads.operators import OPERATORS, PASSES
 
 
 @pytest.fixture(autouse=True)
 def an_empty_folder(tmp_path, monkeypatch):
-    """Rows may come from the pyproject.toml and the modules of the folder we stand in."""
+    """Implementations may come from the pyproject.toml and the modules of the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     known = set(sys.modules)
@@ -24,9 +24,9 @@ def an_empty_folder(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-ROW = 'Implementation("layer_norm", "{name}", framework="torch", target="mine.py:f")'
-ONE = ROW.replace("{name}", "one")
-FILE = f"from fuseproof import Implementation\nROWS = [{ROW}]\nONE = {ONE}\n"
+LINE = 'Implementation("layer_norm", "{name}", framework="torch", target="mine.py:f")'
+ONE = LINE.replace("{name}", "one")
+FILE = f"from fuseproof import Implementation\nMINE = [{LINE}]\nONE = {ONE}\n"
 
 
 def write(path, name="mine"):
@@ -36,23 +36,23 @@ def write(path, name="mine"):
 
 def test_every_operator_has_every_implementation():
     for operator in OPERATORS:
-        rows = {row.name: row for row in IMPLEMENTATIONS if row.operator == operator}
+        named = {each.name: each for each in IMPLEMENTATIONS if each.operator == operator}
         kernels = {"pallas", "triton"} if operator != "rms_norm" else {"triton"}
         sources = ("", "-composed") if operator != "rms_norm" else ("",)
         modes = ("", "-dynamic", "-reduce-overhead", "-max-autotune", "-max-autotune-no-cudagraphs")
-        peers = {row.name for row in PEERS if row.operator == operator}
-        assert set(rows) == kernels | peers | {
+        peers = {peer.name for peer in PEERS if peer.operator == operator}
+        assert set(named) == kernels | peers | {
             *(f"torch.compile{mode}{source}" for mode in modes for source in ("", "-composed")),
             *(f"jax.{mode}{source}" for mode in ("eager", "jit") for source in sources),
             *(f"tf.{mode}{source}" for mode in ("eager", "function", "xla") for source in sources),
             "torch.eager", "torch.eager-composed", "torch.eager-inplace", "jax.jit-donate",
             "keras.eager", "keras.function", "keras.xla",
         }  # fmt: skip
-        for row in rows.values():
-            assert row.baseline in rows
-            assert set(row.passes) <= set(PASSES)
-            assert rows[row.baseline].framework == row.framework
-            module, _, function = row.target.partition(":")
+        for implementation in named.values():
+            assert implementation.baseline in named
+            assert set(implementation.passes) <= set(PASSES)
+            assert named[implementation.baseline].framework == implementation.framework
+            module, _, function = implementation.target.partition(":")
             assert importlib.util.find_spec(module) is not None, "found without importing a framework"
             assert function.startswith(operator)
 
@@ -71,7 +71,7 @@ def test_operators_have_the_same_names_in_every_framework():
     assert names == dict.fromkeys(names, expected)
 
 
-def test_a_row_that_consumes_says_what():
+def test_an_implementation_that_consumes_names_the_inputs():
     fields = {"framework": "jax", "target": "m:f"}
     assert Implementation("matmul", "x", consumes="residual", **fields).consumes == ("residual",)
     assert Implementation("matmul", "x", consumes=["a", "b"], **fields).consumes == ("a", "b")
@@ -79,32 +79,32 @@ def test_a_row_that_consumes_says_what():
 
 @pytest.mark.parametrize("mode", implementations.CUDA_GRAPHS)
 def test_cuda_graphs_are_not_silently_left_out(mode):
-    row = Implementation("matmul", "x", framework="torch", target="m:f", compiled=f"{mode}+dynamic")
-    assert row.reason_not_on("cuda") is None
-    assert row.reason_not_on("cpu").startswith("CUDA graphs need cuda; without them")
+    graphs = Implementation("matmul", "x", framework="torch", target="m:f", compiled=f"{mode}+dynamic")
+    assert graphs.reason_not_on("cuda") is None
+    assert graphs.reason_not_on("cpu").startswith("CUDA graphs need cuda; without them")
 
 
-def test_tuning_products_is_nothing_new_where_there_is_none():
+def test_max_autotune_is_left_out_where_there_is_no_product_to_tune():
     mode = "max-autotune-no-cudagraphs"
     for suffix in ("", "-composed"):
-        rows = {r.operator: r for r in IMPLEMENTATIONS if r.name == f"torch.compile-{mode}{suffix}"}
-        assert {name for name, row in rows.items() if row.reason_not_on("cpu") is None} == {
+        found = {i.operator: i for i in IMPLEMENTATIONS if i.name == f"torch.compile-{mode}{suffix}"}
+        assert {operator for operator in found if found[operator].reason_not_on("cpu") is None} == {
             "attention",
             "matmul",
         }
-        reason = rows["layer_norm"].reason_not_on("cpu")
+        reason = found["layer_norm"].reason_not_on("cpu")
         assert reason == f"layer_norm has no product to tune; on cpu {mode!r} is 'default'"
-        assert all(row.reason_not_on("cuda") is None for row in rows.values())
+        assert all(each.reason_not_on("cuda") is None for each in found.values())
 
 
-def test_a_target_in_a_file_that_does_not_exist_is_told_before_any_worker_starts(tmp_path, monkeypatch):
+def test_a_target_in_a_file_that_does_not_exist_is_refused_before_any_worker_starts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "rows.py").write_text(
+    (tmp_path / "mine.py").write_text(
         "from fuseproof import Implementation\n"
-        "ROWS = [Implementation('matmul', 'x', framework='jax', target='absent.py:f')]\n"
+        "MINE = [Implementation('matmul', 'x', framework='jax', target='absent.py:f')]\n"
     )
     with pytest.raises(UserError, match=r"matmul x: no such file: absent\.py, its target"):
-        implementations.table(["rows.py:ROWS"])
+        implementations.table(["mine.py:MINE"])
 
 
 def test_the_baseline_is_the_frameworks_library_call_unless_given():
@@ -125,10 +125,10 @@ def test_the_baseline_is_the_frameworks_library_call_unless_given():
         ({"devices": ("gpu",)}, "unknown devices 'gpu'; there are cpu, cuda, tpu"),
         ({"interpreted": ("cuda",)}, "unknown interpreted 'cuda'"),
         ({"layout": "sbhd"}, "unknown layout 'sbhd'; there are bhsd, bshd"),
-        ({"compiled": 3}, "matmul x: compiled holds 3, which is no text"),
-        ({"target": None}, "matmul x: target holds None, which is no text"),
-        ({"consumes": 1}, "matmul x: consumes holds 1, which is no text"),
-        ({"dtypes": ("float32", 16)}, "matmul x: dtypes holds 16, which is no text"),
+        ({"compiled": 3}, "matmul x: compiled must be a string, not 3"),
+        ({"target": None}, "matmul x: target must be a string, not None"),
+        ({"consumes": 1}, "matmul x: consumes must be a string, not 1"),
+        ({"dtypes": ("float32", 16)}, "matmul x: dtypes must be a string, not 16"),
         (
             {"compiled": "xla", "framework": "jax"},
             "matmul x: jax has no compile mode 'xla'; there are jit, and None",
@@ -140,34 +140,34 @@ def test_the_baseline_is_the_frameworks_library_call_unless_given():
     ],
     ids=str,
 )
-def test_impossible_rows_are_refused(fields, message):
+def test_impossible_implementations_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         Implementation("matmul", "x", **({"framework": "torch", "target": "m:f"} | fields))
 
 
-def test_rows_come_from_a_file_or_a_module_of_this_folder(tmp_path):
+def test_implementations_come_from_a_file_or_a_module_of_this_folder(tmp_path):
     write(tmp_path / "mine.py")
-    for reference in ("mine.py:ROWS", str(tmp_path / "mine.py:ROWS"), "mine:ROWS"):
-        rows = implementations.table([reference])
-        assert rows[: len(IMPLEMENTATIONS)] == IMPLEMENTATIONS
-        assert [row.name for row in rows[len(IMPLEMENTATIONS) :]] == ["mine"]
+    for reference in ("mine.py:MINE", str(tmp_path / "mine.py:MINE"), "mine:MINE"):
+        table = implementations.table([reference])
+        assert table[: len(IMPLEMENTATIONS)] == IMPLEMENTATIONS
+        assert [added.name for added in table[len(IMPLEMENTATIONS) :]] == ["mine"]
     assert implementations.table(["mine.py:ONE"])[-1].name == "one"
 
 
-def test_rows_come_from_pyproject(tmp_path):
+def test_implementations_come_from_pyproject(tmp_path):
     write(tmp_path / "mine.py")
-    (tmp_path / "pyproject.toml").write_text('[tool.fuseproof]\nimplementations = ["mine.py:ROWS"]\n')
+    (tmp_path / "pyproject.toml").write_text('[tool.fuseproof]\nimplementations = ["mine.py:MINE"]\n')
     assert implementations.table()[-1].name == "mine"
 
 
-def test_rows_come_from_installed_packages(tmp_path, monkeypatch):
+def test_implementations_come_from_installed_packages(tmp_path, monkeypatch):
     write(tmp_path / "plugged_in.py", name="plugged")
     (tmp_path / "mine.py").touch()  # its target
     (tmp_path / "plugged-1.dist-info").mkdir()
     metadata = "Metadata-Version: 2.1\nName: plugged\nVersion: 1\n"
     (tmp_path / "plugged-1.dist-info" / "METADATA").write_text(metadata)
     (tmp_path / "plugged-1.dist-info" / "entry_points.txt").write_text(
-        "[fuseproof.implementations]\nmine = plugged_in:ROWS\n"
+        "[fuseproof.implementations]\nmine = plugged_in:MINE\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert implementations.table()[-1].name == "plugged"
@@ -177,16 +177,16 @@ def test_rows_come_from_installed_packages(tmp_path, monkeypatch):
     ("reference", "message"),
     [
         ("no_colon", "is not module:attribute"),
-        (":ROWS", "is not module:attribute"),
-        ("absent_module:ROWS", "cannot import 'absent_module'"),
-        ("absent.py:ROWS", "no such file: absent.py"),
+        (":MINE", "is not module:attribute"),
+        ("absent_module:MINE", "cannot import 'absent_module'"),
+        ("absent.py:MINE", "no such file: absent.py"),
         ("mine.py:COLS", "no attribute 'COLS'"),
         ("mine.py:Implementation", "is not a tuple"),
-        ("broken.py:ROWS", "broken.py' of 'broken.py:ROWS' failed on import: RuntimeError: no luck"),
-        ("invalid.py:ROWS", "failed on import: SyntaxError"),
-        ("clash.py:ROWS", r"two implementations of layer_norm are named 'torch\.eager'"),
-        ("foreign.py:ROWS", "unknown operator 'softmax'"),
-        ("baseless.py:ROWS", r"no implementation of layer_norm is named .torch\.egaer., its baseline"),
+        ("broken.py:MINE", "broken.py' of 'broken.py:MINE' failed on import: RuntimeError: no luck"),
+        ("invalid.py:MINE", "failed on import: SyntaxError"),
+        ("clash.py:MINE", r"two implementations of layer_norm are named 'torch\.eager'"),
+        ("foreign.py:MINE", "unknown operator 'softmax'"),
+        ("baseless.py:MINE", r"no implementation of layer_norm is named .torch\.egaer., its baseline"),
     ],
 )
 def test_references_that_do_not_resolve_are_one_clear_line(tmp_path, reference, message):
@@ -207,7 +207,7 @@ def test_references_that_do_not_resolve_are_one_clear_line(tmp_path, reference, 
     "text",
     [
         "[tool.fuseproof\n",
-        '[tool.fuseproof]\nimplementations = "mine:ROWS"\n',
+        '[tool.fuseproof]\nimplementations = "mine:MINE"\n',
         "[tool.fuseproof]\nimplementations = [3]\n",
     ],
     ids=["not TOML", "not a list", "not names"],
@@ -229,6 +229,60 @@ def test_a_target_must_be_callable(tmp_path):
 def test_a_target_in_a_file_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(FILE.format(name="x") + "def f(): return 7\n")
-    [row] = [row for row in implementations.table(["mine.py:ONE"]) if row.target.endswith("mine.py:f")]
+    one = implementations.table(["mine.py:ONE"])[-1]
+    assert one.target.endswith("mine.py:f")
     monkeypatch.chdir("/")
-    assert implementations.resolve_function(row.target)() == 7
+    assert implementations.resolve_function(one.target)() == 7
+
+
+# Every target of the built-in table when `plan.json` first stored them, by module.
+STORED_TARGETS = {
+    "fuseproof.fusion.helion_ops": "layer_norm rms_norm",
+    "fuseproof.fusion.jax_ops": (
+        "attention attention_composed layer_norm layer_norm_composed matmul matmul_composed rms_norm"
+    ),
+    "fuseproof.fusion.keras_ops": "attention layer_norm matmul rms_norm",
+    "fuseproof.fusion.peers": (
+        "attention_cudnn attention_efficient attention_flash attention_flash_attn attention_xformers "
+        "layer_norm_liger layer_norm_quack rms_norm_liger rms_norm_quack"
+    ),
+    "fuseproof.fusion.tensorflow_ops": (
+        "attention attention_composed layer_norm layer_norm_composed matmul matmul_composed rms_norm"
+    ),
+    "fuseproof.fusion.torch_ops": (
+        "attention attention_composed attention_inplace layer_norm layer_norm_composed layer_norm_inplace "
+        "matmul matmul_composed matmul_inplace rms_norm rms_norm_composed rms_norm_inplace"
+    ),
+    "fuseproof.fusion.triton_ops": "matmul",
+    "fuseproof.kernels.pallas.attention": "attention",
+    "fuseproof.kernels.pallas.layer_norm": "layer_norm",
+    "fuseproof.kernels.pallas.matmul": "matmul",
+    "fuseproof.kernels.triton.attention": "attention",
+    "fuseproof.kernels.triton.layer_norm": "layer_norm",
+    "fuseproof.kernels.triton.rms_norm": "rms_norm",
+}
+
+
+def names_of(module):
+    """What the module's own text defines or imports: a test process imports no framework."""
+    place = Path(fuseproof.__file__).parents[1].joinpath(*module.split("."))
+    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("module", STORED_TARGETS)
+def test_targets_in_old_run_directories_are_still_found(module):
+    assert set(STORED_TARGETS[module].split()) <= set(names_of(loading.current_module(module)))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=lambda i: f"{i.operator}-{i.name}")
+def test_built_in_targets_are_found_where_they_are_named(implementation):
+    module, _, function = implementation.target.partition(":")
+    assert loading.current_module(module) == module
+    assert function in set(names_of(module))

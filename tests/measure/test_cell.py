@@ -18,11 +18,11 @@ BLOCK = 3
 CASE = Case.from_group("layer_norm[3x5-float32-forward]")
 
 
-def row(name: str, framework: str = "torch", baseline: str = "A") -> Implementation:
+def an_implementation(name: str, framework: str = "torch", baseline: str = "A") -> Implementation:
     return Implementation("layer_norm", name, framework=framework, target="m:f", baseline=baseline)
 
 
-A, B, C = row("A"), row("B"), row("C")
+A, B, C = an_implementation("A"), an_implementation("B"), an_implementation("C")
 Trouble = Callable[[int], Exception | None]  # by how often it was asked before
 
 
@@ -58,12 +58,12 @@ class FakeCrew:
         assert case == CASE
         self._record("open_case", framework, framework)
 
-    def prepare(self, row: Implementation) -> None:
-        self._record("prepare", row.name, row.framework)
-        self.prepared[row.framework].add(row.name)
+    def prepare(self, implementation: Implementation) -> None:
+        self._record("prepare", implementation.name, implementation.framework)
+        self.prepared[implementation.framework].add(implementation.name)
 
     def ask(self, framework: str, do: str, *, name: str, rounds: int, calls: int, warm_up: int) -> dict:
-        assert name in self.prepared[framework], "a leg is only asked of a worker that has the row ready"
+        assert name in self.prepared[framework], "only a worker that has prepared it is asked for a leg"
         self._record(do, name, framework)
         assert (rounds, calls) == (3, 7)
         self.warm_ups.append(warm_up)
@@ -79,10 +79,10 @@ class FakeCrew:
         return [name for do, name in self.asked if do == "leg"]
 
 
-def measure(crew, rows=(A, B, C), *, palindromes=3, max_palindromes=None):
+def measure(crew, among=(A, B, C), *, palindromes=3, max_palindromes=None):
     settings = Settings(palindromes=palindromes, max_palindromes=max_palindromes or palindromes)
-    legs = {row.name: Leg(rounds=3, calls=7, warm_up=1, settle=5) for row in rows}
-    record = Cell(crew, CASE, rows, block=BLOCK).measure(legs, settings)
+    legs = {each.name: Leg(rounds=3, calls=7, warm_up=1, settle=5) for each in among}
+    record = Cell(crew, CASE, among, block=BLOCK).measure(legs, settings)
     assert record["group"] == CASE.group
     return record
 
@@ -111,7 +111,7 @@ def test_legs_are_palindromes_in_a_drawn_order():
 
 def test_the_first_leg_after_another_framework_settles():
     crew = FakeCrew()
-    measure(crew, [A, row("J", "jax", "J"), B], palindromes=2)
+    measure(crew, [A, an_implementation("J", "jax", "J"), B], palindromes=2)
     framework = {"A": "torch", "B": "torch", "J": "jax"}
     ran = [framework[name] for name in crew.legs]
     changed = [before != after for before, after in zip([None, *ran], ran, strict=False)]
@@ -120,7 +120,7 @@ def test_the_first_leg_after_another_framework_settles():
 
 def test_workers_are_made_ready_once_for_each_framework():
     crew = FakeCrew()
-    measure(crew, [A, row("J", "jax", "J"), B])
+    measure(crew, [A, an_implementation("J", "jax", "J"), B])
     assert [pair for pair in crew.asked if pair[0] != "leg"] == [
         ("get", "torch"), ("open_case", "torch"), ("prepare", "A"), ("prepare", "B"),
         ("get", "jax"), ("open_case", "jax"), ("prepare", "J"),
@@ -133,7 +133,7 @@ def test_a_worker_that_dies_once_loses_only_its_leg():
     assert record["failures"] == {}
     assert {name: len(legs) for name, legs in record["legs"].items()} == {"A": 6, "B": 6, "C": 6}
     assert crew.buried == ["torch"]
-    assert crew.asked.count(("prepare", "A")) == 2, "its successor is made ready for every row"
+    assert crew.asked.count(("prepare", "A")) == 2, "its successor prepares every implementation"
     # The leg is taken again in its place.
     half = order(1)
     again = half.replace("B", "BB") + half[::-1]
@@ -196,7 +196,7 @@ def test_a_worker_killed_once_before_its_first_leg_costs_nothing(do, name):
 
 
 def test_a_row_that_kills_its_worker_in_two_legs_fails():
-    """Else a row that crashes now and then would cost a worker's start at each of its legs."""
+    """Otherwise one that crashes now and then would cost a worker's start at each of its legs."""
     crew = FakeCrew({("leg", "B"): died_at(1, 4)})
     record = measure(crew)
     assert record["failures"] == {"B": "the process died of SIGSEGV"}
@@ -204,9 +204,9 @@ def test_a_row_that_kills_its_worker_in_two_legs_fails():
 
 
 @pytest.mark.parametrize("do", ["get", "open_case"])
-def test_a_framework_that_does_not_come_up_fails_its_rows_alone(do):
+def test_a_framework_that_does_not_come_up_fails_alone(do):
     crew = FakeCrew({(do, "jax"): always(WorkerError("no such device"))})
-    record = measure(crew, [A, row("J", "jax", "J"), row("K", "jax", "J"), B])
+    record = measure(crew, [A, an_implementation("J", "jax", "J"), an_implementation("K", "jax", "J"), B])
     assert record["failures"] == {"J": "no such device", "K": "no such device"}
     assert "jax" in crew.buried
     assert crew.legs.count("A") == crew.legs.count("B") == 6

@@ -77,7 +77,7 @@ def test_one_worker_serves_a_framework_until_it_dies(crew, workers):
 
 @pytest.mark.parametrize("error", [WorkerSkip("no GPU"), WorkerError("broken"), WorkerDied("gone")], ids=repr)
 def test_a_worker_that_does_not_come_up_says_so_each_time(crew, workers, monkeypatch, error):
-    """The second row of a framework without a device must be skipped for the same reason as the first."""
+    """The second implementation of a framework without a device is skipped for the same reason."""
     monkeypatch.setattr(FakeWorker, "at_start", error)
     for _ in range(2):
         with pytest.raises(type(error), match=str(error)):

@@ -30,7 +30,7 @@ def make(suite=SMOKE, table=IMPLEMENTATIONS, settings=None, **selection):
 
 
 def names(planned):
-    return {row.name for row in planned.implementations}
+    return {each.name for each in planned.implementations}
 
 
 def test_a_plan_is_read_as_it_was_written():
@@ -39,15 +39,19 @@ def test_a_plan_is_read_as_it_was_written():
     assert Plan.from_json(json.loads(text)) == planned
 
 
-def test_a_whole_suite_is_all_its_cases_and_rows():
+def test_a_whole_suite_is_all_its_cases_and_implementations():
     planned = make()
     assert planned.cases == SMOKE.cases
     operators = {case.operator.name for case in SMOKE.cases}
-    assert planned.implementations == tuple(row for row in IMPLEMENTATIONS if row.operator in operators)
+    assert planned.implementations == tuple(each for each in IMPLEMENTATIONS if each.operator in operators)
     assert planned.frameworks == ("torch", "jax", "tensorflow")
     attention = next(case for case in planned.cases if case.operator.name == "attention")
-    assert {row.framework for row in planned.implementations_of(attention)} == {"torch", "jax", "tensorflow"}
-    assert {row.name for row in planned.implementations_of(attention, "jax")} == {
+    assert {each.framework for each in planned.implementations_of(attention)} == {
+        "torch",
+        "jax",
+        "tensorflow",
+    }
+    assert {each.name for each in planned.implementations_of(attention, "jax")} == {
         "jax.eager", "jax.jit", "jax.jit-donate", "jax.eager-composed", "jax.jit-composed",
     }  # fmt: skip
 
@@ -58,7 +62,7 @@ def test_what_cannot_run_is_skipped_with_the_reason():
     reasons = {f.implementation: f.message for f in planned.skipped}
     graphs = {name for name in reasons if "reduce-overhead" in name or "max-autotune" in name}
     operators = {case.operator.name for case in planned.cases}
-    peers = {row.name for row in PEERS if row.operator in operators}
+    peers = {each.name for each in PEERS if each.operator in operators}
     assert set(reasons) == {"triton", "pallas"} | graphs | peers
     assert graphs == {
         f"torch.compile-{mode}{source}"
@@ -70,7 +74,7 @@ def test_what_cannot_run_is_skipped_with_the_reason():
     assert reasons["pallas"] == "interpreted on the CPU: correctness only, never timed"
     skipped = {(failure.group, failure.implementation) for failure in planned.skipped}
     planned_for = {
-        (case.group, row.name) for case in planned.cases for row in planned.implementations_of(case)
+        (case.group, each.name) for case in planned.cases for each in planned.implementations_of(case)
     }
     assert not skipped & planned_for
 
@@ -116,7 +120,7 @@ def test_only_brings_the_baselines_along(only, expected):
     assert names(make(only=only)) == expected
 
 
-def test_a_suite_may_take_fewer_rows_unless_the_user_says_which():
+def test_a_suite_may_take_fewer_implementations_unless_the_user_says_which():
     few = dataclasses.replace(SMOKE, only=("torch.compile-composed", "tf.xla"))
     with_baselines = {"torch.compile-composed", "torch.eager-composed", "torch.eager", "tf.xla", "tf.eager"}
     assert names(make(few)) == with_baselines
@@ -135,12 +139,12 @@ def test_the_demo_keeps_its_implementations():
 
 def test_a_null_twin_differs_in_name_and_baseline_alone():
     planned = make(only=("torch.compile",), null=True)
-    rows = {(row.operator, row.name): row for row in planned.implementations}
-    assert len(rows) == 2 * 2 * len({case.operator.name for case in SMOKE.cases})
-    for row in [row for row in rows.values() if not row.name.endswith(NULL_SUFFIX)]:
-        twin = rows[row.operator, row.name + NULL_SUFFIX]
-        assert twin.baseline == row.name
-        assert dataclasses.replace(twin, name=row.name, baseline=row.baseline) == row
+    found = {(each.operator, each.name): each for each in planned.implementations}
+    assert len(found) == 2 * 2 * len({case.operator.name for case in SMOKE.cases})
+    for each in [each for each in found.values() if not each.name.endswith(NULL_SUFFIX)]:
+        twin = found[each.operator, each.name + NULL_SUFFIX]
+        assert twin.baseline == each.name
+        assert dataclasses.replace(twin, name=each.name, baseline=each.baseline) == each
 
 
 def test_filters_narrow_a_suite():
@@ -158,7 +162,7 @@ def test_cases_given_by_name_stand_for_the_suite_and_count_once():
     group = "layer_norm[3x5-float32-forward-cold]"
     planned = make(cases=(group, "matmul[2x3x4-bfloat16-forward]", group))
     assert [case.group for case in planned.cases] == [group, "matmul[2x3x4-bfloat16-forward]"]
-    assert {row.operator for row in planned.implementations} == {"layer_norm", "matmul"}
+    assert {each.operator for each in planned.implementations} == {"layer_norm", "matmul"}
     groups = tuple(case.group for case in planned.cases)
     assert make(cases=groups, operators=("matmul",)).cases == planned.cases[1:], "other choices still count"
 
@@ -189,7 +193,7 @@ def test_suites_are_planned_whole(name):
     assert len(set(suite.cases)) == len(suite.cases) or name == "models"
     settings = Settings(device=suite.device or "cpu")
     assert make(suite, settings=settings).cases == tuple(dict.fromkeys(suite.cases))
-    known = {name for row in IMPLEMENTATIONS for name in (row.name, f"{row.operator}:{row.name}")}
+    known = {name for each in IMPLEMENTATIONS for name in (each.name, f"{each.operator}:{each.name}")}
     assert set(suite.only) <= known
     assert 2 <= suite.blocks <= suite.max_blocks
     assert 2 <= suite.palindromes <= suite.max_palindromes
@@ -200,10 +204,10 @@ def test_an_unknown_suite_is_refused():
         suites.get("nightly")
 
 
-def test_rows_of_other_operators_are_left_out():
-    row = Implementation("matmul", "mine", framework="torch", target="m:f")
-    planned = make(table=(*IMPLEMENTATIONS, row), operators=("layer_norm",))
-    assert row not in planned.implementations
+def test_implementations_of_other_operators_are_left_out():
+    mine = Implementation("matmul", "mine", framework="torch", target="m:f")
+    planned = make(table=(*IMPLEMENTATIONS, mine), operators=("layer_norm",))
+    assert mine not in planned.implementations
     assert planned.cases == tuple(case for case in SMOKE.cases if case.operator.name == "layer_norm")
     assert isinstance(planned.cases[0], Case)
 
@@ -235,7 +239,7 @@ def test_a_peer_that_is_not_installed_comes_with_the_command(monkeypatch):
     assert not {"quack", "xformers", "torch.sdpa-cudnn"} & set(reasons)
 
 
-def test_attention_in_tf32_has_no_kernel_of_ours():
+def test_attention_in_tf32_has_no_hand_written_kernel():
     case = "attention[b1_h2_s32_d64-tf32-forward]"
     planned = make(cases=(case,), settings=Settings(device="cuda"))
     half_or_ieee = {"pallas", "triton", "torch.sdpa-cudnn", "torch.sdpa-flash", "flash-attn", "xformers"}

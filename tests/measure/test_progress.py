@@ -1,4 +1,4 @@
-"""Progress with a fake clock: what is told, not how it looks."""
+"""Progress with a fake clock: what it reports, not how it looks."""
 
 import contextlib
 import io

@@ -44,12 +44,12 @@ def held(x, weight, bias):
     return centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * weight + bias
 """
 
-ROWS = """
+MINE = """
 from pathlib import Path
 from fuseproof import Implementation
 
 target = f"{Path(__file__).with_name('held.py')}:held"
-ROWS = [Implementation("layer_norm", "held", framework="jax", target=target)]
+MINE = [Implementation("layer_norm", "held", framework="jax", target=target)]
 """
 
 # Nothing here takes a minute; this is for machines that are busy with something else.
@@ -75,10 +75,10 @@ def finish(process):
 def held_run(tmp_path):
     """A run that has finished its checks and its first block, and hangs in the second."""
     (tmp_path / "held.py").write_text(HELD)
-    (tmp_path / "rows.py").write_text(ROWS)
+    (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "hold").touch()
     process = start(
-        tmp_path, "smoke", "--case", CASE, "--implementations", "rows.py:ROWS", "--only", "held",
+        tmp_path, "smoke", "--case", CASE, "--implementations", "mine.py:MINE", "--only", "held",
         "--blocks", "2", "--max-blocks", "2", "--threads", "1", "-o", "run", "--quiet",
     )  # fmt: skip
     deadline = time.monotonic() + PATIENCE
@@ -99,7 +99,7 @@ def pieces(folder):
 
 
 def assert_gone(processes):
-    """Ended, if not yet collected by whoever inherited them: that is not ours to wait for."""
+    """All have ended; the process that inherits them may not have collected them yet."""
 
     def alive(process):
         try:

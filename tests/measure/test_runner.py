@@ -82,7 +82,7 @@ def hangs(x, weight, bias):
         time.sleep(0.1)
 """
 
-ROWS = """
+MINE = """
 from pathlib import Path
 from fuseproof import Implementation
 
@@ -94,7 +94,7 @@ IMPLEMENTATIONS = [
 ]
 """
 
-# What each must be told of in the run file: kind and a part of the message.
+# What the run file says of each: kind and a part of the message.
 TROUBLE = {
     "zeros": ("error", "relative RMS error 1,"),
     "nan": ("error", "NaN or infinity"),
@@ -132,7 +132,7 @@ class Quiet:
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Gives up on the row that hangs soon, and on no other however busy the machine is."""
+    """Waits a second for the implementation that hangs, for all others as long as usual."""
     ask = WorkerProcess.ask
 
     def soon(self, do, *, timeout, **arguments):
@@ -144,11 +144,11 @@ def impatient(monkeypatch):
 
 def planned(tmp_path, names, only, *, case=CASE, **settings):
     (tmp_path / "wrong.py").write_text(WRONG)
-    (tmp_path / "rows.py").write_text(ROWS.format(names=names))
+    (tmp_path / "mine.py").write_text(MINE.format(names=names))
     known = {"threads": 1, "blocks": 2, "max_blocks": 2, "palindromes": 2, "max_palindromes": 2}
     return planning.make(
         suites.get("smoke"),
-        implementations.table([f"{tmp_path / 'rows.py'}:IMPLEMENTATIONS"]),
+        implementations.table([f"{tmp_path / 'mine.py'}:IMPLEMENTATIONS"]),
         Selection(cases=(case,), only=only),
         Settings(**{**known, "leg_seconds": 2e-4, **settings}),
     )
@@ -226,23 +226,24 @@ class FakeDirectory:
     def save_cell(self, block, case, record):
         self.measured.append((block, case))
 
-    def measurable(self, case):
-        return ()
-
     def checked(self, case):
         return {}
 
-    def assemble(self, *, complete):
+    def run_so_far(self):
         blocks = len({block for block, _ in self.measured})
         noisy = [1.0 + self.spread * (index % 2) for index in range(blocks)]
         return load(self.write_run(self.path / "run.json", {"torch.eager": [1.0] * blocks, "new": noisy}))
 
-    def write_run_file(self, *, complete):
-        return results.assemble(self, complete=complete)
-
     @property
     def blocks(self):
         return 1 + max(block for block, _ in self.measured)
+
+
+@pytest.fixture
+def a_directory(write_run, tmp_path, monkeypatch):
+    for name in ("assemble", "write_run_file"):
+        monkeypatch.setattr(results, name, lambda directory, *, complete: directory.run_so_far())
+    return lambda spread, **more: FakeDirectory(write_run, tmp_path, spread, **more)
 
 
 @pytest.mark.parametrize(
@@ -254,24 +255,24 @@ class FakeDirectory:
         pytest.param(0.05, 3, 99, 9, id="as soon as the intervals are narrow"),
     ],
 )
-def test_blocks_stop_on_precision(write_run, tmp_path, spread, blocks, max_blocks, expected):
-    directory = FakeDirectory(write_run, tmp_path, spread, blocks=blocks, max_blocks=max_blocks)
-    runner._measure(directory, Quiet(), stage)
+def test_blocks_stop_on_precision(a_directory, spread, blocks, max_blocks, expected):
+    directory = a_directory(spread, blocks=blocks, max_blocks=max_blocks)
+    runner._measure(directory, Quiet())
     assert directory.blocks == expected
 
 
-def test_every_block_starts_with_another_case(write_run, tmp_path):
-    directory = FakeDirectory(write_run, tmp_path, 0.0, blocks=3, max_blocks=3, cases=3)
-    runner._measure(directory, Quiet(), stage)
+def test_every_block_starts_with_another_case(a_directory):
+    directory = a_directory(0.0, blocks=3, max_blocks=3, cases=3)
+    runner._measure(directory, Quiet())
     first = [next(case for at, case in directory.measured if at == block) for block in range(3)]
     assert set(first) == set(directory.plan.cases)
     assert len(directory.measured) == 9
 
 
-def test_finished_cells_are_not_measured_again(write_run, tmp_path):
-    directory = FakeDirectory(write_run, tmp_path, 0.0, blocks=2, max_blocks=2, cases=2)
+def test_finished_cells_are_not_measured_again(a_directory):
+    directory = a_directory(0.0, blocks=2, max_blocks=2, cases=2)
     done = (1, directory.plan.cases[0])
     directory.measured.append(done)
-    runner._measure(directory, Quiet(), stage)
+    runner._measure(directory, Quiet())
     assert sorted(block for block, _ in directory.measured) == [0, 0, 1, 1]
     assert directory.measured.count(done) == 1

@@ -9,11 +9,20 @@ import numpy as np
 import pytest
 
 from fuseproof.cases import Case
+from fuseproof.child_process import answer
 from fuseproof.implementations import Implementation
-from fuseproof.measure.worker import Worker, WrongResultError, _answer
+from fuseproof.measure.tensors import WrongResultError
+from fuseproof.measure.worker import Server, Worker
 from fuseproof.workloads.operators import DTYPES
 
 GROUP = "layer_norm[7x13-float32-forward]"
+
+
+def asked(worker, do, **arguments):
+    """What the process answers to a request."""
+    server = Server(Worker, "torch")
+    server.worker = worker
+    return answer(server.handle, {"do": do, **arguments})
 
 
 class NumpyFramework(SimpleNamespace):
@@ -117,10 +126,10 @@ def prepare(worker, monkeypatch):
         monkeypatch.setattr("fuseproof.measure.worker.resolve_function", lambda target: function)
         worker.open_case(**({"group": group, "seed": 0, "last_level_cache": 1} | case))
         operator = group.partition("[")[0]
-        row = Implementation(
+        implementation = Implementation(
             operator, name, framework="torch", target="m:f", layout=layout, consumes=consumes
         )
-        worker.prepare(implementation=row.to_json())
+        worker.prepare(implementation=implementation.to_json())
         return name
 
     return prepare
@@ -301,53 +310,53 @@ def test_copies_take_only_so_much_memory_at_once(worker, prepare, framework, mon
 
 
 def test_an_input_that_a_case_lacks_cannot_be_consumed(worker, prepare):
-    with pytest.raises(NotImplementedError, match="consumes residual, which this case has not"):
+    with pytest.raises(NotImplementedError, match="consumes residual, which are not inputs of this case"):
         prepare(right, consumes=("x", "residual"))
 
 
 def test_the_next_case_forgets_the_last(worker, prepare):
     name = prepare(right)
     worker.open_case(group=GROUP, seed=0, last_level_cache=1)
-    assert "error" in _answer(worker, {"do": "check", "name": name})
+    assert "error" in asked(worker, "check", name=name)
 
 
 def test_the_first_call_is_timed_apart(worker, prepare, monkeypatch):
     clock = iter([10.0, 17.5, 20.0, 20.25])
     monkeypatch.setattr("fuseproof.measure.worker.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     prepare(right)
-    row = Implementation("layer_norm", "again", framework="torch", target="m:f")
+    again = Implementation("layer_norm", "again", framework="torch", target="m:f")
     clock = iter([10.0, 17.5, 20.0, 20.25])
-    assert worker.prepare(implementation=row.to_json()) == {
+    assert worker.prepare(implementation=again.to_json()) == {
         "first_call_seconds": 7.5,
         "call_seconds": 0.25,
     }
 
 
 @pytest.mark.parametrize(
-    ("error", "answer"),
+    ("error", "found"),
     [
         (NotImplementedError("needs\nsm_90"), {"skipped": "needs sm_90"}),
         (NotImplementedError(), {"skipped": "not implemented"}),
         (WrongResultError("output has another shape"), {"error": "output has another shape"}),
         (ValueError("bad\n  shape"), {"error": "ValueError: bad shape"}),
-        (RuntimeError("x" * 9999), {"error": f"RuntimeError: {'x' * 9999}"[:500]}),
+        (RuntimeError("x" * 9999), {"error": f"RuntimeError: {'x' * 9999}"[:499] + "…"}),
     ],
     ids=["not implemented", "without a reason", "wrong", "several lines", "endless"],
 )
-def test_answers_are_one_line(worker, monkeypatch, error, answer):
+def test_answers_are_one_line(worker, monkeypatch, error, found):
     def fails(**request):
         raise error
 
     monkeypatch.setattr(worker, "check", fails, raising=False)
-    assert _answer(worker, {"do": "check", "name": "x"}) == answer
+    assert asked(worker, "check", name="x") == found
 
 
 def test_a_case_chooses_the_precision_and_tensors_have_its_dtype(worker, framework, monkeypatch):
     monkeypatch.setattr("fuseproof.measure.worker.resolve_function", lambda target: lambda a, b: a @ b)
-    row = Implementation("matmul", "numpy", framework="torch", target="m:f")
+    product = Implementation("matmul", "numpy", framework="torch", target="m:f")
     for dtype in ("tf32", "float32"):
         worker.open_case(group=f"matmul[5x3x4-{dtype}-forward]", seed=0, last_level_cache=0)
         assert framework.precision == dtype
-        worker.prepare(implementation=row.to_json())
+        worker.prepare(implementation=product.to_json())
         assert worker.check(name="numpy")["errors"]["output"] < 1e-6
         assert framework.called[-1]["a"].dtype == np.float32

@@ -27,19 +27,21 @@ SCORE = 30e-9  # per score of the attention reference with gradients, on two thr
 
 def implementations_of(suite):
     chosen = planning.wanted(IMPLEMENTATIONS, (), usual=suite.only)
-    # Installed, they cost about what ours do.
+    # Installed, they take about as long as Fuseproof's kernels.
     packages = {"flash-attn", "xformers", "liger", "quack", "helion"}
-    return [row for row in IMPLEMENTATIONS if (row.operator, row.name) in chosen and row.name not in packages]
+    return [
+        each for each in IMPLEMENTATIONS if (each.operator, each.name) in chosen and each.name not in packages
+    ]
 
 
 def estimate(suite):
     """Seconds of starting, checking and measuring a suite with its first number of blocks."""
     seconds = START * (1 + suite.blocks)
     for case in suite.cases:
-        rows = [
-            row
-            for row in implementations_of(suite)
-            if row.operator == case.operator.name and case.dtype in row.dtypes
+        chosen = [
+            each
+            for each in implementations_of(suite)
+            if each.operator == case.operator.name and case.dtype in each.dtypes
         ]
         backward = case.pass_ != "forward"
         inputs = sum(math.prod(shape) for shape in case.operator.input_shapes.values())
@@ -57,9 +59,9 @@ def estimate(suite):
             share = case.operator.query_heads // case.operator.key_value_heads
             reference += SCORE * max(2 * share * scores, min(4 * share * scores, 1 << 28))
         seconds += 3 * draw + 2 * reference
-        seconds += sum(COLD.get(row.name, OTHER) + 2 * fetch + 20 * call for row in rows)
-        legs = 2 * suite.palindromes * len(rows) * 1.3 * max(suite.leg_seconds, 2 * call)
-        seconds += suite.blocks * (draw + legs + sum(WARM.get(row.name, OTHER) for row in rows))
+        seconds += sum(COLD.get(each.name, OTHER) + 2 * fetch + 20 * call for each in chosen)
+        legs = 2 * suite.palindromes * len(chosen) * 1.3 * max(suite.leg_seconds, 2 * call)
+        seconds += suite.blocks * (draw + legs + sum(WARM.get(each.name, OTHER) for each in chosen))
     return seconds
 
 
@@ -77,12 +79,12 @@ def test_the_kernels_are_planned_with_their_baselines_and_no_other_framework():
         assert planned.frameworks == ("torch",)
         for case in planned.cases:
             assert "torch.eager" in {
-                row.name for row in planned.implementations if row.operator == case.operator.name
+                each.name for each in planned.implementations if each.operator == case.operator.name
             }
-    rows = {(row.operator, row.name) for row in planned.implementations}
-    assert ("layer_norm", "torch.compile") in rows
+    chosen = {(each.operator, each.name) for each in planned.implementations}
+    assert ("layer_norm", "torch.compile") in chosen
     matmul = planning.make(suites.get("kernels"), IMPLEMENTATIONS, Selection(), Settings(device="cuda"))
-    assert ("matmul", "torch.compile") not in {(row.operator, row.name) for row in matmul.implementations}
+    assert ("matmul", "torch.compile") not in {(each.operator, each.name) for each in matmul.implementations}
     assert planning.settings_for(suites.get("kernels"), device="cuda", threads=1).profile is False
 
 

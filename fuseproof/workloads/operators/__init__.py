@@ -17,7 +17,7 @@ OPERATORS: Mapping[str, type[Operator]] = {
 
 
 def get(name: str) -> type[Operator]:
-    """The operator class named `name`. Raises UserError if there is none."""
+    """The operator class named `name`. Raises UserError for any other name."""
     if name not in OPERATORS:
         raise UserError(f"unknown operator {name!r}; there are {', '.join(OPERATORS)}")
     return OPERATORS[name]

@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 Arrays = dict[str, NDArray[np.float32]]
 
-# What the inputs of a case are stored as. `tf32`: float32 tensors whose products may be TF32. The inputs are
-# not rounded to it: what each implementation makes of the other 13 bits is part of its error.
+# How the inputs of a case are stored. `tf32`: float32 tensors whose products may be TF32. The inputs are not
+# rounded to it: how each implementation treats the other 13 bits is part of its error.
 DTYPES: Mapping[str, np.dtype] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
@@ -44,8 +44,8 @@ SAMPLES = 64
 class Sampled:
     """A part of a tensor in float64: `values == exact_tensor[index]`.
 
-    scale: what errors are relative to where it is not the RMS of the values: the RMS of the terms that cancel
-        in a tensor that is zero in exact arithmetic, of which correct code leaves the rounding.
+    scale: errors are relative to it; None means the RMS of the values. For a tensor that is zero in exact
+        arithmetic it is the RMS of the terms that cancel, whose rounding correct code leaves.
     """
 
     index: tuple[slice | NDArray[np.int64], ...]
@@ -61,7 +61,7 @@ class Operator(ABC):
     named_shapes: ClassVar[Mapping[str, str]]  # label by name, from published models
     label_pattern: ClassVar[re.Pattern[str]]
     label_example: ClassVar[str]
-    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")  # of the cases there can be
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")  # that a case may have
 
     @property
     @abstractmethod
@@ -99,7 +99,7 @@ class Operator(ABC):
         """
 
     def reason_against(self, dtype: str, pass_: str) -> str | None:
-        """Why there is no case of this shape in `dtype`; None if there is."""
+        """Why there is no case of this shape in `dtype` and `pass_`, else None."""
         if dtype in self.dtypes:
             return None
         return f"{self.name} is not computed in {dtype}; there are {', '.join(self.dtypes)}"
@@ -150,7 +150,7 @@ class Operator(ABC):
         return forward + (backward if pass_ == "forward_backward" else 0)
 
     def result_bytes(self, pass_: str, dtype: str) -> int:
-        """Bytes of the output, and of a gradient of each input where there are any: what a call must keep."""
+        """Bytes of the output and of any gradients: what a call must keep."""
         size: int = DTYPES[result_dtype(dtype)].itemsize
         shapes = [self.output_shape, *(self.input_shapes.values() if pass_ != "forward" else ())]
         elements: int = sum(math.prod(shape) for shape in shapes)

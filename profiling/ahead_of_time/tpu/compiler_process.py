@@ -1,7 +1,7 @@
-"""The child process that compiles for a TPU that need not be there; `profiling.tpu_static` starts it.
+"""The child process that compiles for a TPU that need not be there; `tpu.programs` starts it.
 
-JAX_PLATFORMS=cpu and TPU_SKIP_MDS_QUERY=1 must be set before this module is imported: JAX would look for a
-TPU, libtpu for the cloud's metadata server.
+JAX_PLATFORMS=cpu and TPU_SKIP_MDS_QUERY=1 must be set before this module is imported: otherwise JAX looks for
+a TPU, and libtpu for the cloud's metadata server.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from fuseproof.errors import UserError
 from fuseproof.frameworks import jax as framework
 from fuseproof.fusion.programs import hlo, operations
 from fuseproof.implementations import Implementation, resolve_function
+from fuseproof.profiling.ahead_of_time.tpu.results import Figures, WithoutFusion
 from fuseproof.profiling.readers import xla_dumps, xla_plan
 
 # How each operator's tensors lie on a mesh of chips with axes x and y, by axis of the operator's own layout,
@@ -46,7 +47,7 @@ _FUSION_PASSES = "tpu_fusion,tpu_multi_output_fusion"
 # Moves of data, a start and an end for each where something is computed meanwhile.
 _MOVES = ("copy", "copy-start", "copy-done", "slice-start", "slice-done")
 _KERNEL = "tpu_custom_call"  # what a Pallas kernel becomes
-# What the compiler and we count over a program's text, where a loop's body stands once.
+# Figures that are counted over a program's text, where a loop's body stands once.
 _OF_ONE_ITERATION = (
     *("flops", "transcendentals", "bytes_accessed", "optimal_seconds"),
     *("launched_instructions", "computing_instructions", "estimated_cycles"),
@@ -59,15 +60,14 @@ _SWAP = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}
 
 
 def compile_request(request: dict[str, Any]) -> dict[str, Any]:
-    """One implementation of one case for one topology, as plain data; see `tpu_static.compile_all`."""
-    row, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
-    if absent := [name for name in row.consumes if name not in case.operator.input_shapes]:
-        raise NotImplementedError(f"consumes {', '.join(absent)}, which this case has not")
+    """The JSON of `Figures` of one implementation of one case for one topology."""
+    implementation, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
+    case.refuse_absent_inputs(implementation.consumes)
     mesh = _mesh(request["topology"], request["mesh"])
     directory = Path(request["directory"])
-    donates = bool(row.consumes) and row.framework == "jax"
+    donates = bool(implementation.consumes) and implementation.framework == "jax"
     with jax.sharding.set_mesh(mesh):  # tells Pallas which TPU it is lowered for
-        function, arguments, out_shardings = _function(row, case, mesh, request.get("stablehlo"))
+        function, arguments, out_shardings = _function(implementation, case, mesh, request.get("stablehlo"))
         started = time.perf_counter()
         lowered = jax.jit(
             function,
@@ -81,38 +81,37 @@ def compile_request(request: dict[str, Any]) -> dict[str, Any]:
         )
         done = time.perf_counter()
     if donates and not compiled.memory_analysis().alias_size_in_bytes:
-        names = ", ".join(row.consumes)
-        raise NotImplementedError(
-            f"nothing that is computed has the shape of {names}, so its memory cannot be used again"
-        )
+        names = ", ".join(implementation.consumes)
+        raise NotImplementedError(f"no result has the shape of {names}, so its memory cannot be used again")
     text = compiled.as_text()
     (directory / "optimized.hlo.txt").write_text(text, encoding="utf-8")
-    return {
-        "device_kind": mesh.devices.flat[0].device_kind,
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "libtpu")},
-        "measured_here": {"lower_seconds": lowered_at - started, "compile_seconds": done - lowered_at},
+    figures = Figures(
+        device_kind=mesh.devices.flat[0].device_kind,
+        versions={name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "libtpu")},
+        measured_here={"lower_seconds": lowered_at - started, "compile_seconds": done - lowered_at},
+        without_fusion=_without_fusion(lowered) if request.get("without_fusion") else None,
         **_describe(compiled, hlo.parse(text, source="the compiled module"), directory),
-        **({"without_fusion": _without_fusion(lowered)} if request.get("without_fusion") else {}),
-    }
+    )
+    return figures.to_json()
 
 
-def _without_fusion(lowered: Any) -> dict[str, Any]:
-    """The same program, compiled with nothing fused; `reason` where that cannot be had."""
+def _without_fusion(lowered: Any) -> WithoutFusion:
+    """The same program, compiled with nothing fused."""
     try:
         compiled = lowered.compile(compiler_options={"xla_disable_hlo_passes": _FUSION_PASSES})
     except jax.errors.JaxRuntimeError as error:  # it may not fit, or need a fusion to be lowered at all
-        return {"reason": f"it does not compile: {' '.join(str(error).split())[:200]}"}
+        return WithoutFusion(reason=f"it does not compile: {' '.join(str(error).split())[:200]}")
     module = hlo.parse(compiled.as_text(), source="the module compiled without fusion")
     if module.fusions:
-        return {"reason": f"{len(module.fusions)} fusions are left with the fusion passes off"}
+        return WithoutFusion(reason=f"{len(module.fusions)} fusions are left with the fusion passes off")
     memory = compiled.memory_analysis()
     looped = operations.has_loop(module)
-    return {
-        "computing_instructions": None if looped else _computing(module),
-        "bytes_accessed": None if looped else _count(compiled.cost_analysis(), "bytes accessed"),
-        "temporary_bytes": memory.temp_size_in_bytes,
-        "peak_bytes": memory.peak_memory_in_bytes,
-    }
+    return WithoutFusion(
+        computing_instructions=None if looped else _computing(module),
+        bytes_accessed=None if looped else _count(compiled.cost_analysis(), "bytes accessed"),
+        temporary_bytes=memory.temp_size_in_bytes,
+        peak_bytes=memory.peak_memory_in_bytes,
+    )
 
 
 def _computing(module: hlo.Module) -> int:
@@ -126,13 +125,13 @@ def _mesh(topology: str, shape: list[int]) -> Mesh:
 
 
 def _function(
-    row: Implementation, case: Case, mesh: Mesh, stablehlo: str | None
+    implementation: Implementation, case: Case, mesh: Mesh, stablehlo: str | None
 ) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
     operator = case.operator
     single = mesh.size == 1
 
     def spec(name: str, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> jax.ShapeDtypeStruct:
-        order = _SWAP[row.layout] if len(shape) == 4 else tuple(range(len(shape)))
+        order = _SWAP[implementation.layout] if len(shape) == 4 else tuple(range(len(shape)))
         for extent, axis in zip(shape, axes, strict=True):
             if axis is not None and extent % mesh.shape[axis]:
                 raise NotImplementedError(f"{name}: {extent} cannot be split over {mesh.shape[axis]} chips")
@@ -150,19 +149,19 @@ def _function(
     backward = case.pass_ != "forward"
     if stablehlo is not None:
         return _imported(Path(stablehlo).read_bytes(), list(inputs.values()), output, backward)
-    function = resolve_function(row.target)
+    function = resolve_function(implementation.target)
     step = framework.step(function, operator.options, case.pass_, None)
     # A gradient lies where its input lies.
     results = None if single else (output.sharding, {n: i.sharding for n, i in inputs.items() if backward})
     cotangent = output if backward else None
-    if not row.consumes:
+    if not implementation.consumes:
         return step, (inputs, cotangent), results
 
     def donating(kept: dict[str, Any], cotangent: Any, consumed: dict[str, Any]) -> Any:
         return step(kept | consumed, cotangent)
 
-    kept = {name: spec for name, spec in inputs.items() if name not in row.consumes}
-    return donating, (kept, cotangent, {name: inputs[name] for name in row.consumes}), results
+    kept = {name: spec for name, spec in inputs.items() if name not in implementation.consumes}
+    return donating, (kept, cotangent, {name: inputs[name] for name in implementation.consumes}), results
 
 
 def _imported(
@@ -182,6 +181,7 @@ def _imported(
 
 
 def _describe(compiled: Any, module: hlo.Module, directory: Path) -> dict[str, Any]:
+    """The fields of `Figures` that the program and the compiler's files hold."""
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     optimal = cost.get("optimal_seconds", -1.0)
     cycles = [i.estimated_cycles for i in module.launched if i.estimated_cycles is not None]
@@ -224,11 +224,11 @@ def _describe(compiled: Any, module: hlo.Module, directory: Path) -> dict[str, A
 
 
 def _difference(plan: xla_dumps.MemoryPlan, figure: int) -> str:
-    told = f"the memory plan's peak is {plan.peak_bytes} bytes, the compiler's own figure {figure}"
+    both = f"the memory plan's peak is {plan.peak_bytes} bytes, the compiler's own figure {figure}"
     if plan.peak_bytes < figure <= plan.unshared_peak_bytes:
         # Seen with loops and asynchronous collectives, which write in place.
-        return f"{told}, which counts bytes that values share more than once"
-    return f"{told}: do not rely on the plan"
+        return f"{both}, which counts bytes that values share more than once"
+    return f"{both}: do not rely on the plan"
 
 
 def _count(cost: dict[str, float], key: str) -> int | None:

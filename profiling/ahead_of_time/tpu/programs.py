@@ -1,31 +1,19 @@
-"""What implementations would cost on a TPU that need not be there, from the real TPU compiler (libtpu).
+"""Compile implementations for a TPU that need not be there, with the real TPU compiler (libtpu).
 
-Every figure is the compiler's estimate, marked so (`"estimate": true`), but for `measured_here`. Traps:
-
-- FLOPs and bytes are of the optimised program: work that a fusion repeats, as v6e does with attention's
-  q kᵀ, counts again.
-- What is counted over a program's text has a loop's body once. A program with a loop or branch has no FLOPs,
-  bytes moved, seconds, cycles or instructions; `warning` says so.
-- A Pallas kernel counts nothing but what its author writes into its CostEstimate.
-- `temporary_bytes` are those in HBM. Temporaries may also lie in VMEM (128 MiB on v5e and v6e, 64 on v5p): 0
-  does not mean that there are none. `peak_bytes`, the compiler's own figure, is arguments and results plus
-  the fuller of the two.
-- `estimated_cycles` are the sum over fusions and copies. A hand-written kernel has no
-  estimate, so a program with one has none either.
-
-Compilation happens in a child process, `profiling.tpu_compiler`, one for each target; TensorFlow is lowered
-in another, `profiling.tensorflow_lowering`.
+Each target has a child process that compiles, `tpu.compiler_process`; one more lowers TensorFlow,
+`tpu.tensorflow_lowering`. `tpu.results` says what the figures mean.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -38,11 +26,12 @@ from fuseproof.files import make_directory, write_json
 from fuseproof.implementations import Implementation
 from fuseproof.measure import planning
 from fuseproof.profiling.ahead_of_time.request import Request, known
+from fuseproof.profiling.ahead_of_time.tpu.results import FAILED, OK, SKIPPED, Figures, Result
+from fuseproof.profiling.ahead_of_time.tpu.text import render_text
 from fuseproof.profiling.readers import xla_plan
 from fuseproof.workloads.operators import result_dtype
 
-LABEL = "estimated by the compiler, not measured"
-TIMEOUT = 600.0
+TIMEOUT = 600.0  # seconds for one program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +47,7 @@ TARGETS: Mapping[str, Target] = {
     "tpu-v5p": Target(four="v5p:2x2x1", sixteen="v5p:2x2x4"),
     "tpu-v6e": Target(four="v6e:2x2", sixteen="v6e:4x4"),
 }
-# Chips as a mesh (x, y): how the operators' tensors are laid out on it is in `tpu_compiler`.
+# Chips as a mesh (x, y); `tpu.compiler_process` says how the operators' tensors are laid out on it.
 MESHES: Mapping[str, tuple[int, int]] = {"1x1": (1, 1), "2x2": (2, 2), "4x4": (4, 4)}
 
 # One case of each operator and pass, small enough that all three targets compile within two minutes.
@@ -78,9 +67,9 @@ _ENVIRONMENT = {
     # JAX must not look for a TPU here, nor libtpu for the cloud's metadata server.
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
-    # libtpu keeps all but one process out, to share a TPU out; here there is none to share.
+    # libtpu lets one process at a time use a TPU; here there is no TPU to use.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    # Or it complains on every start, and writes its logs to /tmp/tpu_logs.
+    # Without these it complains on every start, and writes its logs to /tmp/tpu_logs.
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_LOG_DIR": "disabled",
@@ -93,7 +82,7 @@ _ENVIRONMENT = {
 
 
 def require() -> None:
-    """Raises UserError, with the command to install it, if the TPU compiler is not here."""
+    """Raises UserError, with the command to install it, if the TPU compiler is not installed."""
     for package in ("jax", "libtpu"):
         if importlib.util.find_spec(package) is None:
             raise UserError(
@@ -102,39 +91,39 @@ def require() -> None:
 
 
 def answer(request: Request) -> list[dict[str, Any]]:
-    """As `compile_all`, for the cases, operators and implementations the user asked for. Raises UserError."""
+    """The JSON of `compile_all` for what the user asks for. Raises UserError."""
     table = implementations.table(request.extra)
-    known("implementation", request.only, [planning.ALL, *(row.name for row in table)])
+    known("implementation", request.only, [planning.ALL, *(each.name for each in table)])
     chosen = planning.wanted(table, request.only, usual=suites.USUAL)
     cases = [Case.from_group(group) for group in request.cases or DEFAULT_CASES]
     known("operator", request.operators, [case.operator.name for case in cases])
-    return compile_all(
+    results = compile_all(
         request.targets,
         [case for case in cases if not request.operators or case.operator.name in request.operators],
-        [row for row in table if (row.operator, row.name) in chosen],
+        [each for each in table if (each.operator, each.name) in chosen],
         topology=request.topology,
         without_fusion=request.without_fusion,
         output=request.output,
         progress=request.progress,
     )
+    return [result.to_json() for result in results]
 
 
 def compile_all(
     targets: Sequence[str],
     cases: Sequence[Case],
-    rows: Sequence[Implementation],
+    among: Sequence[Implementation],
     *,
     topology: str = "1x1",
     without_fusion: bool = False,
     output: Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
-) -> list[dict[str, Any]]:
-    """One plain-data result for each target, case and implementation, in that order.
+) -> list[Result]:
+    """A result for each target, case and implementation of its operator, in that order.
 
-    `status` is `ok`, `skipped` or `failed`, the last two with a `reason` in one line. `without_fusion` adds
-    the figures of the same program compiled with the compiler's fusion passes off. The compiler's files
-    (HLO before and after, buffer assignment, live ranges) are kept under `output` if given. Raises UserError
-    for an unknown target or topology, and if libtpu is not installed.
+    `without_fusion` adds the figures of the same program compiled with the compiler's fusion passes off. The
+    compiler's files (HLO before and after, buffer assignment, live ranges) are kept under `output` if given.
+    Raises UserError for an unknown target or topology, and if libtpu is not installed.
     """
     for target in targets:
         if target not in TARGETS:
@@ -148,7 +137,7 @@ def compile_all(
         directory = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuseproof-tpu-")))
         session = _Session(
             cases=cases,
-            rows=rows,
+            among=among,
             topology=topology,
             without_fusion=without_fusion,
             directory=directory,
@@ -170,10 +159,10 @@ def compile_all(
 
 @dataclass(kw_only=True)
 class _Session:
-    """What the targets of one call share: the work, and the TensorFlow modules lowered once for all."""
+    """What the targets of one call share: what to compile, and TensorFlow's modules, lowered once."""
 
     cases: Sequence[Case]
-    rows: Sequence[Implementation]
+    among: Sequence[Implementation]
     topology: str
     without_fusion: bool
     directory: Path
@@ -183,41 +172,47 @@ class _Session:
     lock: Lock = field(default_factory=Lock)
     stopping: Event = field(default_factory=Event)
 
-    def compile_for(self, target: str) -> list[dict[str, Any]]:
-        columns, rows = MESHES[self.topology]
-        results: list[dict[str, Any]] = []
+    def compile_for(self, target: str) -> list[Result]:
+        results: list[Result] = []
         with Child("fuseproof.profiling.ahead_of_time.tpu.compiler_process", _ENVIRONMENT) as compiler:
             for case in self.cases:
-                for row in (row for row in self.rows if row.operator == case.operator.name):
+                for each in (each for each in self.among if each.operator == case.operator.name):
                     if self.stopping.is_set():
                         return results
-                    self.progress(f"{row.name} of {case.group} for {target}")
-                    result = {
-                        "target": target,
-                        "topology": self.topology,
-                        "chips": columns * rows,
-                        "case": case.group,
-                        "implementation": row.name,
-                        "estimate": True,
-                        "label": LABEL,
-                        **_outcome(self._ask(compiler, target, case, row)),
-                    }
-                    results.append(result)
-                    if result["status"] == "ok":  # for `fuseproof timeline`, beside the compiler's files
-                        file = self._place(target, case, row) / xla_plan.RESULT_FILE
-                        write_json(file, result, indent=1)
+                    self.progress(f"{each.name} of {case.group} for {target}")
+                    results.append(self._compile(compiler, target, case, each))
         return results
 
-    def _ask(self, compiler: Child, target: str, case: Case, row: Implementation) -> dict[str, Any]:
-        if (reason := _reason_to_skip(row, case, self.topology)) is not None:
+    def _compile(self, compiler: Child, target: str, case: Case, implementation: Implementation) -> Result:
+        answer = self._ask(compiler, target, case, implementation)
+        status, reason = _outcome(answer)
+        result = Result(
+            target=target,
+            topology=self.topology,
+            chips=math.prod(MESHES[self.topology]),
+            case=case.group,
+            implementation=implementation.name,
+            status=status,
+            reason=reason,
+            figures=Figures.from_json(answer["ok"]) if status == OK else None,
+        )
+        if status == OK:  # for `fuseproof timeline`, beside the compiler's files
+            file = self._place(target, case, implementation) / xla_plan.RESULT_FILE
+            write_json(file, result.to_json(), indent=1)
+        return result
+
+    def _ask(
+        self, compiler: Child, target: str, case: Case, implementation: Implementation
+    ) -> dict[str, Any]:
+        if (reason := _reason_to_skip(implementation, case, self.topology)) is not None:
             return {"skipped": reason}
-        request: dict[str, Any] = {"implementation": asdict(row), "case": case.group}
-        if row.framework == "tensorflow":
+        request: dict[str, Any] = {"implementation": implementation.to_json(), "case": case.group}
+        if implementation.framework == "tensorflow":
             file, answer = self._lower(request)
             if "ok" not in answer:
                 return answer
             request["stablehlo"] = str(file)
-        place = self._place(target, case, row)
+        place = self._place(target, case, implementation)
         place.mkdir(parents=True, exist_ok=True)
         request |= {
             "topology": TARGETS[target].sixteen if self.topology == "4x4" else TARGETS[target].four,
@@ -227,8 +222,8 @@ class _Session:
         }
         return compiler.ask(request, timeout=TIMEOUT)
 
-    def _place(self, target: str, case: Case, row: Implementation) -> Path:
-        return self.directory / f"{target}-{self.topology}" / case.group / row.name
+    def _place(self, target: str, case: Case, implementation: Implementation) -> Path:
+        return self.directory / f"{target}-{self.topology}" / case.group / implementation.name
 
     def _lower(self, request: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         name = f"{request['case']}-{request['implementation']['name']}.stablehlo"
@@ -240,139 +235,55 @@ class _Session:
         return file, self.lowered[file]
 
 
-def _twin_of(row: Implementation) -> str | None:
-    """The row of ours that is the same program ahead of time: its compiled twin, of an eager one or a graph.
+def _compiled_twin(implementation: Implementation) -> str | None:
+    """Built-in implementation that compiles to the same program, or None.
 
-    A user's rows are never left out: what differs between them is theirs to say.
+    Ahead of time an eager function and a graph are the program of their compiled twin. A user's
+    implementations are always compiled: only the user knows how they differ.
     """
-    if row not in implementations.IMPLEMENTATIONS or row.compiled not in (None, "function"):
+    if implementation not in implementations.IMPLEMENTATIONS:
+        return None
+    if implementation.compiled not in (None, "function"):
         return None
     same = ("operator", "framework", "target", "layout", "consumes")
     return next(
         (
             other.name
             for other in implementations.IMPLEMENTATIONS
-            if other.compiled in ("jit", "xla") and all(getattr(other, n) == getattr(row, n) for n in same)
+            if other.compiled in ("jit", "xla")
+            and all(getattr(other, name) == getattr(implementation, name) for name in same)
         ),
         None,
     )
 
 
-def _reason_to_skip(row: Implementation, case: Case, topology: str) -> str | None:
-    if row.framework == "torch":
+def _reason_to_skip(implementation: Implementation, case: Case, topology: str) -> str | None:
+    if implementation.framework == "torch":
         return "PyTorch reaches TPUs through torch_xla, which Fuseproof does not drive"
-    if importlib.util.find_spec(row.framework) is None:
-        return f"{row.framework} is not installed; pip install 'fuseproof[{row.framework}]'"
-    if (twin := _twin_of(row)) is not None:
+    if (reason := planning.reason_without_framework(implementation.framework)) is not None:
+        return reason
+    if (twin := _compiled_twin(implementation)) is not None:
         return f"ahead of time this is the program of {twin}"
-    if case.pass_ not in row.passes:
+    if case.pass_ not in implementation.passes:
         return f"has no {case.pass_} pass"
     if case.dtype != result_dtype(case.dtype):
         return f"{case.dtype} is for NVIDIA's tensor cores"
-    if row.framework == "tensorflow" and topology != "1x1":
-        return "TensorFlow's StableHLO says nothing of how tensors are sharded; one chip only"
+    if implementation.framework == "tensorflow" and topology != "1x1":
+        return "TensorFlow's StableHLO does not say how tensors are sharded; one chip only"
     return None
 
 
-def _outcome(answer: Mapping[str, Any]) -> dict[str, Any]:
+def _outcome(answer: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Status and reason."""
     if "ok" in answer:
-        return {"status": "ok", **answer["ok"]}
+        return OK, None
     if "skipped" in answer:
-        return {"status": "skipped", "reason": answer["skipped"]}
-    reason: str = answer["error"]
-    if "libtpu_lockfile" in reason:
-        reason = "another process is using libtpu; wait until it ends, or remove /tmp/libtpu_lockfile"
-    return {"status": "failed", "reason": reason}
+        return SKIPPED, answer["skipped"]
+    if "libtpu_lockfile" in answer["error"]:
+        return FAILED, "another process is using libtpu; wait until it ends, or remove /tmp/libtpu_lockfile"
+    return FAILED, answer["error"]
 
 
 def render(results: Sequence[Mapping[str, Any]], request: Request) -> str:
-    """`render_text`, with the schedule if the user asked for it."""
-    return render_text(results, schedule=request.schedule)
-
-
-def render_text(results: Sequence[Mapping[str, Any]], *, schedule: bool = False) -> str:
-    """A table for each target and case, and with `schedule` what runs when and how much memory is live."""
-    lines: list[str] = []
-    versions: Mapping[str, str] = next((r["versions"] for r in results if r["status"] == "ok"), {})
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    lines.append(f"All figures are {LABEL}{f' ({named})' if named else ''}.")
-    lines.append(
-        "FLOPs and bytes are of the optimised program, what a fusion repeats counted again; Pallas counts "
-        "what its author states."
-    )
-    seen: tuple[str, str] | None = None
-    for result in results:
-        if result["status"] != "ok":
-            continue
-        if seen != (result["target"], result["case"]):
-            seen = (result["target"], result["case"])
-            chips = f", {result['chips']} chips" if result["chips"] > 1 else ""
-            lines.append(f"\n{result['case']} on {result['target']} ({result['device_kind']}{chips})")
-            lines.append(
-                f"  {'':22}{'GFLOP':>9} {'MB moved':>9} {'temp MB':>9} {'VMEM MB':>9} {'peak MB':>9} "
-                f"{'fusions':>8} {'kernels':>8} {'kcycles':>9}"
-            )
-        lines.append(
-            f"  {result['implementation']:22}{_scaled(result['flops'], 1e9):>9} "
-            f"{_scaled(result['bytes_accessed'], 1e6):>9} {_scaled(result['temporary_bytes'], 1e6):>9} "
-            f"{_scaled(result['vmem_bytes'], 1e6):>9} {_scaled(result['peak_bytes'], 1e6):>9} "
-            f"{result['fusions']:>8} {result['kernels']:>8} "
-            f"{_scaled(result['estimated_cycles'], 1e3):>9}"
-        )
-        if apart := result.get("without_fusion"):
-            lines.append(f"  {'':22}{_without_fusion(result, apart)}")
-        if result["collectives"]:
-            counted = ", ".join(f"{count} {kind}" for kind, count in sorted(result["collectives"].items()))
-            lines.append(f"  {'':22}collectives: {counted}")
-        if result.get("warning"):
-            lines.append(f"  {'':22}WARNING: {result['warning']}")
-        if schedule and result["schedule"]:
-            lines += _schedule_lines(result["schedule"])
-    lines += _not_compiled(results)
-    return "\n".join(lines) + "\n"
-
-
-def _without_fusion(result: Mapping[str, Any], apart: Mapping[str, Any]) -> str:
-    if "reason" in apart:
-        return f"without fusion: {apart['reason']}"
-    return (
-        f"without fusion: {_scaled(apart['computing_instructions'])} computing instructions instead of "
-        f"{_scaled(result['computing_instructions'])}, {_scaled(apart['bytes_accessed'], 1e6)} MB moved, "
-        f"{_scaled(apart['temporary_bytes'], 1e6)} temp MB, {_scaled(apart['peak_bytes'], 1e6)} peak MB"
-    )
-
-
-def _schedule_lines(schedule: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = [f"    {'step':>4} {'live HBM MB':>12} {'live VMEM MB':>13} {'kcycles':>9}  instruction"]
-    for step, row in enumerate(schedule):
-        if row["opcode"] in ("parameter", "get-tuple-element", "bitcast", "tuple", "constant"):
-            continue
-        fused = f" ({row['fused']} fused)" if row["fused"] else ""
-        hbm, vmem = (_scaled(row[f"{space}_live_bytes"], 1e6) for space in ("hbm", "vmem"))
-        lines.append(
-            f"    {step:>4} {hbm:>12} {vmem:>13} "
-            f"{_scaled(row['estimated_cycles'], 1e3):>9}  {row['instruction']}{fused}"
-        )
-    return lines
-
-
-def _not_compiled(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each reason once, with what it concerns."""
-    concerned: dict[tuple[str, str], list[str]] = {}
-    for result in results:
-        if result["status"] == "skipped":
-            concerned.setdefault(("not compiled", result["reason"]), []).append(result["implementation"])
-        elif result["status"] == "failed":
-            name = f"{result['implementation']} of {result['case']} on {result['target']}"
-            concerned.setdefault(("FAILED", result["reason"]), []).append(name)
-    lines = [
-        f"{kind}: {', '.join(dict.fromkeys(names))}: {reason}" for (kind, reason), names in concerned.items()
-    ]
-    return ["", *lines] if lines else []
-
-
-def _scaled(value: float | None, unit: float | None = None) -> str:
-    """In units, or a count as it is; `-` where there is no figure."""
-    if value is None:
-        return "-"
-    return str(value) if unit is None else f"{value / unit:,.1f}"
+    """What `fuseproof compile` prints of the results of `answer`."""
+    return render_text([Result.from_json(result) for result in results], schedule=request.schedule)

@@ -1,4 +1,4 @@
-"""The child process that lowers TensorFlow implementations to StableHLO; `profiling.tpu_static` starts it.
+"""The child process that lowers TensorFlow implementations to StableHLO; `tpu.programs` starts it.
 
 TensorFlow has no ahead-of-time TPU compiler of its own without its TPU build; its StableHLO is compiled by
 the same compiler as JAX's. TensorFlow and JAX never share a process.
@@ -20,11 +20,13 @@ from fuseproof.implementations import Implementation, resolve_function
 
 def lower(request: dict[str, Any]) -> dict[str, Any]:
     """Write the StableHLO of one implementation of one case to `request["file"]`."""
-    row, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
+    implementation, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
     operator, backward = case.operator, case.pass_ != "forward"
-    if row.layout != "bhsd":
-        raise NotImplementedError(f"TensorFlow implementations are lowered in layout bhsd, not {row.layout}")
-    step = framework.step(resolve_function(row.target), operator.options, case.pass_, None)
+    if implementation.layout != "bhsd":
+        raise NotImplementedError(
+            f"TensorFlow implementations are lowered in layout bhsd, not {implementation.layout}"
+        )
+    step = framework.step(resolve_function(implementation.target), operator.options, case.pass_, None)
     names = list(operator.input_shapes)
 
     def flat(*tensors: Any) -> list[Any]:

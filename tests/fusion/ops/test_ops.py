@@ -44,7 +44,7 @@ CASES = [
 ]
 
 PLAIN_PRODUCT = "a plain product leaves nothing to write in place"
-NO_SUCH_SHAPE = "nothing that is computed has the shape of a, so its memory cannot be used again"
+NO_SUCH_SHAPE = "no result has the shape of a, so its memory cannot be used again"
 
 
 def implementations_of(case, framework):

@@ -1,4 +1,4 @@
-"""The HLO reader on modules of CPUs and TPUs, and on text that is none.
+"""The HLO reader on modules of CPUs and TPUs, and on other text.
 
 hlo/ holds what XLA printed: JAX 0.10.2 on a CPU (layer norm; a loop), libtpu 0.0.42.1 for v5p (attention) and
 for 4 chips of v5e (matmul, forward_backward).

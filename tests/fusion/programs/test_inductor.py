@@ -1,4 +1,4 @@
-"""What is read from Inductor's output code: short texts as it writes them, and text that is none."""
+"""What is read from Inductor's output code: short texts as it writes them, and other text."""
 
 import pytest
 
@@ -123,7 +123,7 @@ def test_memory_that_a_kernel_writes_first_is_not_read():
     )
 
 
-def test_operators_that_the_caller_knows_are_told_apart():
+def test_operators_that_the_caller_knows_are_separated():
     text = CPU.replace("_softmax_add_native_layer_norm", "_softmax_made_up_op_add")
     (_, fused, *_) = inductor.kernels(text, operators=("made_up_op", "_softmax", "add"))
     assert fused.members == ("_softmax", "made_up_op", "add")

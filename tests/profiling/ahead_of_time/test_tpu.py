@@ -1,4 +1,4 @@
-"""Compiling for TPUs that are not here, with the real compiler: XLA, Pallas, TensorFlow and a user's own."""
+"""Compiling for TPUs that need not be there, with the real compiler: XLA, Pallas, TensorFlow, user code."""
 
 import dataclasses
 import importlib.util
@@ -17,6 +17,8 @@ from fuseproof.profiling import readers
 from fuseproof.profiling.ahead_of_time import families
 from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.tpu import programs
+from fuseproof.profiling.ahead_of_time.tpu.results import Result
+from fuseproof.profiling.ahead_of_time.tpu.text import render_text
 from fuseproof.profiling.readers import xla_plan
 from fuseproof.profiling.timeline.model import KIND
 from fuseproof.reports.claims import reductions
@@ -81,13 +83,22 @@ IMPLEMENTATIONS = tuple(
 """
 
 
+def compiled(*arguments, **options):
+    """The JSON of the results."""
+    return [result.to_json() for result in programs.compile_all(*arguments, **options)]
+
+
+def printed(*documents):
+    return render_text([Result.from_json(document) for document in documents])
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """All operators and passes, plain XLA and Pallas, on v5e; one case of each operator on the others."""
-    rows = [row for row in implementations.table() if row.name in ("jax.jit", "pallas")]
+    chosen = [each for each in implementations.table() if each.name in ("jax.jit", "pallas")]
     folder = tmp_path_factory.mktemp("tpu")
-    found = programs.compile_all(["tpu-v5e"], CASES, rows, output=folder)
-    found += programs.compile_all(["tpu-v5p", "tpu-v6e"], CASES[::2], rows)
+    found = compiled(["tpu-v5e"], CASES, chosen, output=folder)
+    found += compiled(["tpu-v5p", "tpu-v6e"], CASES[::2], chosen)
     return {(r["target"], r["case"], r["implementation"]): r for r in found}, folder
 
 
@@ -95,15 +106,39 @@ def results(tmp_path_factory):
 def user_results(tmp_path_factory):
     file = tmp_path_factory.mktemp("user") / "mine.py"
     file.write_text(USER_FILE)
-    rows = [
-        row
-        for row in implementations.table([f"{file}:IMPLEMENTATIONS"])
-        if row.name.startswith("mine.") or row.name in ("jax.jit", "jax.jit-donate")
+    chosen = [
+        each
+        for each in implementations.table([f"{file}:IMPLEMENTATIONS"])
+        if each.name.startswith("mine.") or each.name in ("jax.jit", "jax.jit-donate")
     ]
-    found = programs.compile_all(
-        ["tpu-v5e"], [Case.from_group("layer_norm[64x256-bfloat16-forward]")], rows, without_fusion=True
+    found = compiled(
+        ["tpu-v5e"], [Case.from_group("layer_norm[64x256-bfloat16-forward]")], chosen, without_fusion=True
     )
     return {r["implementation"]: r for r in found}
+
+
+HEAD = ("target", "topology", "chips", "case", "implementation", "estimate", "label", "status")
+FIGURES = (
+    "device_kind", "versions", "measured_here", "flops", "transcendentals", "bytes_accessed",
+    "optimal_seconds", "argument_bytes", "output_bytes", "donated_bytes", "temporary_bytes", "peak_bytes",
+    "code_bytes", "fusions", "fused_instructions", "launched_instructions", "computing_instructions",
+    "custom_calls", "collectives", "kernels", "estimated_cycles", "vmem_bytes", "schedule", "memory_plan",
+)  # fmt: skip
+
+
+def test_every_key_of_the_json_and_back(results, user_results):
+    """In order: of what compiles, without and with the comparison, with a warning, and of what does not."""
+    keys = {
+        "jax.jit": [*HEAD, *FIGURES, "without_fusion"],
+        "mine.loop": [*HEAD, *FIGURES, "warning", "without_fusion"],
+        "mine.raises": [*HEAD, "reason"],
+        "mine.not_on_tpu": [*HEAD, "reason"],
+    }
+    assert {name: list(user_results[name]) for name in keys} == keys
+    assert all(list(result) == [*HEAD, *FIGURES] for result in results[0].values())
+    for document in (*user_results.values(), *results[0].values()):
+        again = Result.from_json(document).to_json()
+        assert json.dumps(again) == json.dumps(document)
 
 
 def test_everything_compiles_and_is_labelled(results):
@@ -216,7 +251,7 @@ def test_fusion_is_what_the_fusion_passes_do(user_results):
     assert apart["peak_bytes"] > result["peak_bytes"]
     assert apart["bytes_accessed"] > 2 * result["bytes_accessed"]
     assert result["fusions"] <= result["computing_instructions"] <= result["launched_instructions"]
-    assert "computing instructions instead of" in programs.render_text([result])
+    assert "computing instructions instead of" in printed(result)
 
 
 def test_a_donated_input_lends_its_memory_to_the_result(user_results):
@@ -226,7 +261,7 @@ def test_a_donated_input_lends_its_memory_to_the_result(user_results):
     assert donating["memory_plan"]["peak_bytes"] == donating["peak_bytes"]
 
 
-def test_a_loop_whose_buffers_the_compiler_counts_twice_is_told(user_results):
+def test_a_loop_whose_buffers_the_compiler_counts_twice_carries_a_warning(user_results):
     """A loop writes its state in place: what is read and what is written lie at one address."""
     loop = user_results["mine.loop"]
     assert loop["status"] == "ok"
@@ -242,7 +277,7 @@ def test_what_a_loop_does_once_is_not_taken_for_all_of_it(user_results, tmp_path
     assert {loop[key] for key in (*counted, "launched_instructions", "computing_instructions")} == {None}
     assert loop["without_fusion"]["computing_instructions"] is None
     assert loop["peak_bytes"] > 0
-    assert "without fusion: - computing instructions instead of -" in programs.render_text([loop])
+    assert "without fusion: - computing instructions instead of -" in printed(loop)
     file = tmp_path / "estimates.json"
     file.write_text(json.dumps([loop]))
     estimates = reductions.load_estimates(file)
@@ -262,19 +297,19 @@ def test_a_user_s_tensorflow_function_compiles(user_results):
     assert result["memory_plan"]["peak_bytes"] == result["peak_bytes"]
 
 
-def test_our_eager_rows_are_told_apart_from_their_twins_and_a_user_s_all_compile(tmp_path):
+def test_eager_functions_are_left_to_their_compiled_twins_and_a_user_s_all_compile(tmp_path):
     jitted = next(
         r for r in implementations.IMPLEMENTATIONS if (r.operator, r.name) == ("layer_norm", "jax.jit")
     )
     same = dataclasses.replace(jitted, name="mine.same")
     strange = dataclasses.replace(jitted, name="mine.strange", consumes=("nope",))
-    ours = [row for row in implementations.table() if row.name in ("jax.eager", "tf.function")]
+    eager = [each for each in implementations.table() if each.name in ("jax.eager", "tf.function")]
     case = Case.from_group("layer_norm[16x128-bfloat16-forward]")
-    found = programs.compile_all(["tpu-v5e"], [case], [*ours, same, strange], output=tmp_path)
+    found = compiled(["tpu-v5e"], [case], [*eager, same, strange], output=tmp_path)
     by_name = {result["implementation"]: result for result in found}
     assert list(by_name) == ["jax.eager", "tf.function", "mine.same", "mine.strange"]
     assert by_name["mine.same"]["status"] == "ok"
-    assert by_name["mine.strange"]["reason"] == "consumes nope, which this case has not"
+    assert by_name["mine.strange"]["reason"] == "consumes nope, which are not inputs of this case"
     assert by_name["jax.eager"]["reason"] == "ahead of time this is the program of jax.jit"
     assert by_name["tf.function"]["status"] == "skipped"
     with pytest.raises(UserError, match="cannot write to /proc/nope"):
@@ -285,7 +320,7 @@ def test_what_does_not_compile_says_why_in_one_line(user_results):
     assert user_results["mine.raises"]["status"] == "failed"
     assert user_results["mine.raises"]["reason"] == "ValueError: of several lines"
     assert user_results["mine.crashes"]["status"] == "failed"
-    assert user_results["mine.crashes"]["reason"] == "the compiling process was ended by SIGABRT"
+    assert user_results["mine.crashes"]["reason"] == "the compiling process died of SIGABRT"
     assert user_results["mine.not_on_tpu"]["status"] == "skipped"
     assert user_results["mine.not_on_tpu"]["reason"] == "only for other shapes"
 
@@ -299,8 +334,9 @@ def test_sharded_over_four_chips():
             "layer_norm[255x256-bfloat16-forward]",
         )
     ]
-    rows = [row for row in implementations.table() if row.name in ("jax.jit", "pallas", "torch.eager")]
-    found = programs.compile_all(["tpu-v5e"], cases, rows, topology="2x2")
+    names = ("jax.jit", "pallas", "torch.eager")
+    chosen = [each for each in implementations.table() if each.name in names]
+    found = compiled(["tpu-v5e"], cases, chosen, topology="2x2")
     by_name = {(r["case"].split("[")[0], r["implementation"]): r for r in found}
     assert by_name["matmul", "jax.jit"]["collectives"] == {"reduce-scatter": 1}
     assert by_name["matmul", "jax.jit"]["chips"] == 4
