@@ -1,40 +1,108 @@
-"""Writing files: whole or not at all, and one line that says why not."""
+"""Writing files: whole or not at all, and one line that says why a file could not be written."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from fuseproof.errors import UserError
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-def make_directory(path: Path) -> None:
-    """Make a directory that will be written to. Raises UserError, before any work is done, if that fails."""
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn an OSError of the block into a UserError that names the file, the reason and the remedy."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise _cannot_write(path, error, "choose a writable place") from None
+
+
+@contextlib.contextmanager
+def writing_to(folder: str | Path) -> Iterator[None]:
+    """As `writing`, of a folder."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(f"to {folder}", error, "choose a writable folder") from None
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A file beside `path` to write to; it takes the place of `path` when the block ends without error.
+
+    A reader sees the old file or the new one, never half of it. A device or a pipe is written to directly.
+    Raises UserError if the file cannot be written.
+    """
+    given = Path(path)
+    with writing(given):
+        # What is no regular file must not be replaced by one: /dev/null, /dev/stdout, a named pipe, a folder.
+        if given.absolute().parts[1:2] == ("dev",) or (given.exists() and not given.is_file()):
+            with given.open("wb") as file:
+                yield file
+            return
+        target = given.resolve()  # a symbolic link stays one
+        temporary = target.with_name(f".{target.name[:200]}.{os.urandom(4).hex()}")
+        try:
+            with temporary.open("xb") as file:
+                if target.exists():
+                    temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+                yield file
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all. Raises UserError if that fails."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def append_text(path: str | Path, text: str) -> None:
+    """Write to the end of a file that others write to as well. Raises UserError if that fails."""
+    with writing(path), Path(path).open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def write_json(path: str | Path, document: object, *, indent: int | None = None) -> None:
+    """Write `document`, whole or not at all, in a folder that is made where it is missing.
+
+    Raises UserError if that fails, and ValueError for NaN and infinity, which JSON does not have.
+    """
+    text = json.dumps(document, allow_nan=False, indent=indent)
+    with writing_to(Path(path).parent):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def make_directory(path: str | Path) -> None:
+    """Make a folder that will be written to. Raises UserError, before any work is done, if that fails."""
+    with writing_to(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror}; choose a writable folder") from None
 
 
-def write_json(path: Path, document: object, *, indent: int | None = None) -> None:
-    """Write `document` so that a reader sees the old file or the new one, never half of it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {path.parent}: {error.strerror}; choose a writable folder"
-        ) from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, allow_nan=False, indent=indent)
-        Path(temporary).replace(path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UserError(f"cannot write {path}: {error.strerror}; make room and go on") from None
-        raise
+def require_writable(path: str | Path) -> None:
+    """Raises UserError, before any work is done, unless the file `path` can be written."""
+    given = Path(path)
+    if given.is_dir():
+        raise UserError(f"{path} is a folder: name the file itself")
+    folder = given.absolute().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise UserError(f"cannot write {path}: choose a folder that exists and is writable")
+
+
+def _cannot_write(what: str | Path, error: OSError, remedy: str) -> UserError:
+    remedy = "make room and go on" if error.errno in _FULL else remedy
+    return UserError(f"cannot write {what}: {error.strerror or error}; {remedy}")

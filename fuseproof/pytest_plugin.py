@@ -111,7 +111,7 @@ def separate_storage(config: pytest.Config) -> None:
 
     settings = _plan(config).settings
     fields = environment.fingerprint_fields(
-        environment.capture(device=settings.device, threads=settings.threads), vars(settings)
+        environment.describe(device=settings.device, threads=settings.threads), vars(settings)
     )
     config.option.benchmark_storage = f"file://./.benchmarks/{environment.fingerprint(fields)}"
 

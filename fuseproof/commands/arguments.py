@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuseproof.commands import completion
@@ -117,12 +116,3 @@ def usable_threads(asked: int | None) -> int:
     if asked is not None and asked > usable:
         raise UserError(f"--threads {asked} is more than the {usable} usable cores")
     return asked or usable
-
-
-def write_text(path: Path, text: str, *, append: bool = False) -> None:
-    """Write a file that the user named. Raises UserError where that fails."""
-    try:
-        with path.open("a" if append else "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose a writable place") from None

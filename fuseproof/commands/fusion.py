@@ -19,7 +19,6 @@ from fuseproof.errors import UserError
 if TYPE_CHECKING:
     from fuseproof.fusion.account import Account
     from fuseproof.implementations import Implementation
-    from fuseproof.runs.directory import RunDirectory
     from fuseproof.runs.plan import Settings
 
     Accounts = tuple[list[Account], Settings, Path]
@@ -96,8 +95,9 @@ def _of_cases(options: argparse.Namespace, progress: Callable[[str], None]) -> A
 def _of_run(options: argparse.Namespace, progress: Callable[[str], None]) -> Accounts:
     """The account of a run, kept in the run's directory."""
     from fuseproof.fusion.account import session, work
+    from fuseproof.runs.directory import RunDirectory
 
-    directory = _open(options.run)
+    directory = RunDirectory.open(options.run)
     if options.implementations or options.output:
         raise UserError("--run takes its implementations from the run and keeps the account there")
     directory.refuse_another_machine("accounted for here")  # what is compiled now must be what was measured
@@ -111,17 +111,6 @@ def _of_run(options: argparse.Namespace, progress: Callable[[str], None]) -> Acc
             progress=progress,
         )
     return accounts, directory.plan.settings, directory.path
-
-
-def _open(path: Path) -> RunDirectory:
-    from fuseproof.runs.directory import RunDirectory
-
-    if not (path / "plan.json").is_file():
-        raise UserError(f"{path} is not a run directory: it holds no plan.json")
-    try:
-        return RunDirectory(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path / 'plan.json'} is damaged ({error}); start a new run") from None
 
 
 def _count_kernels(

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from fuseproof import files
     from fuseproof.reports import gate
     from fuseproof.reports.gate import junit
     from fuseproof.runs import run_file
@@ -48,5 +49,5 @@ def run(options: argparse.Namespace) -> int:
     if options.junit is not None:
         junit.write_junit(result, options.junit)
     if options.summary is not None:
-        arguments.write_text(options.summary, gate.render_markdown(result), append=True)
+        files.append_text(options.summary, gate.render_markdown(result))
     return result.exit_code

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import signal
 import sys
@@ -57,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    _refuse_unwritable(options.output)
+    from fuseproof import files
+
+    if options.output is not None:
+        files.require_writable(options.output)
     folder = Path(options.case)
     if folder.is_dir():
         _refuse_what_captures_fix(options, folder)
@@ -91,6 +93,7 @@ _Outcome = tuple[str, Path, bool]  # what to print, the page, whether the user s
 
 
 def _draw(options: argparse.Namespace, collection: Collection) -> _Outcome:
+    from fuseproof import files
     from fuseproof.commands.terminal import fit
     from fuseproof.profiling.pages import profile_page
 
@@ -102,7 +105,7 @@ def _draw(options: argparse.Namespace, collection: Collection) -> _Outcome:
         raise UserError(f"nothing was profiled: {reasons or 'no implementation matches'}")
     page = options.output or _default_page(collection.group, collection.profiles[0].record.device)
     text = _json(profile_page.document(*of)) if options.json else fit(profile_page.render_text(*of))
-    arguments.write_text(page, profile_page.to_html(*of))
+    files.write_text(page, profile_page.to_html(*of))
     return text, page, collection.stopped
 
 
@@ -147,7 +150,7 @@ def _capture(options: argparse.Namespace, progress: Callable[[str], None]) -> Co
 
 
 def _plan(options: argparse.Namespace, progress: Callable[[str], None]) -> _Outcome:
-    from fuseproof import implementations
+    from fuseproof import files, implementations
     from fuseproof.cases import Case
     from fuseproof.commands.terminal import fit
     from fuseproof.profiling.pages import tpu_plan_page
@@ -162,7 +165,7 @@ def _plan(options: argparse.Namespace, progress: Callable[[str], None]) -> _Outc
         progress=progress,
     )
     page = options.output or _default_page(case.group, target)
-    arguments.write_text(page, plans.to_html())
+    files.write_text(page, plans.to_html())
     return _json(plans.to_json()) if options.json else fit(plans.to_text()), page, False
 
 
@@ -178,14 +181,6 @@ def _planned(known: Sequence[Implementation], only: Sequence[str]) -> list[Imple
         return [each for each in known if each.name in only]
     usual, builtin = suites.get(_SUITE).only, implementations.table()
     return [each for each in known if each.name in usual or "tpu" in each.devices or each not in builtin]
-
-
-def _refuse_unwritable(output: Path | None) -> None:
-    """Raise UserError before any work is done."""
-    if output is not None and not os.access(output.absolute().parent, os.W_OK):
-        raise UserError(f"cannot write {output}: choose a folder that is there and writable")
-    if output is not None and output.is_dir():
-        raise UserError(f"{output} is a folder: name the page itself, such as FILE.html")
 
 
 def _refuse_what_captures_fix(options: argparse.Namespace, folder: Path) -> None:

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from fuseproof import files
     from fuseproof.reports import report
 
     runs = arguments.load_runs(options.runs)
@@ -37,6 +38,6 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(text)
         return 0
     output = output or Path("report.html")
-    arguments.write_text(output, text)
+    files.write_text(output, text)
     print(f"report: {output.resolve()}")
     return 0

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from fuseproof import files
     from fuseproof.commands.terminal import fit
     from fuseproof.profiling import readers
     from fuseproof.profiling.analysis import summary
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output is not None:
         from fuseproof.profiling.pages import timeline_page
 
-        arguments.write_text(options.output, timeline_page.to_html(timelines))
+        files.write_text(options.output, timeline_page.to_html(timelines))
     if options.json:
         documents = [summary.document(timeline) for timeline in timelines]
         print(json.dumps(documents[0] if len(documents) == 1 else documents, indent=1, allow_nan=False))

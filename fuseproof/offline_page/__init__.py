@@ -1,4 +1,4 @@
-"""What every HTML page of ours shares: templates beside the code, escaping, embedded data."""
+"""What all HTML pages share: templates beside the code, the style sheet, escaping, embedded data."""
 
 from __future__ import annotations
 

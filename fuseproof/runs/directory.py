@@ -1,6 +1,6 @@
 """The folder of a run: the plan, one file for each finished piece of work, and the run file made of them.
 
-Every file is written whole or not at all, so a run that was killed goes on from its last finished piece.
+Every file is written whole or not at all, so a run that was killed resumes after its last finished piece.
 """
 
 from __future__ import annotations
@@ -10,33 +10,41 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
-from fuseproof.files import write_json
+from fuseproof.files import write_json, writing
 from fuseproof.runs import environment
 from fuseproof.runs.plan import Plan
 
 DEFAULT_ROOT = Path(".fuseproof/runs")
 
 
+@dataclass(frozen=True, kw_only=True)
 class RunDirectory:
-    """Reads and writes the pieces; holds no state but what is on disk."""
+    """What plan.json says, and access to the pieces, which are read from disk each time.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        document = json.loads((path / "plan.json").read_text(encoding="utf-8"))
-        self.plan = Plan.from_json(document["plan"])
-        self.environment: Mapping[str, Any] = document["environment"]
-        self.started: str = document["datetime"]
-        self.commit: Mapping[str, Any] = document["commit_info"]
+    environment: the machine and software at the start of the run (`environment.describe`).
+    started: the time of that, ISO 8601.
+    commit: of the folder in which the run was started (`environment.commit_info`).
+    """
+
+    path: Path
+    plan: Plan
+    environment: Mapping[str, Any]
+    started: str
+    commit: Mapping[str, Any]
 
     @classmethod
     def create(cls, plan: Plan, path: Path | None) -> RunDirectory:
-        """A new folder; named by time and suite under .fuseproof/runs unless given. Raises UserError."""
+        """A new folder for `plan`, by default under .fuseproof/runs, named after the time and the suite.
+
+        Raises UserError if `path` holds a run already or cannot be written.
+        """
         if path is None:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
             path = DEFAULT_ROOT / f"{stamp}-{plan.suite}"
@@ -50,16 +58,44 @@ class RunDirectory:
             )
         document = {
             "plan": plan.to_json(),
-            "environment": environment.capture(device=plan.settings.device, threads=plan.settings.threads),
+            "environment": environment.describe(device=plan.settings.device, threads=plan.settings.threads),
             "datetime": environment.now(),
             "commit_info": environment.commit_info(),
         }
         write_json(path / "plan.json", document, indent=1)
-        return cls(path)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """The run in the folder `path`. Raises UserError if there is none or its plan.json is damaged."""
+        file = path / "plan.json"
+        if not file.is_file():
+            raise UserError(f"{path} is not a run directory: it holds no plan.json")
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            directory = cls(
+                path=path,
+                plan=Plan.from_json(document["plan"]),
+                environment=document["environment"],
+                started=document["datetime"],
+                commit=document["commit_info"],
+            )
+            environment.fingerprint(directory.fingerprint_fields)
+        except OSError as error:
+            raise UserError(f"cannot read {file}: {error.strerror}") from None
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            what = f"no {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"{file} is damaged ({what}); start a new run") from None
+        return directory
 
     @classmethod
     def open_unfinished(cls, path: Path | None) -> RunDirectory:
-        """The run to resume: the one given, else the newest that is not complete. Raises UserError."""
+        """The run to resume: that in `path`, else the newest under .fuseproof/runs that is not complete.
+
+        Raises UserError if there is none, it is complete, damaged, or was started on another machine.
+        """
         if path is None:
             unfinished = [
                 folder.parent
@@ -69,27 +105,22 @@ class RunDirectory:
             if not unfinished:
                 raise UserError(f"no unfinished run under {DEFAULT_ROOT}; start one with `fuseproof run`")
             path = unfinished[0]
-        if not (path / "plan.json").is_file():
-            raise UserError(f"{path} is not a run: it holds no plan.json")
+        directory = cls.open(path)
         if _is_complete(path):
             raise UserError(
                 f"{path} is complete, nothing is left to do; start a new run with `fuseproof run`"
             )
-        try:
-            directory = cls(path)
-            environment.fingerprint(directory.fingerprint_fields)
-        except OSError as error:
-            raise UserError(f"cannot read {path / 'plan.json'}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path / 'plan.json'} is damaged ({error}); start a new run") from None
         directory.refuse_another_machine()
         return directory
 
     def refuse_another_machine(self, wanted: str = "resumed") -> None:
-        """Raises UserError if what a fingerprint holds has changed since the run was started."""
+        """Raises UserError if a field of the fingerprint has changed since the run was started.
+
+        wanted: what cannot be done then, for the message.
+        """
         settings = self.plan.settings
         now = environment.fingerprint_fields(
-            environment.capture(device=settings.device, threads=settings.threads), vars(settings)
+            environment.describe(device=settings.device, threads=settings.threads), vars(settings)
         )
         changed = [key for key, value in self.fingerprint_fields.items() if now.get(key) != value]
         if changed:
@@ -99,6 +130,7 @@ class RunDirectory:
 
     @property
     def fingerprint_fields(self) -> dict[str, Any]:
+        """What must match before this run may be compared with another, by name."""
         return environment.fingerprint_fields(self.environment, vars(self.plan.settings))
 
     @property
@@ -107,12 +139,15 @@ class RunDirectory:
         return self.path.resolve() / "caches"
 
     def log(self, name: str) -> Path:
+        """The file for what a process of the run writes to standard error."""
         return self.path / "logs" / f"{name}.log"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep a second process from measuring into this folder. Raises UserError if one does."""
-        with (self.path / "lock").open("w") as file:
+        with writing(self.path / "lock"):
+            file = (self.path / "lock").open("w")
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -156,14 +191,14 @@ class RunDirectory:
         return f"{self.plan.cases.index(case):03d}"
 
     def checked(self, case: Case) -> dict[str, dict[str, Any]]:
-        """What the checks found of each implementation of a case, by name."""
+        """The results of the checks of a case, by implementation."""
         found: dict[str, dict[str, Any]] = {}
         for framework in self.plan.frameworks:
             found.update((self.check(framework, case) or {}).get("rows", {}))
         return found
 
     def profiled(self, case: Case) -> dict[str, dict[str, Any]]:
-        """What the profiles found of each implementation of a case, by name: `kernels` and `notes`."""
+        """The results of the profiles of a case, by implementation: `kernels` and `notes`."""
         found: dict[str, dict[str, Any]] = {}
         for framework in self.plan.frameworks:
             found.update((self.profile(framework, case) or {}).get("rows", {}))
@@ -179,9 +214,9 @@ def _is_complete(path: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The JSON document at `path`; None if there is none. Raises UserError for one that is not ours.
+    """The JSON object in the file `path`; None if there is no such file. Raises UserError for anything else.
 
-    Files appear whole, so it cannot be half; a disk or an editor may still have damaged it.
+    Files are written whole, so it is never half of one; a disk or an editor may still have damaged it.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

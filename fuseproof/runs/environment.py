@@ -1,4 +1,4 @@
-"""What a run records of the machine, and the fingerprint that says which runs may be compared."""
+"""The machine and software of a run, and the fingerprint that must match before runs may be compared."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any
 
 import psutil
 
-# Packages whose versions change what is measured.
+# Their versions change what is measured.
 PACKAGES = ("torch", "triton", "jax", "jaxlib", "tensorflow", "tensorflow-cpu", "keras", "numpy", "libtpu")
 
-# Raised when the way of measuring changes so that old and new figures must not be compared.
+# Increased when the way of measuring changes so much that old and new figures must not be compared.
 METHOD = 1
 
 _DEFAULT_LAST_LEVEL_CACHE = 64 * 2**20
@@ -32,7 +32,7 @@ def usable_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def capture(*, device: str, threads: int) -> dict[str, Any]:
+def describe(*, device: str, threads: int) -> dict[str, Any]:
     """The machine, software and state at the start of a run."""
     return {
         "device": device,
@@ -67,7 +67,7 @@ def cpu() -> dict[str, Any]:
 
 
 def last_level_cache() -> int:
-    """Bytes of the largest cache of CPU 0; 64 MiB where the kernel does not say."""
+    """Bytes of the largest cache of CPU 0; 64 MiB if the kernel does not report it."""
     sizes = []
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         match = re.fullmatch(r"(\d+)([KM]?)", path.read_text().strip())
@@ -77,7 +77,7 @@ def last_level_cache() -> int:
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Name, driver, memory, clocks and power limit of each NVIDIA GPU, by NVML; empty where there is none."""
+    """Name, driver, memory, clocks and power limit of each NVIDIA GPU, by NVML; empty without one."""
     try:
         import pynvml
     except ModuleNotFoundError:
@@ -98,7 +98,7 @@ def _gpu(pynvml: Any, index: int) -> dict[str, Any]:
     def ask(function: str, *arguments: Any) -> Any:
         try:
             return getattr(pynvml, function)(handle, *arguments)
-        except pynvml.NVMLError:  # not every board answers every question
+        except pynvml.NVMLError:  # boards differ in what they support
             return None
 
     memory = ask("nvmlDeviceGetMemoryInfo")
@@ -146,7 +146,7 @@ def fingerprint(fields: Mapping[str, Any]) -> str:
 
 
 def machine_info() -> dict[str, Any]:
-    """The part of pytest-benchmark's `machine_info` that its readers look at."""
+    """The fields of pytest-benchmark's `machine_info` that its readers use."""
     return {
         "node": platform.node(),
         "machine": platform.machine(),
@@ -159,7 +159,7 @@ def machine_info() -> dict[str, Any]:
 
 
 def commit_info() -> dict[str, Any]:
-    """The commit of the folder we stand in, in pytest-benchmark's form; empty outside a repository."""
+    """The commit of the current folder, in pytest-benchmark's form; empty outside a repository."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return {}
@@ -172,6 +172,7 @@ def commit_info() -> dict[str, Any]:
 
 
 def now() -> str:
+    """The time in UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

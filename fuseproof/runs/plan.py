@@ -1,4 +1,4 @@
-"""The plan of a run: cases, implementations and settings, written before anything is measured."""
+"""The plan of a run: what is measured and how, written down before anything is measured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Plain data, written to the run directory before anything is measured."""
+    """Cases, the implementations that may run them, and the settings; `plan.json` of the run directory.
+
+    skipped: implementations that cannot run a case here, each with the reason.
+    command: the command line that made the plan; empty if none did.
+    """
 
     suite: str
     cases: tuple[Case, ...]
@@ -42,26 +46,28 @@ class Plan:
 
     @property
     def frameworks(self) -> tuple[str, ...]:
-        """The frameworks that have something to run, in the order of the table."""
-        needed = {row.framework for case in self.cases for row in self.implementations_of(case)}
-        return tuple(dict.fromkeys(row.framework for row in self.implementations if row.framework in needed))
+        """The frameworks of the implementations that can run here, in the order of the table."""
+        needed = {each.framework for case in self.cases for each in self.implementations_of(case)}
+        frameworks = dict.fromkeys(each.framework for each in self.implementations)
+        return tuple(framework for framework in frameworks if framework in needed)
 
     def implementations_of(self, case: Case, framework: str | None = None) -> tuple[Implementation, ...]:
         """The implementations of a case that can run here, of one framework or of all."""
         skipped = {(failure.group, failure.implementation) for failure in self.skipped}
         return tuple(
-            row
-            for row in self.implementations
-            if row.operator == case.operator.name
-            and (case.group, row.name) not in skipped
-            and framework in (None, row.framework)
+            each
+            for each in self.implementations
+            if each.operator == case.operator.name
+            and (case.group, each.name) not in skipped
+            and framework in (None, each.framework)
         )
 
     def to_json(self) -> dict[str, Any]:
+        """`plan` in plan.json, where implementations are named `rows`."""
         return {
             "suite": self.suite,
             "cases": [case.group for case in self.cases],
-            "rows": [row.to_json() for row in self.implementations],
+            "rows": [each.to_json() for each in self.implementations],
             "skipped": [dataclasses.asdict(failure) for failure in self.skipped],
             "settings": dataclasses.asdict(self.settings),
             "command": list(self.command),
@@ -69,10 +75,11 @@ class Plan:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Plan:
+        """The inverse of `to_json`. Raises KeyError, TypeError, ValueError or UserError for anything else."""
         return cls(
             suite=document["suite"],
             cases=tuple(Case.from_group(group) for group in document["cases"]),
-            implementations=tuple(Implementation(**row) for row in document["rows"]),
+            implementations=tuple(Implementation(**fields) for fields in document["rows"]),
             skipped=tuple(Failure(**failure) for failure in document["skipped"]),
             settings=Settings(**document["settings"]),
             command=tuple(document["command"]),

@@ -41,16 +41,13 @@ class Benchmark:
     peak_memory_bytes: int | None = None
     flops: int | None = None
     bytes: int | None = None
-    kernels: int | None = None  # of one call, by the profiler; None if not profiled or not always the same
+    kernels: int | None = None  # in one call, by the profiler; None if not profiled or if calls differ
     error_relative_rms: float | None = None
     error_limit: float | None = None
 
     @property
-    def median_seconds(self) -> float:
-        return float(np.median(self.seconds))
-
-    @property
     def is_baseline(self) -> bool:
+        """Whether it is the implementation that others of its framework are compared with."""
         return self.implementation is not None and self.implementation == self.baseline
 
 
@@ -67,7 +64,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """One run (or one foreign pytest-benchmark file, or several merged as blocks)."""
+    """One run; or one stock pytest-benchmark file, or several of them merged as blocks."""
 
     source: str
     suite: str | None
@@ -80,12 +77,12 @@ class Run:
     complete: bool
     benchmarks: tuple[Benchmark, ...]
     failures: tuple[Failure, ...] = ()
-    notes: tuple[str, ...] = ()  # what to know beyond failures, such as a profile that did not come about
+    notes: tuple[str, ...] = ()  # what a reader must know beside the failures, such as a profile that failed
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def baseline_of(self, benchmark: Benchmark) -> Benchmark | None:
         """The baseline of `benchmark` in the same case, metric and cache regime; None if not measured."""
-        if benchmark.baseline is None:  # of a stock file, where no implementation has a name either
+        if benchmark.baseline is None:  # in a stock pytest-benchmark file
             return None
         for other in self.benchmarks:
             if (

@@ -1,7 +1,7 @@
 """The run file: pytest-benchmark JSON with the samples' blocks and legs, and what failed.
 
-Every report, claim and gate reads runs through this module and nothing else, so measuring and analysing
-meet only at plain data. Layout of a file: docs/architecture.md, "Run file".
+Reports, claims and gates read runs through this module and nothing else, so measuring and analysing share
+only plain data. Layout of a file: docs/architecture.md, "Run file".
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
 
 @contextlib.contextmanager
 def _as_user_error(file: Path) -> Iterator[None]:
-    """Foreign JSON can be wrong in any place: every such place is the same one-line answer."""
+    """One line for whatever is wrong with a document, which may come from any other program."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -213,10 +213,10 @@ def _as_user_error(file: Path) -> Iterator[None]:
 def _run_from_json(document: Any, *, source: str) -> Run:
     if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
         raise ValueError("no list of benchmarks")
-    ours = document.get("fuseproof") or {}
-    if ours and ours["schema"] != SCHEMA:
+    added = document.get("fuseproof") or {}
+    if added and added["schema"] != SCHEMA:
         raise ValueError(
-            f"schema {ours['schema']} instead of {SCHEMA}; written by another version of fuseproof"
+            f"schema {added['schema']} instead of {SCHEMA}; written by another version of fuseproof"
         )
     benchmarks = tuple(benchmark_from_json(entry) for entry in document["benchmarks"])
     names = [benchmark.name for benchmark in benchmarks]
@@ -226,19 +226,19 @@ def _run_from_json(document: Any, *, source: str) -> Run:
     machine_info = _typed(document, "machine_info", dict) or {}
     return Run(
         source=source,
-        suite=_typed(ours, "suite", str),
-        fingerprint=_typed(ours, "fingerprint", str),
-        fingerprint_fields=_typed(ours, "fingerprint_fields", dict)
+        suite=_typed(added, "suite", str),
+        fingerprint=_typed(added, "fingerprint", str),
+        fingerprint_fields=_typed(added, "fingerprint_fields", dict)
         or _stock_fingerprint_fields(machine_info),
-        environment=_typed(ours, "environment", dict) or {},
+        environment=_typed(added, "environment", dict) or {},
         machine_info=machine_info,
         commit_info=_typed(document, "commit_info", dict) or {},
         datetime=_typed(document, "datetime", str),
-        complete=bool(ours.get("complete", True)),
+        complete=bool(added.get("complete", True)),
         benchmarks=benchmarks,
-        failures=tuple(_failure_from_json(entry) for entry in ours.get("failures", ())),
-        notes=tuple(str(note) for note in _typed(ours, "notes", list) or ()),
-        settings=_typed(ours, "settings", dict) or {},
+        failures=tuple(_failure_from_json(entry) for entry in added.get("failures", ())),
+        notes=tuple(str(note) for note in _typed(added, "notes", list) or ()),
+        settings=_typed(added, "settings", dict) or {},
     )
 
 
@@ -249,8 +249,8 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
     without blocks count as one block of one leg. Raises KeyError, TypeError or ValueError if malformed.
     """
     stats, info = entry["stats"], entry.get("extra_info") or {}
-    # Through pytest, `params` are those of the test function; ours are among the extra information then. A
-    # stock file's may have our names and mean something else.
+    # Through pytest, `params` are those of the test function, and the case is in `extra_info`. A stock file's
+    # `params` may have the same names and another meaning.
     params = info.get("params") or (entry.get("params") if "block" in info else None) or {}
     seconds = np.asarray(stats.get("data") or [stats["median"]], dtype=np.float64)
     if seconds.ndim != 1 or not np.all(np.isfinite(seconds)) or not np.all(seconds > 0):
@@ -306,7 +306,7 @@ def _typed(fields: Mapping[str, Any], key: str, kind: type) -> Any:
 
 
 def _stock_fingerprint_fields(machine_info: Mapping[str, Any]) -> dict[str, Any]:
-    """What a stock pytest-benchmark file tells of the machine, for the gate to compare."""
+    """What a stock pytest-benchmark file says of the machine, for the gate to compare."""
     cpu = machine_info.get("cpu") or {}
     fields = {
         "cpu": cpu.get("brand_raw"),

@@ -1,4 +1,4 @@
-"""What the samples of a run say: speedups, suite means and break-even points, each with its interval.
+"""Statistics of a run: speedups, means over a suite and break-even points, each with its interval.
 
 The unit of replication is the block (fresh processes), never the round: on simulated A/A data with 1 %
 between-process noise a bootstrap over the rounds of one process raises 33 % false alarms, a t interval over
@@ -31,9 +31,9 @@ Comparison = tuple[Benchmark, Benchmark]  # baseline, candidate
 class Estimate:
     """A value with its intervals over blocks; the unit is that of the function which returns it.
 
-    With one block nothing is known of the spread: the intervals are (0, inf). `bootstrap95` is the
-    hierarchical bootstrap (blocks, then palindromes within blocks), a cross-check of `ci95`: over few blocks
-    it is too narrow, but should tell the same story. None where it is not computed.
+    One block has no spread: the intervals are (0, inf) then. `bootstrap95` is the hierarchical bootstrap
+    (blocks, then palindromes within blocks), a cross-check of `ci95`: over few blocks it is too narrow, but
+    should lead to the same conclusion. None where it is not computed.
     """
 
     value: float
@@ -112,8 +112,8 @@ def geometric_mean(comparisons: Sequence[Comparison]) -> Estimate:
 def geometric_mean_over_cases(comparisons: Sequence[Comparison]) -> tuple[float, float]:
     """95 % interval of the geometric mean for cases like these: operators, their cases and blocks resampled.
 
-    Bootstrap in two stages, because cases of one operator resemble each other. One case or one block says
-    nothing of others: (0, inf). Raises ValueError as `geometric_mean` does.
+    Bootstrap in two stages, because cases of one operator resemble each other. With one case or one block
+    the interval is (0, inf). Raises ValueError as `geometric_mean` does.
     """
     ratios = _ratio_matrix(comparisons)
     cases, blocks = ratios.shape
@@ -131,9 +131,9 @@ def geometric_mean_over_cases(comparisons: Sequence[Comparison]) -> tuple[float,
 def geometric_mean_of_counts(ratios: Sequence[float], operators: Sequence[str]) -> Estimate:
     """Geometric mean of one ratio for each case, of figures that repeat exactly, such as numbers of kernels.
 
-    There is nothing to repeat, so the interval says how far the mean depends on which cases were chosen:
-    operators and their cases resampled, as in `geometric_mean_over_cases`. One case says nothing of others:
-    (0, inf). Raises ValueError without any ratio.
+    Blocks do not differ in them, so the interval says how far the mean depends on which cases were chosen:
+    operators and their cases are resampled, as in `geometric_mean_over_cases`. With one case it is (0, inf).
+    Raises ValueError without any ratio.
     """
     if not ratios:
         raise ValueError("no ratios")
@@ -212,15 +212,15 @@ def null_coverage(comparisons: Iterable[Comparison]) -> tuple[int, int]:
 
 @lru_cache(maxsize=1024)  # a report asks for each pair a dozen times: alone, in means, in claims
 def palindrome_log_ratios(baseline: Benchmark, candidate: Benchmark) -> dict[int, Floats]:
-    """Per block the log ratio of each palindrome both have: what every speedup here is made of.
+    """Per block the log ratios of the palindromes that both have; every speedup is computed from these.
 
     Raises ValueError if the two differ in case, metric or cache regime.
     """
     for what in ("group", "metric", "cache"):
-        ours, theirs = getattr(baseline, what), getattr(candidate, what)
-        if ours != theirs:
+        one_has, other_has = getattr(baseline, what), getattr(candidate, what)
+        if one_has != other_has:
             raise ValueError(
-                f"cannot compare {baseline.name} with {candidate.name}: {what} {ours!r} and {theirs!r}"
+                f"cannot compare {baseline.name} with {candidate.name}: {what} {one_has!r} and {other_has!r}"
             )
     one, other = log_leg_times(baseline), log_leg_times(candidate)
     stride = 1 + max(one.leg.max(initial=0), other.leg.max(initial=0))
@@ -292,7 +292,7 @@ def _ratio_estimate(values: Floats, *, bootstrap95: tuple[float, float] | None =
 
 
 def _exp(interval: tuple[float, float]) -> tuple[float, float]:
-    """Beyond e^700 an interval over two wild blocks is as good as unbounded."""
+    """Back from logarithms; an upper end above e^700, from two blocks that differ wildly, is infinite."""
     low, high = interval
     return math.exp(low), math.exp(high) if high < 700 else math.inf
 

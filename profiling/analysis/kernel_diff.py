@@ -26,9 +26,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseproof.profiling.figures import duration, number
 from fuseproof.profiling.timeline.intervals import union_length
-from fuseproof.profiling.timeline.model import DEVICE_WORK, KIND, Source, Timeline, TimeUnit
+from fuseproof.profiling.timeline.model import DEVICE_WORK, KIND, Source, Timeline
+from fuseproof.units import TimeUnit, duration, number
 
 Relation = Literal["merged", "only-before", "only-after", "matched"]
 RELATIONS: Final[tuple[Relation, ...]] = ("merged", "only-before", "only-after", "matched")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fuseproof.profiling.figures import size
+from fuseproof import units
 from fuseproof.profiling.timeline.model import KIND, Timeline
 
 
@@ -54,12 +54,10 @@ def render_text(timeline: Timeline) -> str:
                 f"{'at least ' if unknown else ''}{_cycles(device['busy_ns'])}"
             )
             continue
-        lines.append(
-            f"  {device['name']}: {device['kernels']:,} kernels, busy {_time(device['busy_ns'])} "
-            f"of {_time(device['span_ns'])}{share}"
-        )
+        busy, span = (units.duration(device[key], "ns") for key in ("busy_ns", "span_ns"))
+        lines.append(f"  {device['name']}: {device['kernels']:,} kernels, busy {busy} of {span}{share}")
     for memory in found["memory"]:
-        peak = "unknown" if memory["peak_bytes"] is None else size(memory["peak_bytes"])
+        peak = "unknown" if memory["peak_bytes"] is None else units.memory(memory["peak_bytes"])
         lines.append(
             f"  memory of {memory['device']} ({memory['allocator']}): "
             f"{memory['events']:,} events, peak {peak}"
@@ -70,13 +68,6 @@ def render_text(timeline: Timeline) -> str:
         lines.append(f"  {found['dropped_events']:,} events were dropped by the profiler")
     lines += [f"  warning: {text}" for text in found["warnings"]]
     return "\n".join(lines) + "\n"
-
-
-def _time(nanoseconds: int) -> str:
-    for scale, unit in ((10**9, "s"), (10**6, "ms"), (10**3, "us")):
-        if nanoseconds >= scale:
-            return f"{nanoseconds / scale:.3f} {unit}"
-    return f"{nanoseconds} ns"
 
 
 def _cycles(cycles: int) -> str:

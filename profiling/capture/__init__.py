@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
+from fuseproof.files import writing_to
 from fuseproof.implementations import Implementation
 from fuseproof.measure.crew import LONG_TIMEOUT, worker_environment
 from fuseproof.measure.planning import reason_to_skip
@@ -221,15 +222,13 @@ def profile_prepared(
 
 def _make_room(folder: Path) -> None:
     """An empty folder, where there was none or a capture, finished or not. Raises UserError otherwise."""
-    try:
+    with writing_to(folder):
         if folder.exists():
             found = {path.name for path in folder.iterdir()}
             if found and not found & {FILE_NAME, _LOG}:
                 raise UserError(f"{folder} holds something that is no capture; choose another folder")
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose a writable folder") from None
 
 
 def _reason_not_to(row: Implementation, case: Case, device: str) -> str | None:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fuseproof.errors import UserError
+from fuseproof.files import replacing
 from fuseproof.profiling.timeline.model import KINDS, Timeline
 
 # Field tags: number << 3 | wire type.
@@ -35,11 +35,12 @@ _WRITE_BYTES = 4 << 20
 
 def write(timelines: Sequence[Timeline], path: Path) -> None:
     """Write one file; gzip if its name ends in .gz. Open it in ui.perfetto.dev."""
-    try:
-        with gzip.open(path, "wb", 6) if path.suffix == ".gz" else path.open("wb") as file:
+    with replacing(path) as file:
+        if path.suffix == ".gz":
+            with gzip.open(file, "wb", 6) as compressed:
+                _write(timelines, compressed)
+        else:
             _write(timelines, file)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose a writable place") from None
 
 
 def _write(timelines: Sequence[Timeline], file: BinaryIO | gzip.GzipFile) -> None:

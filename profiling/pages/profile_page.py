@@ -15,9 +15,9 @@ from fuseproof.profiling.analysis.kernel_diff import Difference
 from fuseproof.profiling.capture import captured
 from fuseproof.profiling.capture.captured import CALL_NAME, Profiled
 from fuseproof.profiling.capture.record import CaptureRecord
-from fuseproof.profiling.figures import duration, size
 from fuseproof.profiling.pages import timeline_page
 from fuseproof.profiling.pages.timeline_page import Glance, Line, Page
+from fuseproof.units import duration, memory
 
 # Bits of NVML's clock event reasons (NVML API reference, nvmlClocksEventReasons); what is a reason to doubt.
 CLOCK_EVENTS: Final[Mapping[int, tuple[str, bool]]] = {
@@ -118,7 +118,7 @@ def render_text(group: str, profiles: Sequence[Profiled], failures: Sequence[Fai
     for one in profiles:
         record = one.record
         lines.append(
-            f"  {one.name:26}{_count(record):>8} {duration(one.side.busy_ns):>10} "
+            f"  {one.name:26}{_count(record):>8} {duration(one.side.busy_ns, 'ns'):>10} "
             f"{_optional(one.call_ns):>10} {_overhead(record):>9}"
         )
     for before, after, found in differences(profiles):
@@ -144,7 +144,7 @@ def trust(one: Profiled) -> Iterator[Line]:
         yield "Profiler overhead", "unknown: calls with or without the profiler were not timed", True
     else:
         on, off = (
-            duration(1e9 * statistics.median(seconds))
+            duration(statistics.median(seconds))
             for seconds in (record.profiler_on_seconds, record.profiler_off_seconds)
         )
         told = f"a call takes {on} with the profiler, {off} without: {record.overhead:.2f} times (medians)"
@@ -217,9 +217,9 @@ def _glance(profiles: Sequence[Profiled]) -> list[Glance]:
                 bar=(call / longest, min(one.side.busy_ns, call) / longest) if call and longest else None,
                 cells=(
                     _optional(call),
-                    duration(one.side.busy_ns),
+                    duration(one.side.busy_ns, "ns"),
                     _count(record),
-                    "unknown" if rise is None else size(rise.bytes),
+                    "unknown" if rise is None else memory(rise.bytes),
                     _overhead(record),
                 ),
                 doubts=sum(doubt for *_, doubt in (*trust(one), *timeline_page.trust(one.timeline))),
@@ -275,4 +275,4 @@ def _overhead(record: CaptureRecord) -> str:
 
 
 def _optional(ns: float | None) -> str:
-    return "unknown" if ns is None else duration(ns)
+    return "unknown" if ns is None else duration(ns, "ns")

@@ -18,10 +18,10 @@ from fuseproof import offline_page
 from fuseproof.errors import UserError
 from fuseproof.profiling.analysis import kernel_diff
 from fuseproof.profiling.analysis.kernel_diff import Difference, Row
-from fuseproof.profiling.figures import number
 from fuseproof.profiling.pages.packing import SOURCES, pack
 from fuseproof.profiling.pages.viewer_script import viewer_script
 from fuseproof.profiling.timeline.model import CALLS_LANE, DEVICE_WORK, KIND, Timeline
+from fuseproof.units import count, number
 
 _FOLDER: Final = "fuseproof.profiling.pages.html"
 # (label, sentence, whether it is a reason to doubt)
@@ -229,8 +229,8 @@ def trust(timeline: Timeline) -> Iterator[Line]:
         yield "Dropped events", f"{dropped:,}" if dropped else "none", dropped > 0
     overlaps = timeline.overlaps
     if overlaps:
-        began = f"{overlaps:,} slice{'s' if overlaps > 1 else ''} began before an earlier one"
-        text = f"{began} of the same stream had ended; drawn in sub-lanes, and busy time is a union."
+        began = f"{count(overlaps, 'slice')} began before an earlier one of the same stream had ended"
+        text = f"{began}; drawn in sub-lanes, and busy time is a union."
         yield "Overlaps", text, False
     else:
         yield "Overlaps", "none between slices of one stream", False

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseproof.profiling.timeline.intervals import count_overlaps, union_length
+from fuseproof.units import TimeUnit
 
 Source = Literal["kineto", "xplane", "tpu-static", "torch-memory", "mixed"]
-TimeUnit = Literal["ns", "cycles"]
 LaneKind = Literal["device", "host", "static"]
 Semantics = Literal[
     "allocator-at-event", "allocator-at-dispatch", "reserved", "driver-used", "static-plan", "sampled"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fuseproof.reports.claims.judge import MIN_BLOCKS, MIN_CASES, VERDICTS, ClaimRow
 from fuseproof.reports.claims.load import ALL_READINGS, REDUCTION
+from fuseproof.units import count
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -41,7 +42,7 @@ def verdict_sentence(row: ClaimRow) -> str:
     }[row.verdict]
     measured = f"{row.candidate} over {row.baseline}, {_conditions(row)}"
     if row.cases:
-        measured += f": {_speedup(row)} over {_count(row.cases, 'case')}"
+        measured += f": {_speedup(row)} over {count(row.cases, 'case')}"
     if row.failed:
         measured += f", {row.failed} failed"
     if row.verdict == "insufficient" and row.reading == REDUCTION and row.problems:
@@ -66,9 +67,9 @@ def _less(row: ClaimRow) -> str:
 
 def _enough(row: ClaimRow) -> str:
     if row.reading == REDUCTION:
-        return f"{_count(row.cases, 'case')} ({MIN_CASES} are needed)"
+        return f"{count(row.cases, 'case')} ({MIN_CASES} are needed)"
     return (
-        f"{_count(row.cases, 'case')} in {_count(row.blocks, 'block')} "
+        f"{count(row.cases, 'case')} in {count(row.blocks, 'block')} "
         f"({MIN_CASES} and {MIN_BLOCKS} are needed)"
     )
 
@@ -183,7 +184,3 @@ def _calls(calls: float) -> str:
     if math.isnan(calls):
         return "–"
     return "never" if math.isinf(calls) else f"{calls:,.0f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from fuseproof.errors import UserError
-from fuseproof.reports.gate import FAILING, GateResult
+from fuseproof.files import replacing
+from fuseproof.reports.gate.result import FAILING, GateResult
 
 # What XML 1.0 cannot hold even when escaped; names and messages come from files of others.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -33,13 +33,12 @@ def write_junit(result: GateResult, path: str | Path) -> None:
             ElementTree.SubElement(case, "system-out").text = _clean(output)
 
     if result.fingerprint_differences:
-        told = [
+        differing = [
             f"{name}: {before!r} in base, {after!r} in head"
             for name, before, after in result.fingerprint_differences
         ]
-        add(
-            "fingerprint", "error", "fingerprint", "base and head were not measured alike; " + "; ".join(told)
-        )
+        message = f"base and head were not measured alike; {'; '.join(differing)}"
+        add("fingerprint", "error", "fingerprint", message)
     for row in result.rows:
         numbers = (
             "" if row.ci is None else f"slowdown {row.slowdown}, 95 % interval {row.ci[0]} to {row.ci[1]}"
@@ -53,10 +52,8 @@ def write_junit(result: GateResult, path: str | Path) -> None:
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
-    try:
-        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose a writable folder") from None
+    with replacing(path) as file:
+        ElementTree.ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)
 
 
 def _clean(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The Markdown format: short enough for a pull request or a job summary."""
+"""The report as Markdown, short enough for a pull request or a job summary."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from fuseproof.reports.report.summary import Mean, Summary
 
 
 def to_markdown(summary: Summary) -> str:
-    """The verdicts, the means, every comparison and what failed: short enough for a pull request."""
+    """The verdicts, the geometric means, every comparison, then what failed and what was skipped."""
     lines = ["# Does compiling make it faster here?", ""]
     lines += [f"{run.machine} ({run.suite or run.source})  " for run in summary.runs]
     lines += [
-        f"\n**Incomplete run**: {_escape(run.source)} was stopped after {wording.count(run.blocks, 'block')}."
+        f"\n**Incomplete run**: {_escape(run.source)} was stopped after {units.count(run.blocks, 'block')}."
         for run in summary.runs
         if not run.complete
     ]
@@ -25,9 +25,12 @@ def to_markdown(summary: Summary) -> str:
             lines += ["", _escape(verdict.sentence), ""]
             lines += [
                 f"- read as {wording.READINGS.get(row.reading, row.reading)}, "
-                f"{band_words(row.band)}: **{wording.judged(row)}**"
+                f"{band_words(row.band)}: **{row.verdict}**"
                 for row in verdict.readings
             ]
+    if summary.claims:
+        lines.append("")
+        lines += [f"**{word}**: {meaning}.  " for word, meaning in wording.meanings(summary).items()]
     lines += ["", *(f"- {_escape(caveat)}" for caveat in wording.caveats(summary))]
 
     lines += ["", "## Geometric means", ""]
@@ -93,7 +96,7 @@ def to_markdown(summary: Summary) -> str:
         lines += ["", "## Failed and skipped", ""]
         lines += [
             f"- **{_escape(group.implementation)}** {group.kind} at {group.stage}, "
-            f"{wording.count(len(group.cases), 'case')}: {_escape(group.message)}"
+            f"{units.count(len(group.cases), 'case')}: {_escape(group.message)}"
             for group in wording.grouped(summary.missing)
         ]
     for run in summary.runs:

@@ -1,4 +1,4 @@
-"""What a report says, as plain data: records that every format reads and `report.summarise` fills."""
+"""The contents of a report as plain data: `report.summarise` fills these records, every format reads them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """An implementation of a case that has no number here, and why."""
+    """An implementation of a case without a measurement, and why."""
 
     run: int
     group: str
@@ -101,7 +101,7 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One verdict on a run, with the sentence that says it."""
+    """One verdict on a run, and the same as a sentence."""
 
     run: int
     row: ClaimRow
@@ -128,9 +128,9 @@ class NullControl:
 
 @dataclass(frozen=True, kw_only=True)
 class Why:
-    """What the compiler made of one measured implementation, if the run has a fusion account.
+    """What the compiler changed in one measured implementation, if the run has a fusion account.
 
-    links: what each kept file is, and where it lies, relative to the report.
+    links: the files kept with it: (label, path relative to the report).
     """
 
     case: Case
@@ -141,7 +141,7 @@ class Why:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """Where the numbers come from."""
+    """One run of the report: where its numbers come from."""
 
     source: str
     file: str
@@ -159,6 +159,8 @@ class RunInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
+    """All of a report. `run` of the other records is an index into `runs`."""
+
     runs: tuple[RunInfo, ...]
     rows: tuple[Row, ...]
     means: tuple[Mean, ...]

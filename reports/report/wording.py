@@ -1,4 +1,4 @@
-"""What a report says in words, the same in every format."""
+"""The sentences and figures of a report, the same in every format."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from dataclasses import dataclass
 
 from fuseproof import units
 from fuseproof.fusion.account import Account, Pair
-from fuseproof.reports.claims import MIN_BLOCKS, REDUCTION, ClaimRow
+from fuseproof.reports.claims import MEANINGS, MIN_BLOCKS, REDUCTION, ClaimRow
 from fuseproof.reports.report.summary import Case, Interval, Mean, Missing, RunInfo, Summary
+from fuseproof.units import count
 
-VERDICTS = {
-    "supported": ("✓", "supported"),
-    "mean-only": ("≈", "true of the mean, not shown of most cases"),
-    "refuted-low": ("▼", "refuted: below the band"),
-    "refuted-high": ("▲", "refuted: above the band"),
-    "inconclusive": ("?", "neither supported nor refuted"),
-    "insufficient": ("…", "too few blocks or cases to judge"),
+# Before the word of a verdict, so that verdicts differ in more than their colours.
+SIGNS = {
+    "supported": "✓",
+    "mean-only": "≈",
+    "refuted-low": "▼",
+    "refuted-high": "▲",
+    "inconclusive": "?",
+    "insufficient": "…",
 }
 # Figures that differ by less are shown as the same.
 _UNCHANGED = 0.005
@@ -45,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Cases that an implementation lacks for one and the same reason."""
+    """Cases that have no measurement of an implementation, all for the same reason."""
 
     implementation: str
     kind: str
@@ -55,7 +57,7 @@ class Group:
 
 
 def verdicts(summary: Summary, *, pooled: bool) -> dict[str, list[Verdict]]:
-    """Per claim its readings side by side; `pooled` leaves out the single dtypes beside their mean."""
+    """By claim, its comparisons with all readings; `pooled` leaves out single dtypes where all are pooled."""
     slices: dict[tuple[int, *tuple[object, ...]], dict[str | None, list[ClaimRow]]] = {}
     for claim in summary.claims:
         row = claim.row
@@ -103,22 +105,24 @@ def _reduced(row: ClaimRow) -> str:
         if more
         else (row.geomean, *row.ci95)
     )
-    told = {
+    verb, increase, decrease = {
         "kernels": ("launched", "more kernels", "fewer kernels"),
         "peak_memory": ("took", "more memory at its peak", "less memory at its peak"),
     }[row.metric]
     bounds = units.bracket(low, high)
     interval = f" [95\u00a0%, cases resampled: {bounds[1:-1]}]" if bounds else ""
-    how_many = f"{units.times(value)} {told[1 if more else 2]}"
-    return f"{row.candidate} {told[0]} {how_many} than {row.baseline}{interval}"
+    how_many = f"{units.times(value)} {increase if more else decrease}"
+    return f"{row.candidate} {verb} {how_many} than {row.baseline}{interval}"
 
 
-def judged(row: ClaimRow) -> str:
-    return VERDICTS[row.verdict][1]
+def meanings(summary: Summary) -> dict[str, str]:
+    """What each verdict in the summary means, by its word."""
+    found = {claim.row.verdict for claim in summary.claims}
+    return {verdict: meaning for verdict, meaning in MEANINGS.items() if verdict in found}
 
 
 def caveats(summary: Summary) -> list[str]:
-    """What to know before believing any of it, each with its number."""
+    """What limits the conclusions: blocks, failures, the null control, each with its number."""
     lines = []
     for index, run in enumerate(summary.runs):
         rows = [row for row in summary.rows if row.case.run == index]
@@ -138,12 +142,10 @@ def caveats(summary: Summary) -> list[str]:
     skipped = sum(m.kind == "skipped" for m in summary.missing)
     if errors:
         lines.append(
-            f"{count(errors, 'failure')}: what is wrong or crashed has no speedup; reasons are below."
+            f"{count(errors, 'failure')}: a wrong or crashed implementation has no speedup; see below."
         )
     if skipped:
-        lines.append(
-            f"{count(skipped, 'combination')} skipped because they cannot run here; reasons are below."
-        )
+        lines.append(f"{count(skipped, 'combination')} skipped because they cannot run here; see below.")
     if control := null_control(summary):
         lines.append(f"Null control: {control}")
     lines.append("Single operators on one machine: no statement about whole models or other hardware.")
@@ -151,6 +153,7 @@ def caveats(summary: Summary) -> list[str]:
 
 
 def null_control(summary: Summary) -> str:
+    """The result of the null control in one sentence; empty where there is none."""
     control = summary.null_control
     if control is None or not control.total:
         return ""
@@ -162,6 +165,7 @@ def null_control(summary: Summary) -> str:
 
 
 def grouped(missing: Iterable[Missing]) -> list[Group]:
+    """The missing cases, by implementation and reason."""
     cases: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
     for m in missing:
         cases[m.implementation, m.kind, m.stage, m.message].append(m.group)
@@ -175,7 +179,7 @@ def timing(row: Case | Mean | Missing | ClaimRow, summary: Summary) -> str:
     """The metric and the cache regime, each only where a report holds several."""
     metrics = {r.case.metric for r in summary.rows}
     caches = {r.case.cache for r in summary.rows}
-    # What was never timed lacks every metric alike.
+    # An implementation that was never timed has no metric.
     metric = ""
     if len(metrics) > 1 and not isinstance(row, Missing):
         metric = "" if isinstance(row, ClaimRow) and row.reading == REDUCTION else f"{row.metric} time"
@@ -184,29 +188,31 @@ def timing(row: Case | Mean | Missing | ClaimRow, summary: Summary) -> str:
 
 
 def run_label(run: int, summary: Summary) -> str:
+    """`run 2`; empty where the report has one run."""
     return f"run {run + 1}" if len(summary.runs) > 1 else ""
 
 
 def case_name(case: Case | Missing, summary: Summary) -> str:
-    """A case within its operator."""
+    """A case without its operator: `64x256 · float32 · forward`."""
     parts = (case.shape, case.dtype, words(case.pass_), timing(case, summary), run_label(case.run, summary))
     return " · ".join(part for part in parts if part)
 
 
 def command(run: RunInfo) -> str:
-    """What to type to measure it again, quoted for a shell; empty if the run does not say."""
+    """The command that measures the run again, quoted for a shell; empty if it is not recorded."""
     argv = run.settings.get("command") or ""
     return argv if isinstance(argv, str) else shlex.join(str(word) for word in argv)
 
 
 def speedup(interval: Interval) -> str:
+    """`1.35× [1.30–1.41]`."""
     if interval.low is None or interval.high is None:
         return f"{units.times(interval.value)} (one block: no interval)"
     return f"{units.times(interval.value)} {units.bracket(interval.low, interval.high)}"
 
 
 def calls(interval: Interval | None) -> str:
-    """Break-even calls; an interval that reaches `never` says so."""
+    """Break-even calls, `12.3k [9,800–never]`; never: compiling does not pay for itself."""
     if interval is None:
         return units.NONE
     if math.isinf(interval.value):
@@ -219,7 +225,7 @@ def calls(interval: Interval | None) -> str:
 
 
 def pair(figure: Pair, text: Callable[[int | None], str]) -> Change:
-    """`12 → 5`, and by how much that is less or more."""
+    """`12 → 5` and `−58 %`; `text` writes one of the two figures."""
     share = figure.compiled / figure.eager - 1 if figure.eager and figure.compiled is not None else None
     sign = "" if share is None else "−" if share < 0 else "+"
     known = figure.eager is not None or figure.compiled is not None
@@ -231,7 +237,7 @@ def pair(figure: Pair, text: Callable[[int | None], str]) -> Change:
 
 
 def fused(account: Account) -> str:
-    """What the compiled program launches, counted."""
+    """What the compiled program launches: `2 fusions, 1 library call`."""
     if account.fusions is None:
         return ""
     calls = sum(o.kind == "library" for o in account.others)
@@ -245,8 +251,5 @@ def fused(account: Account) -> str:
 
 
 def words(name: str) -> str:
+    """A name of the data as a reader sees it: `forward + backward`, `layer norm`."""
     return name.replace("forward_backward", "forward + backward").replace("_", " ")
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

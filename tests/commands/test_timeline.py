@@ -38,7 +38,7 @@ def test_json_of_several_is_a_list(trace, capsys):
 def test_table_and_exports(trace, tmp_path, capsys):
     out = tmp_path / "t.html", tmp_path / "t.pftrace"
     assert main(["timeline", str(trace), "-o", str(out[0]), "--perfetto", str(out[1])]) == 0
-    assert "2 kernels, busy 3.000 us" in capsys.readouterr().out
+    assert "2 kernels, busy 3.00 µs" in capsys.readouterr().out
     assert out[0].read_text().startswith("<!") and out[1].read_bytes()[:1] == b"\n"
 
 

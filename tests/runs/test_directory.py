@@ -68,7 +68,7 @@ def save_cell(directory, block, legs, case=CASE, failures=None):
 
 
 def test_a_folder_is_read_as_it_was_created(directory, planned):
-    again = RunDirectory(directory.path)
+    again = RunDirectory.open(directory.path)
     assert again.plan == planned
     assert again.environment == directory.environment
     assert again.fingerprint_fields == directory.fingerprint_fields
@@ -188,7 +188,7 @@ def test_there_may_be_nothing_to_resume(here, planned):
         RunDirectory.open_unfinished(None)
     with pytest.raises(UserError, match="is complete"):
         RunDirectory.open_unfinished(done.path)
-    with pytest.raises(UserError, match=r"is not a run: it holds no plan\.json"):
+    with pytest.raises(UserError, match=r"is not a run directory: it holds no plan\.json"):
         RunDirectory.open_unfinished(here / "absent")
 
 

@@ -11,16 +11,16 @@ SETTINGS = vars(Settings())
 
 
 def test_an_environment_is_plain_data():
-    captured = environment.capture(device="cpu", threads=1)
-    assert json.loads(json.dumps(captured, allow_nan=False)) == captured
-    assert captured["cpu"]["cores"] == len(environment.usable_cpus())
-    assert captured["gpu"] == []
-    assert captured["packages"]["numpy"]
+    described = environment.describe(device="cpu", threads=1)
+    assert json.loads(json.dumps(described, allow_nan=False)) == described
+    assert described["cpu"]["cores"] == len(environment.usable_cpus())
+    assert described["gpu"] == []
+    assert described["packages"]["numpy"]
 
 
 def test_a_fingerprint_is_the_same_for_the_same_machine_and_software():
-    fields = environment.fingerprint_fields(environment.capture(device="cpu", threads=1), SETTINGS)
-    again = environment.fingerprint_fields(environment.capture(device="cpu", threads=1), SETTINGS)
+    fields = environment.fingerprint_fields(environment.describe(device="cpu", threads=1), SETTINGS)
+    again = environment.fingerprint_fields(environment.describe(device="cpu", threads=1), SETTINGS)
     assert fields == again, "load and free memory have no part in it"
     assert environment.fingerprint(fields) == environment.fingerprint(dict(reversed(fields.items())))
 
@@ -40,35 +40,35 @@ def test_a_fingerprint_is_the_same_for_the_same_machine_and_software():
     ids=str,
 )
 def test_what_changes_speed_changes_the_fingerprint(place, value):
-    captured = environment.capture(device="cpu", threads=1)
-    before = environment.fingerprint(environment.fingerprint_fields(captured, SETTINGS))
-    inside = captured
+    described = environment.describe(device="cpu", threads=1)
+    before = environment.fingerprint(environment.fingerprint_fields(described, SETTINGS))
+    inside = described
     for key in place[:-1]:
         inside = inside[key]
     inside[place[-1]] = value
-    assert environment.fingerprint(environment.fingerprint_fields(captured, SETTINGS)) != before
+    assert environment.fingerprint(environment.fingerprint_fields(described, SETTINGS)) != before
 
 
 def test_the_length_of_legs_is_part_of_it_and_their_number_is_not():
-    captured = environment.capture(device="cpu", threads=1)
-    fields = environment.fingerprint_fields(captured, SETTINGS)
-    assert environment.fingerprint_fields(captured, SETTINGS | {"blocks": 99, "palindromes": 99}) == fields
-    assert environment.fingerprint_fields(captured, SETTINGS | {"leg_seconds": 1.0}) != fields
+    described = environment.describe(device="cpu", threads=1)
+    fields = environment.fingerprint_fields(described, SETTINGS)
+    assert environment.fingerprint_fields(described, SETTINGS | {"blocks": 99, "palindromes": 99}) == fields
+    assert environment.fingerprint_fields(described, SETTINGS | {"leg_seconds": 1.0}) != fields
 
 
 def test_variables_that_change_speed_are_recorded(monkeypatch):
     monkeypatch.setenv("OMP_PROC_BIND", "true")
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp")
     monkeypatch.setenv("PASSWORD", "secret")
-    variables = environment.capture(device="cpu", threads=1)["variables"]
+    variables = environment.describe(device="cpu", threads=1)["variables"]
     assert variables["OMP_PROC_BIND"] == "true"
     assert "XLA_FLAGS" in variables
     assert "PASSWORD" not in variables
 
 
-def test_versions_are_told_without_importing(tmp_path):
+def test_versions_are_found_without_importing(tmp_path):
     script = (
-        "import sys; from fuseproof.runs import environment; environment.capture(device='cpu', threads=1); "
+        "import sys; from fuseproof.runs import environment; environment.describe(device='cpu', threads=1); "
         "assert not {'torch', 'jax', 'tensorflow', 'triton'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=300)

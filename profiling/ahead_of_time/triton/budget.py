@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fuseproof.errors import UserError
+from fuseproof.files import write_text
 
 # kernels/ is a real folder in a checkout, and lies in the package when it is installed.
 FILE = Path(__file__).resolve().parents[3] / "kernels" / "triton" / "budget.toml"
@@ -87,7 +88,7 @@ def save(file: Path, budget: Budget) -> None:
             values = ", ".join(f"{name} = {value}" for name, value in asdict(row).items())
             lines.append(f"{json.dumps(label)} = {{ {values} }}\n")
         lines.append("\n")
-    file.write_text("".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+    write_text(file, "".join(lines).rstrip("\n") + "\n")
 
 
 def _order(version: str, target: str, dtype: str) -> tuple[list[int], str]:

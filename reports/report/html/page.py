@@ -1,4 +1,4 @@
-"""What the page shows, arranged: lines of the forest, tables, filters, replicates."""
+"""The page arranged for its template: lines of the forest plot, tables, filters, replicates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class TableLine:
-    """One line of an operator's table: a measured row, or why there is none."""
+    """One line of an operator's table: a measurement, or the reason why it is missing."""
 
     case: str
     row: Row | None
@@ -45,7 +45,7 @@ class TableLine:
 
 @dataclass(frozen=True, kw_only=True)
 class WhyLine:
-    """What a compiler changed in one implementation: figures, each with what it saved, in words."""
+    """What a compiler changed in one implementation: each figure, and by how much it changed."""
 
     case: str
     why: Why
@@ -115,7 +115,7 @@ def lines(summary: Summary) -> Iterator[Line]:
     for mean in summary.means:
         if mean.operator is None and not (mean.dtype and one_dtype):
             where = (wording.timing(mean, summary), wording.run_label(mean.run, summary))
-            count = wording.count(mean.cases, "case")
+            count = units.count(mean.cases, "case")
             scope = (
                 count,
                 mean.dtype or ("" if one_dtype else "all dtypes"),
@@ -210,7 +210,7 @@ def glances(summary: Summary) -> Iterator[Glance]:
 
 
 def tables(summary: Summary) -> dict[str, list[TableLine]]:
-    """Per operator its cases with what was measured and what failed; then what was skipped, once a reason."""
+    """By operator, its cases with measurements and failures; then what was skipped, once for each reason."""
     found: dict[str, dict[object, list[TableLine]]] = defaultdict(lambda: defaultdict(list))
     fastest: dict[Case, float] = {}
     for row in summary.rows:
@@ -224,13 +224,11 @@ def tables(summary: Summary) -> dict[str, list[TableLine]]:
         if m.kind == "skipped":
             skipped[m.operator, m.run, m.implementation, m.stage, m.message].append(m)
         else:
-            line = TableLine(
-                case=wording.case_name(m, summary), row=None, unit=units.TIME_UNITS[0], missing=m
-            )
+            line = TableLine(case=wording.case_name(m, summary), row=None, unit=units.SECONDS[0], missing=m)
             found[m.operator][m.run, m.group].append(line)
     for key, same in skipped.items():
-        case = wording.case_name(same[0], summary) if len(same) == 1 else wording.count(len(same), "case")
-        line = TableLine(case=case, row=None, unit=units.TIME_UNITS[0], missing=same[0])
+        case = wording.case_name(same[0], summary) if len(same) == 1 else units.count(len(same), "case")
+        line = TableLine(case=case, row=None, unit=units.SECONDS[0], missing=same[0])
         found[same[0].operator][key].append(line)
     return {
         operator: [line for lines in cases.values() for line in lines] for operator, cases in found.items()
@@ -238,7 +236,7 @@ def tables(summary: Summary) -> dict[str, list[TableLine]]:
 
 
 def whys(summary: Summary) -> dict[str, list[WhyLine]]:
-    """Per operator what compilers changed, in the order of the cases."""
+    """By operator, what compilers changed, in the order of the cases."""
     found: dict[str, list[WhyLine]] = defaultdict(list)
     for why in summary.whys:
         account = why.account
@@ -280,7 +278,7 @@ def payback(summary: Summary) -> list[Payback]:
 
 
 def details(summary: Summary) -> Iterator[tuple[int, list[list[str]]]]:
-    """What a line tells on hover or focus: its case, what is compared, then labels with their values."""
+    """What a line shows on hover or focus: its case, what is compared, then labels with their values."""
     medians = {(row.case, row.implementation): row.median_seconds for row in summary.rows}
     for index, row in enumerate(summary.rows):
         if row.speedup is None:

@@ -1,4 +1,4 @@
-"""Where things stand on the page's plots, in percent of a plot's width; drawing is the template's part."""
+"""Positions on the page's plots, in percent of a plot's width; the template draws."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The HTML format: one self-contained file that works from disk, with and without JavaScript.
 
-The page is complete as rendered here; report.js only filters, sorts and shows details. What it needs stands
-in one escaped JSON block, already formatted, so that no number is computed or rounded twice.
+The page is complete as rendered here; report.js only filters, sorts and shows details. Its data is one
+escaped JSON block of formatted text, so that no number is computed or rounded twice.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def to_html(summary: Summary) -> str:
         filters=page.filters(lines),
         tables=page.tables(summary),
         claim_lines=wording.verdicts(summary, pooled=False),
+        meanings=wording.meanings(summary),
         whys=page.whys(summary),
         payback=payback,
         calls_scale=plots.scale_over(point.value for one in payback for point, _ in one.points),
@@ -83,8 +84,7 @@ def _environment() -> Environment:
         "command": wording.command,
         "speedup_text": wording.speedup,
         "null_text": wording.null_control,
-        "verdict": wording.judged,
-        "signs": {name: sign for name, (sign, _) in wording.VERDICTS.items()},
+        "signs": wording.SIGNS,
         "readings": wording.READINGS,
         "band": band_words,
         "isfinite": math.isfinite,
@@ -95,7 +95,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "words": wording.words,
         "when": _when,
-        "count": wording.count,
+        "count": units.count,
     }
     return environment
 

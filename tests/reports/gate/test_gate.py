@@ -9,6 +9,7 @@ from scipy import stats
 
 from fuseproof.errors import UserError
 from fuseproof.reports import gate
+from fuseproof.reports.gate import judge
 from fuseproof.reports.gate.junit import write_junit
 from fuseproof.runs.records import Benchmark, Failure
 from fuseproof.runs.run_file import load_all
@@ -133,8 +134,8 @@ def test_holm_needs_more_evidence_in_a_larger_suite(a_run, block_values):
 
 
 def test_holm_adjustment():
-    assert gate._holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert gate._holm([]) == []
+    assert judge._holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert judge._holm([]) == []
 
 
 def test_margin_is_raised_to_the_noise_of_base_only(a_run, block_values):
@@ -357,6 +358,24 @@ def test_text_and_markdown_name_every_row_that_is_not_a_pass(a_suite):
     for text in (gate.render_text(result), gate.render_markdown(result)):
         assert all(row.name in text for row in result.rows if row.verdict != "pass")
         assert text.index(base.benchmarks[29].name) < text.index(result.rows[5].name)  # failures first
+
+
+def test_text_fits_a_terminal_of_80_columns_and_cuts_no_name(a_suite, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    base = a_suite([1.0] * 4)
+    head = a_suite([1.5, 1.0, 1.0, 1.0], seed=1)
+    names = {
+        b.name: f"attention[b1_h12_s128_d64_causal-float32-forward-{n}-wall]"
+        for n, b in enumerate(base.benchmarks)
+    }
+    base, head = (
+        replace(run, benchmarks=tuple(replace(b, name=names[b.name]) for b in run.benchmarks))
+        for run in (base, replace(head, benchmarks=head.benchmarks[:3]))
+    )
+    lines = gate.render_text(gate.compare(base, head)).splitlines()
+    assert set(names.values()) <= set(lines)
+    assert all(len(line) <= 80 for line in lines if "fuseproof run" not in line)
+    assert any(line.split()[:1] == ["regression"] and "+50" in line for line in lines)
 
 
 def test_junit_is_read_back(mixed, tmp_path):

@@ -1,0 +1,214 @@
+"""The comparison behind the gate; its rules are in the docstring of the package."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from fuseproof.errors import UserError
+from fuseproof.reports.gate.result import FAILING, SEVERITY, GateResult, GateRow, NullControl
+from fuseproof.runs import statistics
+from fuseproof.runs.records import Benchmark, Failure, Run
+
+ALPHA = 0.025
+LARGE = 0.10
+ENOUGH_BLOCKS = 5
+
+Floats = NDArray[np.float64]
+
+
+def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
+    """Compare each benchmark of `base` with the one of its name in `head`, by the rules of the package.
+
+    `margin` is the tolerated slowdown as a fraction. Raises UserError for a margin below 0 and for a run that
+    has neither benchmarks nor failures, or has samples that are not positive seconds.
+    """
+    if not 0 <= margin < math.inf:
+        raise UserError(f"margin {margin} is not a tolerated slowdown; give a percentage like 2%")
+    for run in (base, head):
+        _require_samples(run)
+    before = {benchmark.name: _block_values(benchmark) for benchmark in base.benchmarks}
+    null_rows = _timing_rows(
+        {name: (values[0::2], values[1::2]) for name, values in before.items() if len(values) >= 4},
+        margin,
+        {},
+    )
+    alarms = {row.name: row.slowdown or 1.0 for row in null_rows.values() if row.verdict == "regression"}
+
+    rows = _untimed_rows(base, head)
+    timed = {
+        benchmark.name: (before[benchmark.name], _block_values(benchmark))
+        for benchmark in head.benchmarks
+        if benchmark.name in before and benchmark.name not in rows
+    }
+    differences = _fingerprint_differences(base, head)
+    for name, row in _timing_rows(timed, margin, alarms).items():
+        if differences:
+            row = replace(row, verdict="inconclusive", reason="the fingerprints of base and head differ")
+        rows[name] = row
+    verdicts = {row.verdict for row in rows.values()}
+    if verdicts & FAILING:
+        verdict = "regression"
+    elif differences or "inconclusive" in verdicts or "pass" not in verdicts:
+        verdict = "inconclusive"
+    else:
+        verdict = "pass"
+    ordered = sorted(rows.values(), key=lambda row: (SEVERITY.index(row.verdict), -(row.slowdown or 0.0)))
+    result = GateResult(
+        verdict=verdict,
+        base=base.source,
+        head=head.source,
+        margin=margin,
+        rows=tuple(ordered),
+        null=NullControl(rows=len(null_rows), alarms=tuple(alarms)),
+        fingerprint_differences=differences,
+        remeasure_command=None,
+    )
+    return replace(result, remeasure_command=_remeasure_command(head, result.suspects))
+
+
+def _require_samples(run: Run) -> None:
+    if not run.benchmarks and not run.failures:
+        raise UserError(f"{run.source} holds no benchmarks; is it the right file?")
+    for benchmark in run.benchmarks:
+        if not len(benchmark.seconds) or not np.all(np.isfinite(benchmark.seconds) & (benchmark.seconds > 0)):
+            raise UserError(
+                f"{run.source}: {benchmark.name} has no samples, or some that are not positive seconds"
+            )
+
+
+def _block_values(benchmark: Benchmark) -> Floats:
+    return np.array(list(statistics.block_log_seconds(benchmark).values()))
+
+
+def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
+    """The verdicts that need no clock, by benchmark."""
+    failed, failed_before = (
+        {(f.group, f.implementation): f for f in run.failures if f.kind == "error"} for run in (head, base)
+    )
+    skipped = {(f.group, f.implementation): f for f in head.failures if f.kind == "skipped"}
+    in_base = {benchmark.name: benchmark for benchmark in base.benchmarks}
+    in_head = {benchmark.name: benchmark for benchmark in head.benchmarks}
+    new = [name for name in in_head if name not in in_base]
+    rows = {name: GateRow(name=name, verdict="new", reason="not in base") for name in new}
+    reported = set()
+    for name, benchmark in in_base.items():
+        key = (benchmark.group, benchmark.implementation or "")
+        other = in_head.get(name)
+        if key in failed and key not in failed_before:
+            reported.add(key)
+            rows[name] = GateRow(name=name, verdict="failed", reason=_reason_of(failed[key]))
+        elif other is None and not head.complete:
+            reason = "head was stopped before measuring it; finish it with fuseproof run --resume"
+            rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
+        elif other is None:
+            rows[name] = GateRow(
+                name=name, verdict="missing", reason=_why_missing(name, skipped.get(key), new)
+            )
+        elif reason := _not_alike(benchmark, other):
+            rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
+    for key, failure in failed.items():
+        if key not in reported:
+            name, verdict = f"{key[0]} {key[1]}", "failed-before" if key in failed_before else "failed"
+            rows[name] = GateRow(name=name, verdict=verdict, reason=_reason_of(failure))
+    return rows
+
+
+def _reason_of(failure: Failure) -> str:
+    return f"{failure.stage}: {failure.message}"
+
+
+def _why_missing(name: str, skipped: Failure | None, new: Sequence[str]) -> str:
+    if skipped is not None:
+        return f"skipped in head: {skipped.message}"
+    similar = difflib.get_close_matches(name, new, n=1, cutoff=0.8)
+    return f"not in head; renamed to {similar[0]}?" if similar else "not in head"
+
+
+def _not_alike(base: Benchmark, head: Benchmark) -> str:
+    """Why two benchmarks of one name cannot be compared; empty if they can."""
+    if (base.metric, base.cache) != (head.metric, head.cache):
+        return f"{base.metric}, {base.cache} cache in base; {head.metric}, {head.cache} cache in head"
+    for where, benchmark in (("base", base), ("head", head)):
+        if len(np.unique(benchmark.block)) < 2:
+            return f"{where} has one block, so its noise is unknown; measure at least {ENOUGH_BLOCKS} blocks"
+    return ""
+
+
+def _timing_rows(
+    values: Mapping[str, tuple[Floats, Floats]], margin: float, alarms: Mapping[str, float]
+) -> dict[str, GateRow]:
+    """Welch's t for every (base, head) pair of block values in ln(seconds), judged together."""
+    rows, p_values = {}, []
+    for name, (base, head) in values.items():
+        noise = min(math.expm1(base.std(ddof=1)), LARGE)
+        raised = max(margin, noise, alarms.get(name, 1.0) - 1)
+        variances = base.var(ddof=1) / len(base), head.var(ddof=1) / len(head)
+        error = math.sqrt(sum(variances))
+        difference = head.mean() - base.mean()
+        beyond = difference - math.log1p(raised)
+        half = 0.0
+        if error > 0:
+            degrees = error**4 / sum(
+                v**2 / (len(side) - 1) for v, side in zip(variances, (base, head), strict=True)
+            )
+            half = stats.t.ppf(1 - ALPHA, degrees) * error
+            p_values.append(float(stats.t.sf(beyond / error, degrees)))
+        else:  # no spread at all, as in files with rounded or made-up samples
+            p_values.append(float(beyond <= 0))
+        rows[name] = GateRow(
+            name=name,
+            verdict="pass",
+            slowdown=math.exp(difference),
+            ci=(math.exp(difference - half), math.exp(min(difference + half, 700.0))),
+            margin=raised,
+        )
+    large = max(LARGE, 2 * margin)
+    for row, p in zip(list(rows.values()), _holm(p_values), strict=True):
+        assert row.ci is not None and row.margin is not None
+        if p <= ALPHA:
+            reason = f"at least {row.ci[0] - 1:.1%} slower, margin {row.margin:.1%}"
+            rows[row.name] = replace(row, verdict="regression", reason=reason)
+        elif row.ci[1] > 1 + large:
+            reason = f"too noisy: up to {row.ci[1] - 1:.0%} slower is not excluded; measure more blocks"
+            rows[row.name] = replace(row, verdict="inconclusive", reason=reason)
+        elif row.margin > margin:
+            rows[row.name] = replace(row, reason="margin raised to the noise of base")
+    return rows
+
+
+def _holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: compare each with the family's level (Holm 1979)."""
+    order = np.argsort(p_values)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(order), 0, -1))
+    return [float(p) for p in adjusted]
+
+
+def _fingerprint_differences(base: Run, head: Run) -> tuple[tuple[str, Any, Any], ...]:
+    """(field, value in base, value in head) where they differ; a stock file has fields but no fingerprint."""
+    if base.fingerprint is not None and base.fingerprint == head.fingerprint:
+        return ()
+    before, after = base.fingerprint_fields, head.fingerprint_fields
+    fields = dict.fromkeys([*before, *after])
+    differing = tuple((f, before.get(f), after.get(f)) for f in fields if before.get(f) != after.get(f))
+    if not differing and base.fingerprint != head.fingerprint:
+        return (("fingerprint", base.fingerprint, head.fingerprint),)
+    return differing
+
+
+def _remeasure_command(head: Run, suspects: Sequence[str]) -> str | None:
+    if not suspects:
+        return None
+    if head.suite is not None:
+        groups = dict.fromkeys(b.group for b in head.benchmarks if b.name in suspects)
+        return shlex.join(["fuseproof", "run", head.suite, *(f"--case={group}" for group in groups)])
+    return f"pytest {shlex.join(suspects)} --benchmark-json=again.json"
