@@ -1,11 +1,11 @@
-"""Copy bandwidth of a GPU, which a kernel that only moves bytes is compared with.
+"""Measure the copy bandwidth of a GPU, the reference for a kernel that only moves bytes.
 
     python tools/copy_bandwidth.py [--bytes N …]
 
-`copy_` of one tensor into another, at the sizes of x in the suite `kernels_norms` unless sizes are given.
-Each call takes the next of so many pairs of buffers that together they are four times the L2 cache, so that
-none finds there what it reads. CUDA events around many calls are one timing; the median of several counts.
-Prints a JSON object. A copy of n bytes reads n and writes n: GB/s are 2 n / seconds / 10⁹.
+It calls `copy_` of one tensor into another, at the sizes of x in the suite `kernels_norms` unless sizes are
+given, and prints a JSON object. The calls take turns over pairs of buffers that are together four times the
+L2 cache, so that no call finds in it what it reads. A timing is by CUDA events around many calls; the median
+of several is printed. A copy of n bytes reads n and writes n: GB/s are 2 n / seconds / 10⁹.
 """
 
 from __future__ import annotations
@@ -50,8 +50,12 @@ def gigabytes_per_second(size: int, seconds_of: Callable[[int], float]) -> float
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0, or 2 for bad input or no GPU."""
-    parser = argparse.ArgumentParser(prog="python tools/copy_bandwidth.py", description=__doc__)
-    parser.add_argument("--bytes", type=int, nargs="+", help="of the tensor that is copied")
+    parser = argparse.ArgumentParser(
+        prog="python tools/copy_bandwidth.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--bytes", type=int, nargs="+", help="sizes of the tensor that is copied")
     options = parser.parse_args(arguments)
     try:
         import torch

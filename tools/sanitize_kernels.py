@@ -1,10 +1,10 @@
-"""Every Triton kernel once, on small shapes with ragged edges: a program for NVIDIA's compute-sanitizer.
+"""Run every Triton kernel once, on small shapes with ragged edges, under NVIDIA's compute-sanitizer.
 
     compute-sanitizer --tool memcheck --error-exitcode 1 python tools/sanitize_kernels.py
 
-Nothing is timed or tuned. Each result is compared with the float64 reference by the fixed ceiling of its
-dtype; exit code 1 if one is wrong or fails. Under TRITON_INTERPRET=1 it runs on the CPU, which tests this
-program and no memory access.
+It times and tunes nothing. It compares each result with the float64 reference, within the fixed limit of its
+dtype; the exit code is 1 if one is wrong or fails. Under TRITON_INTERPRET=1 it runs on the CPU, which tests
+this program and no memory access.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ SHAPES: Mapping[str, Sequence[str]] = {
 }
 
 
-def cases(row: Implementation, dtypes: Sequence[str] = ()) -> Iterator[Case]:
-    """The cases of SHAPES that a row can compute, forward within forward and backward where it has both."""
-    operator = OPERATORS[row.operator]
-    for label in SHAPES[row.operator]:
+def cases(kernel: Implementation, dtypes: Sequence[str] = ()) -> Iterator[Case]:
+    """The cases of SHAPES that a kernel can compute, in these dtypes or all, each with its longest pass."""
+    operator = OPERATORS[kernel.operator]
+    for label in SHAPES[kernel.operator]:
         shape = operator.from_label(label)
-        for dtype in row.dtypes:
-            passes = [pass_ for pass_ in row.passes if shape.reason_against(dtype, pass_) is None]
+        for dtype in kernel.dtypes:
+            passes = [pass_ for pass_ in kernel.passes if shape.reason_against(dtype, pass_) is None]
             if passes and (not dtypes or dtype in dtypes):
                 yield Case(operator=shape, dtype=dtype, pass_=passes[-1])
 
 
-def error_of(framework: frameworks.Framework, row: Implementation, case: Case) -> checks.Verdict:
-    """The verdict on one call of a row."""
+def verdict_on(framework: frameworks.Framework, kernel: Implementation, case: Case) -> checks.Verdict:
+    """The verdict on one call of a kernel, against the float64 reference."""
     operator, dtype = case.operator, case.dtype
     framework.use_precision(dtype)
     arrays = operator.inputs(0, dtype)
@@ -68,7 +68,7 @@ def error_of(framework: frameworks.Framework, row: Implementation, case: Case) -
     if cotangent is not None:
         inputs = framework.differentiable(inputs)
         upstream = framework.from_numpy(cotangent, result_dtype(dtype))
-    step = framework.step(resolve_function(row.target), operator.options, case.pass_, row.compiled)
+    step = framework.step(resolve_function(kernel.target), operator.options, case.pass_, kernel.compiled)
     result = step(inputs, upstream)
     framework.synchronize(result)
     output, gradients = result
@@ -82,26 +82,32 @@ def error_of(framework: frameworks.Framework, row: Implementation, case: Case) -
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0, 1 if a kernel failed or is wrong, 2 for bad input or no GPU."""
-    parser = argparse.ArgumentParser(prog="python tools/sanitize_kernels.py", description=__doc__)
-    rows = [row for row in IMPLEMENTATIONS if row.name == "triton"]
-    parser.add_argument("--operator", choices=[row.operator for row in rows], action="append", default=[])
+    parser = argparse.ArgumentParser(
+        prog="python tools/sanitize_kernels.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    kernels = [implementation for implementation in IMPLEMENTATIONS if implementation.name == "triton"]
+    parser.add_argument(
+        "--operator", choices=[kernel.operator for kernel in kernels], action="append", default=[]
+    )
     parser.add_argument("--dtype", action="append", default=[])
     options = parser.parse_args(arguments)
-    os.environ["FUSEPROOF_AUTOTUNE"] = "0"  # under the sanitizer a timing says nothing, and takes minutes
+    os.environ["FUSEPROOF_AUTOTUNE"] = "0"  # under the sanitizer a timing is meaningless and takes minutes
     # PyTorch's caching allocator asks the driver for large blocks and hands out parts of them: an access past
-    # the end of a tensor would mostly lie in the same block, where memcheck takes it for a legal one.
+    # the end of a tensor would mostly be in the same block, where memcheck accepts it.
     os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     try:
         framework = frameworks.load("torch")
         framework.configure(device="cpu" if interpreted else "cuda", threads=1)
         wrong = 0
-        for row in rows:
-            if options.operator and row.operator not in options.operator:
+        for kernel in kernels:
+            if options.operator and kernel.operator not in options.operator:
                 continue
-            for case in cases(row, options.dtype):
+            for case in cases(kernel, options.dtype):
                 try:
-                    verdict = error_of(framework, row, case)
+                    verdict = verdict_on(framework, kernel, case)
                     wrong += not verdict.passed
                     said = f"error {verdict.relative_rms:.2g}" if verdict.passed else verdict.message
                 except NotImplementedError as error:

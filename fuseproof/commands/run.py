@@ -178,7 +178,7 @@ def _summarise(measured: Run, directory: RunDirectory, *, verbose: bool) -> None
 
 def _counts(measured: Run) -> str:
     """`10 cases, 8 implementations: 78 measured, 2 failed, 12 skipped; 3 notes`."""
-    from fuseproof.commands.terminal import count
+    from fuseproof.units import count
 
     pairs = {(each.group, each.implementation) for each in measured.benchmarks}
     missing = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 
@@ -29,17 +31,16 @@ def hanging(heading: str, text: str, *, indent: int | None = None, lines: int | 
     )
 
 
-def count(number: int, noun: str) -> str:
-    """`1 case`, `2 cases`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def fit(text: str) -> str:
     """`text` with lines that are too wide broken at spaces; words, such as paths, stay whole.
+
+    Into a pipe or a log of CI lines go whole, so that one line remains one finding, unless COLUMNS is set.
 
     Lines of a table, those of one paragraph with three or more gaps, are broken at one column, so that what
     stood below each other still does. What is broken off follows on a line of its own, indented.
     """
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return text
     limit = width()
     paragraphs = text.split("\n\n")
     return "\n\n".join("\n".join(_fit_lines(paragraph.split("\n"), limit)) for paragraph in paragraphs)

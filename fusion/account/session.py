@@ -226,7 +226,7 @@ class _Session:
         variables |= {
             # Without it Inductor's C++ kernels do not show in the profiler.
             "TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE": "1",
-            "FUSEPROOF_CACHES": str(caches),
+            "FUSEPROOF_COMPILER_OUTPUT": str(caches),
         }
         if device == "cuda":
             # XLA writes its PTX among what it dumps.

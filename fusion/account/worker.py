@@ -87,7 +87,7 @@ def _plain(operations: Sequence[Operation] | None) -> list[dict[str, Any]] | Non
 
 def _machine_code() -> set[Path]:
     """PTX that Triton and XLA have written: only where there is a GPU."""
-    folder = os.environ.get("FUSEPROOF_CACHES")
+    folder = os.environ.get("FUSEPROOF_COMPILER_OUTPUT")
     return set(Path(folder).rglob("*.ptx")) if folder else set()
 
 

@@ -1,1 +1,1 @@
-"""The operators as each framework writes them, under the same names."""
+"""The operators as a user of each framework writes them, under the same names."""

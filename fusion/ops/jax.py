@@ -1,4 +1,4 @@
-"""The operators in JAX, as a user writes them (what jax.nn has, else jax.numpy), and from primitives.
+"""The operators in JAX, as a user writes them (jax.nn where it has a call, else jax.numpy), and composed.
 
 Shapes are those of fuseproof.workloads.operators, but `attention` takes JAX's own order of axes:
 (batch, length, heads, head dim).
@@ -15,7 +15,7 @@ from jax import Array
 from fuseproof.workloads.operators.layer_norm import EPSILON
 from fuseproof.workloads.operators.rms_norm import EPSILON as RMS_EPSILON
 
-# What products of 8-bit floats are kept in; others keep their own dtype.
+# The dtype of products of 8-bit floats; other products have the dtype of their operands.
 _WIDER = {jnp.dtype(jnp.float8_e4m3fn): jnp.bfloat16}
 
 

@@ -1,8 +1,9 @@
 """The operators in Keras 3 on TensorFlow, as a user writes them: its layers, and keras.ops for attention.
 
-A layer holds its weights; `stateless_call` gives it ours, so that inputs and gradients are the same as
-everywhere. Shapes are those of fuseproof.workloads.operators, but attention takes Keras's own order of axes:
-(batch, length, heads, head dim). keras.layers.MultiHeadAttention is more than the operator: it projects.
+A layer has weights of its own; `stateless_call` takes the case's instead, so that inputs and gradients are
+those of every framework. Shapes are those of fuseproof.workloads.operators, but attention takes Keras's own
+order of axes: (batch, length, heads, head dim). keras.layers.MultiHeadAttention is more than the operator: it
+projects.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Tensor = Any  # tf.Tensor; the package ships no types
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     if q.shape[2] != k.shape[2]:
-        # Keras repeats heads by itself, but a single one it lets broadcast, which its gradient does not.
+        # Keras repeats heads itself, but broadcasts a single one, which its gradient does not support.
         share = q.shape[2] // k.shape[2]
         k, v = keras.ops.repeat(k, share, axis=2), keras.ops.repeat(v, share, axis=2)
     return keras.ops.dot_product_attention(q, k, v, is_causal=causal)

@@ -1,10 +1,10 @@
-"""What a user would pick instead of our kernels: PyTorch's attention by backend, and other packages' kernels.
+"""Alternatives to this project's kernels: PyTorch's attention by backend, and other packages' kernels.
 
 Packages are imported at the first call, and called as each documents it. Shapes are those of
 fuseproof.workloads.operators; attention of flash-attn and xformers takes (batch, length, heads, head dim).
 Checked against the sources of liger-kernel 0.8.5, quack-kernels 0.6.5, xformers 0.0.35 and flash-attn 2.8.3;
-not run on a GPU yet. A residual is added first, unless the package's own call takes one. What a package
-cannot do raises NotImplementedError with the reason.
+not run on a GPU yet. A residual is added first, unless the package's own call takes one. A case that a
+package does not support raises NotImplementedError with the reason.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ def attention_efficient(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False
 
 
 def _attention_by(backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """The library call with one of its backends; choosing takes the host some microseconds of every call."""
+    """The library call with one backend; choosing it takes the host some microseconds at every call."""
     try:
         with sdpa_kernel(backend):
             return attention(q, k, v, causal=causal)
     except RuntimeError as error:
-        # What PyTorch says on a GPU, and on the CPU.
+        # PyTorch's messages on a GPU and on the CPU.
         if not str(error).startswith(("No available kernel", "No viable backend")):
             raise
-        raise NotImplementedError(f"PyTorch's {backend.name} takes no such attention here") from None
+        raise NotImplementedError(f"PyTorch's {backend.name} does not support this attention here") from None
 
 
 def attention_flash_attn(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:

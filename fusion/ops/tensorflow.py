@@ -1,4 +1,4 @@
-"""The operators in TensorFlow, as a user writes them: what tf.nn has, else primitives.
+"""The operators in TensorFlow, as a user writes them (tf.nn where it has a call), and composed of primitives.
 
 Shapes are those of fuseproof.workloads.operators. Core TensorFlow has no attention, layer norm or RMS norm.
 """
@@ -32,7 +32,7 @@ def attention_composed(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False)
 
 
 def _repeated(tensor: Tensor, q: Tensor) -> Tensor:
-    """Keys or values, once for each of the query heads that share them."""
+    """Keys or values, repeated for the query heads that share them."""
     share = q.shape[1] // tensor.shape[1]
     return tensor if share == 1 else tf.repeat(tensor, share, axis=1)
 

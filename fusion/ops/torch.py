@@ -1,7 +1,7 @@
 """The operators in PyTorch: as the library call a user writes, composed from primitives, and in place.
 
-The composed ones are what torch.compile has something to fuse in. In place is the composed code as a user
-writes it for inference: every step over the last one's memory, a norm over x. Shapes are those of
+The composed ones give torch.compile something to fuse. In place is the composed code as a user writes it for
+inference: every step writes over the memory of the last one, a norm over x. Shapes are those of
 fuseproof.workloads.operators; gradients are autograd's, which cannot follow the ones in place.
 """
 
@@ -52,14 +52,14 @@ def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None, *, activation: str 
     if a.dtype == torch.float8_e4m3fn:
         one = _one(a.device)
         return torch._scaled_mm(a, b, one, one, out_dtype=torch.bfloat16)
-    # addmm is what F.linear calls; F.linear itself wants the weight transposed.
+    # addmm is what F.linear calls; F.linear itself takes the weight transposed.
     product = torch.matmul(a, b) if bias is None else torch.addmm(bias, a, b)
     return F.gelu(product, approximate="tanh") if activation == "gelu_tanh" else product
 
 
 @functools.cache
 def _one(device: torch.device) -> Tensor:
-    """The scale of 8-bit operands that are what they are; a tensor, which no call should pay for."""
+    """The scale of unscaled 8-bit operands: a tensor, made once and not at every call."""
     return torch.ones((), device=device)
 
 

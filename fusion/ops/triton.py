@@ -1,4 +1,4 @@
-"""The Triton kernels where a case's dtype asks for more than the plain call: TF32 by PyTorch's own flag."""
+"""Triton kernels where a case's dtype needs more than the plain call: TF32, by PyTorch's own flag."""
 
 from __future__ import annotations
 

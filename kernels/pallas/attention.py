@@ -44,7 +44,7 @@ class Config:
     BLOCK_K: int
 
 
-# The first legal row is taken: long blocks of queries read keys and values less often. Not yet measured.
+# The first legal config is taken: long blocks of queries read keys and values less often. Not yet measured.
 CONFIGS = (
     Config(BLOCK_Q=1024, BLOCK_K=512),
     Config(BLOCK_Q=512,  BLOCK_K=512),
@@ -65,7 +65,7 @@ def is_legal(config: Config, itemsize: int, head_dim: int) -> bool:
 
 def choose_blocks(query_length: int, key_length: int, itemsize: int, head_dim: int) -> tuple[int, int]:
     """Blocks of queries and keys. Raises NotImplementedError for a head dim that no config fits."""
-    legal = next((row for row in CONFIGS if is_legal(row, itemsize, head_dim)), None)
+    legal = next((config for config in CONFIGS if is_legal(config, itemsize, head_dim)), None)
     if legal is None:
         raise NotImplementedError(f"attention: head dim {head_dim} does not fit in VMEM")
     queries, keys = (-(-length // LANES) * LANES for length in (query_length, key_length))
@@ -74,7 +74,7 @@ def choose_blocks(query_length: int, key_length: int, itemsize: int, head_dim: i
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What every kernel here needs to know; lengths are those of the tensors."""
+    """Sizes and options that all three kernels need; lengths are those of the tensors."""
 
     query_length: int
     key_length: int
@@ -97,7 +97,7 @@ class Problem:
         last_query = query_block * self.BLOCK_Q + self.BLOCK_Q - 1
         return last_query >= key_block * self.BLOCK_K if self.causal else True
 
-    # `lax.div`, not `//`: rounding down asks the default device for its kind, which ahead of time is no TPU.
+    # `lax.div`, not `//`: rounding down asks the default device for its kind, and ahead of time it is no TPU.
     def key_head(self, head: Any) -> Any:
         return jax.lax.div(head, jnp.int32(self.share))
 
@@ -172,7 +172,7 @@ def _p_and_ds(
     """p and ds of one block, (BLOCK_K, BLOCK_Q) float32, zero where a key is hidden."""
     scores = dot(k, q, (1, 1)) * problem.scale
     p = problem.hide(jnp.exp(scores - lse), *where, 0.0)
-    # Hidden again: what lies past the end of v is no number, and 0 times it need not be 0.
+    # Hidden again: values past the end of v are arbitrary, and 0 times one of them need not be 0.
     return p, problem.hide(p * (dot(v, do, (1, 1)) - delta), *where, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What the Pallas kernels share: running one on a TPU or interpreted on a CPU, tiles, precision, checks."""
+"""Shared by the Pallas kernels: calls on a TPU or interpreted on a CPU, tiles, precision, checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOATS = ("float32", "bfloat16")
 # last two extents are multiples of 128, or the whole axis, are legal and aligned for every dtype here.
 LANES = 128
 
-# What the compiler lets a kernel have of VMEM unless it asks for more; v5e's default, the smallest.
+# VMEM that the compiler gives a kernel by default: v5e's, the smallest.
 VMEM_BYTES = 16 * 2**20
 
 
@@ -36,8 +36,8 @@ def call(
 ) -> Any:
     """One pallas_call: compiled where it is lowered for a TPU, interpreted (correctness only) for a CPU.
 
-    The platform is that of the lowering, not the default backend's: a TPU ahead of time is lowered for where
-    only CPUs are.
+    The platform is that of the lowering, not the default backend's: ahead of time, a machine with CPUs only
+    lowers for a TPU.
     """
 
     def on(interpret: bool) -> Callable[..., Any]:
@@ -88,7 +88,7 @@ def tile(extent: int, largest: int) -> int:
 def keep(x: Array, axis: int, start: Any, extent: int) -> Array:
     """x with zeros at and beyond `extent`, where its index along `axis` begins at `start`.
 
-    Blocks that reach over the edge hold whatever lies there, NaN for all we know, and NaN × 0 is NaN.
+    Blocks that reach over the edge hold arbitrary values there, possibly NaN, and NaN × 0 is NaN.
     """
     if extent % x.shape[axis] == 0:
         return x
@@ -102,7 +102,7 @@ def once(*tensors: Any) -> int:
 
 
 def check(operator: str, tensors: Mapping[str, Array], *, dimensions: int | None = None) -> None:
-    """Raises TypeError or ValueError unless all are of one supported dtype and have `dimensions` axes."""
+    """Raise TypeError or ValueError unless all are of one supported dtype and have `dimensions` axes."""
     dtypes = {name: str(jnp.asarray(tensor).dtype) for name, tensor in tensors.items()}
     first, dtype = next(iter(dtypes.items()))
     if dtype not in FLOATS:

@@ -5,8 +5,8 @@ the statistics are float32, the variance is taken about the mean, and y is round
 
     dx = rstd · (d − mean(d) − x̂ · mean(d · x̂)), d = dy · weight;  dweight = Σ dy · x̂;  dbias = Σ dy over rows
 
-Whole rows lie in VMEM, so x is read once, and the backward pass takes the statistics again from the x it has
-to read anyway: nothing is saved for it but the inputs. Source: Ba et al. 2016,
+Whole rows lie in VMEM, so x is read once, and the backward pass computes the statistics again from the x that
+it reads anyway: only the inputs are saved for it. Source: Ba et al. 2016,
 https://arxiv.org/abs/1607.06450.
 """
 
@@ -29,8 +29,8 @@ ROWS = (512, 256, 128, 64, 32, 16)
 
 
 def is_legal(rows: int, columns: int) -> bool:
-    """Whether a block fits: backward, x, residual, dy and dx are there twice (one is fetched while one is
-    computed with) and about as much again is held in float32."""
+    """Whether a block fits: backward, x, residual, dy and dx are there twice (one is fetched while one
+    is used) and about as much again is held in float32."""
     return rows * columns * 4 * 12 <= VMEM_BYTES
 
 

@@ -6,7 +6,7 @@ float32.
     d = dc · activation′(a b + bias);  da = d bᵀ,  db = aᵀ d,  dbias = Σ d over rows
 
 Tiles of the output are visited with k innermost, so that a float32 accumulator stays in VMEM; the transposed
-operands of the backward pass are read as they lie in memory. Backward keeps a b + bias, in the dtype of c;
+operands of the backward pass are read in place. Backward keeps a b + bias, in the dtype of c;
 the activation's derivative is elementwise and left to XLA, which fuses it with the sum for dbias.
 
 Tiling: "Matrix multiplication" in the Pallas documentation,
@@ -40,7 +40,7 @@ class Config:
     BLOCK_K: int
 
 
-# The first legal row is taken. Larger tiles read the operands less often: a is read n / BLOCK_N times.
+# The first legal config is taken. Larger tiles read the operands less often: a is read n / BLOCK_N times.
 # Not yet measured.
 CONFIGS = (
     Config(itemsize=2, BLOCK_M=512, BLOCK_N=1024, BLOCK_K=1024),
@@ -60,8 +60,8 @@ def is_legal(config: Config, itemsize: int) -> bool:
 
 @functools.cache
 def choose_config(itemsize: int) -> Config:
-    """The first legal row."""
-    return next(row for row in CONFIGS if is_legal(row, itemsize))
+    """The first legal config."""
+    return next(config for config in CONFIGS if is_legal(config, itemsize))
 
 
 def apply(activation: str | None, x: Array) -> Array:
@@ -72,7 +72,7 @@ _SLOPE = math.sqrt(2 / math.pi)
 
 
 def derivative(x: Array) -> Array:
-    """Of GELU's tanh form, x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))."""
+    """The derivative of GELU's tanh form, x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))."""
     t = jnp.tanh(_SLOPE * (x + 0.044715 * x * x * x))
     return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * _SLOPE * (1 + 3 * 0.044715 * x * x)
 

@@ -1,10 +1,5 @@
-"""Hand-written Triton kernels: `from fuseproof.kernels.triton import attention, layer_norm, matmul, rms_norm`
-gives functions.
-
-The names are the functions although modules of the same names lie beside them: the imports below rebind each
-name after its module was loaded, and a loaded module is never bound again. To reach a module itself, import
-from it (`from fuseproof.kernels.triton.ops.attention.api import variants`) or use `importlib.import_module`;
-`import fuseproof.kernels.triton.ops.attention.api as module` would give the function.
+"""Hand-written Triton kernels: `from fuseproof.kernels.triton import attention, matmul, layer_norm, rms_norm`
+gives the functions. Their modules are in `ops`, one folder for each family of operators.
 """
 
 from fuseproof.kernels.triton.ops.attention.api import attention

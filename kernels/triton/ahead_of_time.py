@@ -1,4 +1,4 @@
-"""Compile launches for a GPU that need not be there; read registers, spills, shared memory, instructions."""
+"""Compile launches without a GPU; read registers, spills, shared memory and instructions of the result."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _POINTER_TYPES = {
 }
 _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
-# From compute capability 9.0 on, what the system keeps of every block's shared memory stands in the cubin as
-# if the kernel used it, when it has dynamic shared memory (seen: the same kernels have 0 bytes on sm_80, and
-# 1024 on sm_90 and sm_100; one without any shared memory has 0 everywhere).
+# From compute capability 9.0 on, the cubin counts the shared memory that the system reserves in every block
+# as the kernel's own if the kernel has dynamic shared memory (seen: the same kernels have 0 bytes on sm_80,
+# and 1024 on sm_90 and sm_100; one without any shared memory has 0 everywhere).
 _RESERVED_SHARED = 1024
 
 _WIDE_PTX = r"(?:\.\w+)*\.(?:v4\.[bfu]32|v8\.[bfu]32|v2\.[bfu]64|b128)"  # 128 bits or more
 
-# What is counted, by the names of instructions in machine code and in PTX. A loop's body counts once.
+# Patterns of the instructions that are counted, in machine code and in PTX. A loop's body counts once.
 INSTRUCTIONS: Mapping[str, tuple[str, str]] = {
     "mma": (r"[HIQDO]MMA\b", r"mma\.sync"),  # tensor cores, one warp
     "wgmma": (r"[HIQB]GMMA\b", r"wgmma\.mma_async"),  # tensor cores of Hopper, four warps
@@ -46,7 +46,7 @@ INSTRUCTIONS: Mapping[str, tuple[str, str]] = {
     "load_128": (r"LDG\.[\w.]*(?:128|256)", rf"ld\.global{_WIDE_PTX}"),
     "store": (r"STG\b", r"st\.global(?:\.\w+)*"),
     "store_128": (r"STG\.[\w.]*(?:128|256)", rf"st\.global{_WIDE_PTX}"),
-    "local": (r"(?:LDL|STL)\b", r"(?:ld|st)\.local"),  # spills, or arrays of the kernel
+    "local": (r"(?:LDL|STL)\b", r"(?:ld|st)\.local"),  # spills, or a kernel's arrays
 }  # fmt: skip
 _SASS_OPCODE = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
 
@@ -80,8 +80,8 @@ def compile_launch(launch: Launch, capability: int) -> CompiledKernel:
     """Compile a launch (its tensors may be on the meta device) for compute capability `capability` / 10.
 
     Specialised as the launch on a GPU would be: integers that are 1 are folded in, pointers and integers
-    divisible by 16 are marked so. Raises RuntimeError under TRITON_INTERPRET=1, where there is nothing to
-    compile.
+    divisible by 16 are marked so. Raises RuntimeError under TRITON_INTERPRET=1, where kernels are
+    interpreted.
     """
     if is_interpreted(launch.kernel):
         raise RuntimeError(
@@ -118,8 +118,8 @@ def resources(
 ) -> Resources:
     """Compile a launch and read its resources from the cubin.
 
-    With `instructions`, its machine code is disassembled and counted too, which takes 0.4 s. What the
-    compiler made (ttir, ttgir, llir, ptx, cubin, sass) is written to the directory `output` if given.
+    With `instructions`, the machine code is disassembled and its instructions counted, which takes 0.4 s. The
+    compiler's files (ttir, ttgir, llir, ptx, cubin, sass) are written to the directory `output` if given.
     """
     compiled = compile_launch(launch, capability)
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +138,7 @@ def resources(
         label=launch.label,
         capability=capability,
         registers=registers,
-        spill_bytes=stack + local,  # our kernels keep no arrays: all that lies in local memory is spilled
+        spill_bytes=stack + local,  # the kernels have no arrays: local memory is spills
         static_shared_bytes=max(0, shared - _RESERVED_SHARED) if capability >= 90 else shared,
         dynamic_shared_bytes=metadata.shared,
         num_warps=metadata.num_warps,  # with warp specialization, of all groups together
@@ -150,7 +150,7 @@ def resources(
 
 
 def count_instructions(*, sass: str | None, ptx: str) -> dict[str, int]:
-    """How often each kind of INSTRUCTIONS stands in the machine code, or without it in the PTX."""
+    """How often each kind of INSTRUCTIONS occurs in the machine code, or in the PTX if `sass` is None."""
     if sass is None:
         return {
             kind: len(re.findall(rf"\b(?:{pattern})", ptx)) for kind, (_, pattern) in INSTRUCTIONS.items()
@@ -163,7 +163,7 @@ def count_instructions(*, sass: str | None, ptx: str) -> dict[str, int]:
 
 
 def _disassemble(cubin: Path) -> str | None:
-    """The machine code; None where Triton's package carries no working disassembler."""
+    """The machine code; None if Triton's package has no working disassembler."""
     try:
         return _cuobjdump("-sass", cubin)
     except (OSError, subprocess.CalledProcessError):

@@ -15,8 +15,13 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
-    """What configs depend on: compute capability × 10, bytes of shared memory per block, processors (SMs)."""
+class Architecture:
+    """A GPU, as far as configs depend on it.
+
+    capability:    compute capability × 10.
+    shared_memory: bytes that one block may use.
+    processors:    streaming multiprocessors.
+    """
 
     capability: int
     shared_memory: int
@@ -24,24 +29,24 @@ class Target:
 
 
 # CUDA C++ programming guide, technical specifications per compute capability; SMs of the A100, H100 and B200.
-TARGETS = {
-    80: Target(capability=80, shared_memory=163 * 1024, processors=108),
-    90: Target(capability=90, shared_memory=227 * 1024, processors=132),
-    100: Target(capability=100, shared_memory=227 * 1024, processors=148),
+ARCHITECTURES = {
+    80: Architecture(capability=80, shared_memory=163 * 1024, processors=108),
+    90: Architecture(capability=90, shared_memory=227 * 1024, processors=132),
+    100: Architecture(capability=100, shared_memory=227 * 1024, processors=148),
 }
 
 
 @functools.cache
-def target_of(device: torch.device) -> Target:
-    """The target of a GPU; Hopper's for the CPU and the meta device, where nothing is timed."""
+def architecture_of(device: torch.device) -> Architecture:
+    """The architecture of a GPU; an H100's for the CPU and the meta device, where nothing is timed."""
     if device.type != "cuda":
-        return TARGETS[90]
+        return ARCHITECTURES[90]
     properties = torch.cuda.get_device_properties(device)
     if torch.version.hip is not None:
         # gfx94x and gfx95x report 9.4 and 9.5, which are no NVIDIA capabilities: they get the smallest tiles.
         shared = properties.shared_memory_per_block
-        return Target(capability=80, shared_memory=shared, processors=properties.multi_processor_count)
-    return Target(
+        return Architecture(capability=80, shared_memory=shared, processors=properties.multi_processor_count)
+    return Architecture(
         capability=properties.major * 10 + properties.minor,
         shared_memory=properties.shared_memory_per_block_optin,
         processors=properties.multi_processor_count,
@@ -66,14 +71,14 @@ class Launch:
 
     def run(self) -> None:
         """Enqueue the kernel. Raises NotImplementedError where it cannot run."""
-        # On the path of every call, whose kernel may take only microseconds: no property of a tensor that
-        # makes an object.
+        # This runs at every call, and a kernel may take only microseconds: read no property of a tensor that
+        # creates an object.
         for value in self.arguments.values():
             if isinstance(value, torch.Tensor):
                 tensor = value
                 break
         else:
-            raise ValueError("a launch needs a tensor among its arguments, to know the device by")
+            raise ValueError("a launch needs a tensor among its arguments, whose device it runs on")
         if tensor.is_cuda:
             index = tensor.get_device()
             if index != torch.cuda.current_device():
@@ -89,12 +94,12 @@ class Launch:
         self._call()
 
     def compile(self) -> None:
-        """Compile the kernel for the current GPU, if it is not yet, without running it."""
+        """Compile the kernel for the current GPU, unless it is compiled already, without running it."""
         self._call(warmup=True)
 
     def _call(self, *, warmup: bool = False) -> None:
-        # By position where the order allows, and by `run`, which `kernel[grid]` wraps: a third of the time
-        # that some 25 keywords take on their way through Triton's two calls.
+        # Arguments by position where the order allows, to `run`, which `kernel[grid]` wraps: a third of the
+        # time that some 25 keywords take through Triton's two calls.
         if [*self.arguments, *self.constants] == self.kernel.arg_names:
             by_position, by_name = (*self.arguments.values(), *self.constants.values()), self.options
         else:
@@ -122,7 +127,7 @@ def check_tensors(
 ) -> None:
     """Raise TypeError or ValueError unless all are tensors of a supported floating type on one device.
 
-    Dtypes may still differ between tensors: how they must agree is the operator's own rule.
+    Dtypes may differ between tensors: each operator has its own rule for them.
     """
     given = {**required, **{name: value for name, value in optional.items() if value is not None}}
     for name, value in given.items():
@@ -139,7 +144,7 @@ def check_tensors(
 
 
 def check_same_dtype(operator: str, tensors: Mapping[str, torch.Tensor | None]) -> None:
-    """Raise TypeError unless the tensors that are given have one dtype."""
+    """Raise TypeError unless the tensors that are not None have one dtype."""
     dtypes = {name: name_of(value.dtype) for name, value in tensors.items() if value is not None}
     if len(set(dtypes.values())) > 1:
         raise TypeError(f"{operator}: dtypes must agree, but {_listed(dtypes)}; cast them to one")

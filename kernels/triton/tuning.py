@@ -1,9 +1,10 @@
-"""Which config is fastest on this GPU: measured once for each problem, remembered in memory and on disk.
+"""Which config is fastest on this GPU: measured once for each problem, kept in memory and on disk.
 
-One file for each GPU and set of versions, named by the device and by a hash of all that could change the
-answer: driver, triton and torch versions and the kernels' source. It lies in `$FUSEPROOF_CACHE`, or in
-`fuseproof` under `$XDG_CACHE_HOME` (`~/.cache`). Each entry keeps the seconds of every candidate, so that a
-choice can be looked at.
+Each GPU and set of versions has a file, named by the device and by a hash of everything that could change the
+answer: driver, triton and torch versions and the source of all Triton kernels. It is in the folder `tuning`
+of `$FUSEPROOF_TUNING_CACHE` (`$FUSEPROOF_CACHE`, its older name, is read where that is not set), or of
+`fuseproof` in `$XDG_CACHE_HOME` (`~/.cache`). An entry keeps the seconds of every candidate, so that a reader
+can check the choice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import json
 import math
 import os
 import re
-import sys
 import tempfile
 import threading
 import warnings
@@ -34,9 +34,12 @@ from triton.errors import TritonError
 
 C = TypeVar("C")
 
-# A later candidate must be faster by this share: within the noise of the timing the heuristic's order
-# decides, and two processes that tune the same problem agree.
+# A later candidate must be faster by this share: within the noise of the timing the order of the candidates
+# decides, so that two processes that tune the same problem agree.
 _MARGIN = 0.01
+
+# The folder of all Triton kernels, whose source a choice depends on.
+KERNELS = Path(__file__).resolve().parent
 
 # Milliseconds of calls before and during the timing of one candidate.
 _WARM_UP, _REPETITION = 10, 40
@@ -47,7 +50,7 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """What a measured choice holds for."""
+    """The device and the versions for which a measured choice is valid."""
 
     name: str
     capability: str
@@ -56,7 +59,7 @@ class Gpu:
     torch: str
 
     def file(self, source: str) -> Path:
-        """Where choices for kernels of this source are kept."""
+        """The file of choices for kernels whose source has this hash."""
         slug = re.sub(r"[^A-Za-z0-9]+", "-", self.name).strip("-")
         digest = hashlib.sha256(json.dumps([asdict(self), source]).encode()).hexdigest()[:16]
         return cache_directory() / "tuning" / f"{slug}-sm_{self.capability}-{digest}.json"
@@ -66,20 +69,20 @@ def choose(
     name: str,
     key: tuple[object, ...],
     candidates: Sequence[C],
-    plan: Callable[[C], Sequence[Launch]],
+    launches_of: Callable[[C], Sequence[Launch]],
     device: torch.device,
 ) -> C:
     """The fastest of `candidates` for the problem `key` of the operator `name` on `device`.
 
-    The first call with a key on a CUDA device times every candidate and remembers the fastest. A candidate
-    that does not compile or launch is passed over. `candidates[0]`, the best guess, is taken without timing
-    on any other device, while a CUDA graph is captured (unless the choice is known already), and with
+    The first call with a key on a CUDA device times every candidate and remembers the fastest; it skips a
+    candidate that does not compile or launch. `candidates[0]`, the best guess, is taken without timing on any
+    other device, while a CUDA graph is captured (unless the choice is known already), and with
     FUSEPROOF_AUTOTUNE=0.
 
     Args:
-        key: what the best candidate depends on; plain values whose `repr` tells them apart.
+        key: what the best candidate depends on; plain values that differ in their `repr`.
         candidates: frozen dataclasses of plain values, all correct for the problem.
-        plan: the launches of one candidate. They may run any number of times.
+        launches_of: the launches of one candidate. They may run any number of times.
 
     Raises ValueError without candidates and RuntimeError if none of them runs.
     """
@@ -94,14 +97,14 @@ def choose(
     if is_capturing():
         return candidates[0]
     with _lock:
-        file = gpu_of(device).file(_source_of(type(candidates[0]).__module__))
+        file = gpu_of(device).file(hash_of_source(KERNELS))
         entry = f"{name}{key!r}"
         choice = _find(candidates, _read(file).get(entry))
         if choice is None:
             try:
-                seconds = _time_all(name, key, candidates, plan, device)
+                seconds = _time_all(name, key, candidates, launches_of, device)
             except torch.cuda.OutOfMemoryError:
-                # No candidate's fault: a timing takes 256 MB to empty the cache with.
+                # Not a candidate's fault: a timing itself takes 256 MB, to clear the L2 cache.
                 warnings.warn(
                     f"{name}: no memory to time configs for {key}; using {candidates[0]}",
                     RuntimeWarning,
@@ -115,19 +118,20 @@ def choose(
 
 
 def forget() -> None:
-    """Empty the memory of this process; the files stay."""
+    """Forget the choices of this process; the files stay."""
     _chosen.clear()
 
 
 def cache_directory() -> Path:
-    """Where measured choices are kept: $FUSEPROOF_CACHE, or `fuseproof` in the user's cache directory."""
-    if own := os.environ.get("FUSEPROOF_CACHE"):
-        return Path(own)
+    """The directory that holds the folder `tuning`; `fuseproof` in the user's cache unless one is named."""
+    for variable in ("FUSEPROOF_TUNING_CACHE", "FUSEPROOF_CACHE"):  # the second is the older name
+        if named := os.environ.get(variable):
+            return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fuseproof"
 
 
 def fastest(candidates: Sequence[C], seconds: Sequence[float | None]) -> C:
-    """The candidate of the least time; an earlier one within 1 % of it is preferred. None: it did not run."""
+    """The first candidate within 1 % of the least time. Seconds are None for a candidate that did not run."""
     limit = min(value for value in seconds if value is not None) * (1 + _MARGIN)
     return next(
         candidate
@@ -137,7 +141,7 @@ def fastest(candidates: Sequence[C], seconds: Sequence[float | None]) -> C:
 
 
 def measure(launches: Sequence[Launch], device: torch.device) -> float:
-    """Seconds of the launches one after the other, from a cold L2 cache: the median of 40 ms of calls."""
+    """Seconds that the launches take in sequence from a cold L2 cache: the median over 40 ms of calls."""
 
     def run() -> None:
         for launch in launches:
@@ -148,21 +152,21 @@ def measure(launches: Sequence[Launch], device: torch.device) -> float:
     return float(milliseconds) / 1e3
 
 
-def compile_all(plans: Sequence[Sequence[Launch]], device: torch.device) -> None:
-    """Compile the launches of all candidates on all cores: most of a timing is compiling, which needs one."""
+def compile_all(candidates: Sequence[Sequence[Launch]], device: torch.device) -> None:
+    """Compile the launches of all candidates, each on a core: compiling takes most of the time of tuning."""
 
     def work(launches: Sequence[Launch]) -> None:
-        # What does not compile is met again, and reported, when it is timed.
+        # A launch that does not compile fails again, and is reported, when it is timed.
         with torch.cuda.device(device), contextlib.suppress(Exception):
             for launch in launches:
                 launch.compile()
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(work, plans))
+        list(pool.map(work, candidates))
 
 
 def is_capturing() -> bool:
-    """Whether a CUDA graph is being captured: a timing would end the capture, or land in the graph."""
+    """Whether a CUDA graph is being captured: a timing would end the capture or become part of the graph."""
     return bool(torch.cuda.is_current_stream_capturing())
 
 
@@ -183,7 +187,7 @@ def _driver_version() -> str:
     try:
         import pynvml
     except ImportError:
-        return "unknown"  # then only the versions of triton and torch tell files apart
+        return "unknown"  # then files differ by the versions of triton and torch alone
     try:
         pynvml.nvmlInit()
         return str(pynvml.nvmlSystemGetDriverVersion())
@@ -199,14 +203,15 @@ def _time_all(
     name: str,
     key: tuple[object, ...],
     candidates: Sequence[C],
-    plan: Callable[[C], Sequence[Launch]],
+    launches_of: Callable[[C], Sequence[Launch]],
     device: torch.device,
 ) -> list[float | None]:
+    """Seconds of each candidate, None for one that does not run. Raises RuntimeError if none runs."""
     seconds: list[float | None] = []
     reasons = []
-    plans = [plan(candidate) for candidate in candidates]
-    compile_all(plans, device)
-    for candidate, launches in zip(candidates, plans, strict=True):
+    to_time = [launches_of(candidate) for candidate in candidates]
+    compile_all(to_time, device)
+    for candidate, launches in zip(candidates, to_time, strict=True):
         try:
             value = measure(launches, device)
         except torch.cuda.OutOfMemoryError:
@@ -223,23 +228,23 @@ def _time_all(
 
 
 @functools.cache
-def _source_of(module: str) -> str:
-    """A hash of the Python files in the folder of `module`: kernels share code with their neighbours."""
-    file = getattr(sys.modules[module], "__file__", None)
-    if file is None:
-        return module
+def hash_of_source(root: Path) -> str:
+    """A hash of names and contents of all Python files below `root`: kernels share code across folders."""
     digest = hashlib.sha256()
-    for path in sorted(Path(file).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for path in sorted(root.rglob("*.py")):
+        for part in (str(path.relative_to(root)).encode(), path.read_bytes()):
+            digest.update(
+                len(part).to_bytes(8, "little") + part
+            )  # with the length, so that no two run together
     return digest.hexdigest()
 
 
 def _find(candidates: Sequence[C], entry: object) -> C | None:
-    """The candidate an entry names, if it was chosen among these."""
+    """The candidate that an entry of the file names, if the entry compares exactly these candidates."""
     match entry:
         case {"config": config, "timed": [*timed]}:
             known = [_as_json(candidate) for candidate in candidates]
-            if config in known and [row.get("config") for row in timed if isinstance(row, dict)] == known:
+            if config in known and [one.get("config") for one in timed if isinstance(one, dict)] == known:
                 return candidates[known.index(config)]
     return None
 
@@ -250,7 +255,7 @@ def _as_json(candidate: Any) -> Any:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The entries of a file; none if it is missing or, with a warning, if it is not what we wrote."""
+    """The entries of a file; empty if it is missing or, with a warning, if it is damaged."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -269,7 +274,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _remember(
     file: Path, entry: str, choice: C, candidates: Sequence[C], seconds: Sequence[float | None]
 ) -> None:
-    """Add an entry to the file, whole or not at all; without a writable directory the memory must do."""
+    """Add an entry to the file, atomically; if it cannot be written, a warning says so."""
     timed = [
         {"config": _as_json(candidate), "seconds": value}
         for candidate, value in zip(candidates, seconds, strict=True)
@@ -278,7 +283,7 @@ def _remember(
         file.parent.mkdir(parents=True, exist_ok=True)
         with _locked(file.with_suffix(".lock")):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a corrupt file was complained of when it was read
+                warnings.simplefilter("ignore")  # reading it has warned of a damaged file already
                 entries: Mapping[str, Any] = _read(file)
             document = {**entries, entry: {"config": _as_json(choice), "timed": timed}}
             with tempfile.NamedTemporaryFile(
@@ -292,7 +297,7 @@ def _remember(
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Other processes that add to the same file wait here, so that no entry is lost."""
+    """Hold an exclusive lock, so that processes which add to the same file lose no entry."""
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -16,7 +16,7 @@ Result = Mapping[str, Any]
 # First characters of a target's name, and the module that compiles for it.
 FAMILIES: Mapping[str, str] = {
     "tpu-": "fuseproof.profiling.ahead_of_time.tpu.programs",
-    "sm_": "fuseproof.profiling.ahead_of_time.triton.launches",
+    "sm_": "fuseproof.profiling.ahead_of_time.triton.compile_kernels",
 }
 
 # The fields of Request that a family may reject, as the user writes them.

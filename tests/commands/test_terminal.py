@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from support.command_line import longest
 
-from fuseproof.commands.terminal import count, fit, hanging, width
+from fuseproof.commands.terminal import fit, hanging, width
+from fuseproof.units import count
 
 NAMES = ("torch.compile-composed", "jax.jit")
 
@@ -25,6 +26,12 @@ def test_the_width_is_that_of_the_terminal_or_80(monkeypatch):
 def test_what_fits_is_left_as_it_is():
     text = "a\n\n  b   c   d   e\n" + "x" * 80 + "\n"
     assert fit(text) == text
+
+
+def test_into_a_pipe_lines_go_whole(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    line = "OVER BUDGET: " + "word " * 60
+    assert fit(line) == line
 
 
 def test_a_wide_table_is_broken_at_one_column():

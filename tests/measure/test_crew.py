@@ -108,7 +108,7 @@ def test_every_library_gets_the_same_threads_and_no_gpu_in_a_cpu_run(device):
     assert all(isinstance(value, str) for value in variables.values())
     assert variables["TORCHINDUCTOR_CACHE_DIR"].startswith("/caches/"), "no cache of an earlier run"
     assert variables["TRITON_CACHE_DIR"].startswith("/caches/")
-    assert variables["FUSEPROOF_CACHE"].startswith("/caches/"), "what a kernel is tuned to is compiled anew"
+    assert variables["FUSEPROOF_TUNING_CACHE"].startswith("/caches/"), "kernels are tuned anew"
 
 
 def test_only_the_check_compiles_in_parallel():

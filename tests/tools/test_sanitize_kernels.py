@@ -1,4 +1,4 @@
-"""The program for compute-sanitizer without one: in the interpreter, and with results that are wrong."""
+"""The program for compute-sanitizer, run without it: in the interpreter, and with wrong results."""
 
 import importlib
 import os
@@ -12,10 +12,9 @@ import sanitize_kernels
 
 from fuseproof.implementations import IMPLEMENTATIONS
 from fuseproof.measure.checks import Verdict
-from fuseproof.profiling.ahead_of_time.triton.launches import COMPILE_LISTS
 
 TOOLS = Path(__file__).parents[2] / "tools"
-ROWS = [row for row in IMPLEMENTATIONS if row.name == "triton"]
+KERNELS = [implementation for implementation in IMPLEMENTATIONS if implementation.name == "triton"]
 
 
 def test_it_runs_and_checks_every_case():
@@ -32,18 +31,18 @@ def test_it_runs_and_checks_every_case():
 
 
 def test_every_kernel_has_cases_in_every_dtype_and_its_last_pass():
-    for row in ROWS:
-        found = list(sanitize_kernels.cases(row))
-        assert {case.dtype for case in found} == set(row.dtypes), row.operator
-        assert {case.pass_ for case in found if case.dtype == "bfloat16"} == {row.passes[-1]}
+    for kernel in KERNELS:
+        found = list(sanitize_kernels.cases(kernel))
+        assert {case.dtype for case in found} == set(kernel.dtypes), kernel.operator
+        assert {case.pass_ for case in found if case.dtype == "bfloat16"} == {kernel.passes[-1]}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.operator)
-def test_every_kernel_is_launched(row, monkeypatch):
-    """On tensors of the CPU launches are planned as for Hopper; here they are noted and not run."""
-    pytest.importorskip("triton", reason="plans its launches")
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.operator)
+def test_every_kernel_is_launched(kernel, monkeypatch):
+    """For tensors on the CPU the launches are those of Hopper; here they are recorded and not run."""
+    pytest.importorskip("triton", reason="its launches are recorded")
     launch = importlib.import_module("fuseproof.kernels.triton.launch")
-    module = importlib.import_module(COMPILE_LISTS[row.operator])
+    compiler_process = importlib.import_module("fuseproof.profiling.ahead_of_time.triton.compiler_process")
     launched = set()
     monkeypatch.setenv("FUSEPROOF_AUTOTUNE", "0")
     monkeypatch.setattr(launch.Launch, "run", lambda self: launched.add(self.kernel.__name__))
@@ -51,9 +50,10 @@ def test_every_kernel_is_launched(row, monkeypatch):
     monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: None)  # a process may call it once
     framework = sanitize_kernels.frameworks.load("torch")
     framework.configure(device="cpu", threads=1)
-    for case in sanitize_kernels.cases(row, ["bfloat16"]):
-        sanitize_kernels.error_of(framework, row, case)
-    assert launched == {variant.kernel.__name__ for variant in module.variants(torch.bfloat16)}
+    for case in sanitize_kernels.cases(kernel, ["bfloat16"]):
+        sanitize_kernels.verdict_on(framework, kernel, case)
+    compiled = compiler_process.launches(kernel.operator, "bfloat16", 90).values()
+    assert launched == {launch.kernel.__name__ for launch in compiled}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_every_kernel_is_launched(row, monkeypatch):
     ids=["right", "wrong", "failing", "skipped"],
 )
 def test_the_exit_code_says_whether_all_are_right(monkeypatch, capsys, outcome, code, says):
-    def error_of(framework, row, case):
+    def verdict_on(framework, kernel, case):
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -80,11 +80,11 @@ def test_the_exit_code_says_whether_all_are_right(monkeypatch, capsys, outcome, 
     monkeypatch.setenv("PYTORCH_NO_CUDA_MEMORY_CACHING", "0")
     fake = SimpleNamespace(configure=lambda device, threads: None)
     monkeypatch.setattr(sanitize_kernels.frameworks, "load", lambda name: fake)
-    monkeypatch.setattr(sanitize_kernels, "error_of", error_of)
+    monkeypatch.setattr(sanitize_kernels, "verdict_on", verdict_on)
     assert sanitize_kernels.main(["--operator", "matmul", "--dtype", "bfloat16"]) == code
     assert os.environ["FUSEPROOF_AUTOTUNE"] == "0"
     assert os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] == "1"
-    assert f"matmul[77x67x131-bfloat16-{ROWS[1].passes[-1]}]: {says}" in capsys.readouterr().out
+    assert f"matmul[77x67x131-bfloat16-{KERNELS[1].passes[-1]}]: {says}" in capsys.readouterr().out
 
 
 def test_without_a_gpu_it_says_so(monkeypatch, capsys):

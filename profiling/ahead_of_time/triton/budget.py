@@ -1,8 +1,8 @@
 """The budget of the Triton kernels: what each launch may use on each target, pinned in a file.
 
-The file is `kernels/triton/budget.toml`: a section for each minor version of Triton, target and dtype, a row
-for each launch. A launch may use less than its row says, never more; `fuseproof compile --target …
---update-budget` writes the rows anew.
+The file is `kernels/triton/budget.toml`: a section for each minor version of Triton, target and dtype, and in
+it a row for each launch. A launch may use less than its row allows, never more; `fuseproof compile --target …
+--update-budget` rewrites the rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from fuseproof.errors import UserError
 from fuseproof.files import write_text
 
-# kernels/ is a real folder in a checkout, and lies in the package when it is installed.
+# Beside `profiling`, both in a checkout and in an installed package.
 FILE = Path(__file__).resolve().parents[3] / "kernels" / "triton" / "budget.toml"
 
 _HEADER = """\
@@ -38,7 +38,7 @@ class Row:
     occupancy_warps: int
 
     def exceeded_by(self, found: Row) -> list[str]:
-        """Each field in which `found` is worse, in words."""
+        """Each field in which `found` is worse, with both values."""
         worse = [
             f"{name} {value} > {limit}"
             for name, limit in asdict(self).items()
@@ -54,13 +54,13 @@ Budget = dict[tuple[str, str, str], Rows]  # by minor version of Triton, target 
 
 
 def minor(version: str) -> str:
-    """`3.7` for `3.7.1+git`: what the compiler makes changes with it, hardly with a patch."""
+    """`3.7` for `3.7.1+git`: generated code changes between minor versions, hardly between patches."""
     match = re.match(r"\d+\.\d+", version)
     return version if match is None else match.group()
 
 
 def load(file: Path) -> Budget:
-    """The budget in `file`; empty if there is none. Raises UserError for what is not a budget."""
+    """The budget in `file`; empty if there is no such file. Raises UserError if it is not a budget."""
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The compiling process: lists the launches of an operator and compiles one at a time."""
+"""The compiling process: lists the launches of an operator's kernels and compiles one at a time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import triton
 
 from fuseproof.child_process import serve
 from fuseproof.kernels.triton import ahead_of_time
-from fuseproof.kernels.triton.launch import FLOATS, TARGETS, Launch, name_of
-from fuseproof.profiling.ahead_of_time.triton.launches import COMPILE_LISTS
+from fuseproof.kernels.triton.launch import ARCHITECTURES, Launch, name_of
+from fuseproof.profiling.ahead_of_time.triton.compile_kernels import COMPILE_LISTS
 
 
 @functools.cache
 def launches(operator: str, dtype: str, capability: int) -> dict[str, Launch]:
     """The launches of an operator's kernels by label. Raises ValueError if two have one label."""
-    module = importlib.import_module(COMPILE_LISTS[operator])
+    module, function = COMPILE_LISTS[operator].split(":")
+    list_launches = getattr(importlib.import_module(module), function)
     found: dict[str, Launch] = {}
-    for launch in module.variants(getattr(torch, dtype), TARGETS[capability]):
+    for launch in list_launches(getattr(torch, dtype), ARCHITECTURES[capability]):
         if launch.label in found:
             raise ValueError(f"two launches of {operator} are labelled {launch.label!r}")
         found[launch.label] = launch
@@ -30,9 +31,9 @@ def launches(operator: str, dtype: str, capability: int) -> dict[str, Launch]:
 
 
 def dtypes(operator: str) -> tuple[str, ...]:
-    """The dtypes an operator's kernels are compiled for: the module's `DTYPES`, or the floating types."""
-    module = importlib.import_module(COMPILE_LISTS[operator])
-    return tuple(name_of(dtype) for dtype in getattr(module, "DTYPES", FLOATS))
+    """The dtypes an operator's kernels are compiled for: `DTYPES` of the module with its list."""
+    module, _ = COMPILE_LISTS[operator].split(":")
+    return tuple(name_of(dtype) for dtype in importlib.import_module(module).DTYPES)
 
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; the granularity of
 allocations (registers in units of 256 per warp, warps spread over 4 partitions) is that of the occupancy
-calculator in the CUDA toolkit (`cuda_occupancy.h`). High occupancy is no aim in itself: a kernel that hides
-latency by asynchronous copies may be fastest with one block.
+calculator in the CUDA toolkit (`cuda_occupancy.h`). High occupancy is not a goal: a kernel that hides latency
+by asynchronous copies may be fastest with one block.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ WARP = 32
 _PARTITIONS = 4
 _REGISTER_UNIT = 256  # registers, per warp
 _SHARED_UNIT = 128  # bytes, per block
-_RESERVED_SHARED = 1024  # bytes of each block that the system keeps, from capability 8.0 on
+_RESERVED_SHARED = 1024  # bytes per block that the driver reserves, from capability 8.0 on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Multiprocessor:
-    """What one multiprocessor has. tensor_memory: columns, 0 before Blackwell."""
+    """The resources of one multiprocessor. tensor_memory: columns, 0 before Blackwell."""
 
     warps: int = 64
     blocks: int = 32
@@ -40,7 +40,7 @@ MULTIPROCESSORS: Mapping[int, Multiprocessor] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Occupancy:
-    """Blocks and warps per multiprocessor; `limiters` name what does not suffice for one more block."""
+    """Blocks and warps per multiprocessor; `limiters` are the resources too small for one more block."""
 
     blocks: int
     warps: int
@@ -51,7 +51,7 @@ class Occupancy:
 def occupancy(
     capability: int, *, warps: int, registers: int, shared_bytes: int, tensor_memory: int = 0
 ) -> Occupancy:
-    """Of a kernel with `warps` per block, `registers` per thread and `shared_bytes` per block.
+    """The occupancy of a kernel with these warps and shared bytes per block and registers per thread.
 
     Raises KeyError for a capability that is not in MULTIPROCESSORS.
     """

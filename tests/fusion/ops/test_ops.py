@@ -1,4 +1,4 @@
-"""Every implementation that is fused or not computes its operator, by the project's own check.
+"""Every implementation, fused or not, computes its operator, by the project's own check.
 
 One worker process for each framework: the check is the one a run makes, and frameworks share no process.
 """
@@ -23,12 +23,12 @@ LABELS = {
 }
 CONDITIONS = [(dtype, pass_) for dtype in ("float32", "bfloat16") for pass_ in PASSES]
 
-# Every row is checked for each operator in both dtypes and passes, each at one of two shapes; but those of
-# torch.compile, which takes seconds for a case, once for each operator, and over the operators in all
-# dtypes and passes. FUSEPROOF_MATRIX=full checks every row in every case (minutes).
+# Every implementation is checked for each operator in both dtypes and passes, each at one of two shapes; but
+# those of torch.compile, which takes seconds for a case, once for each operator, and over the operators in
+# all dtypes and passes. FUSEPROOF_MATRIX=full checks every implementation in every case (minutes).
 FULL = os.environ.get("FUSEPROOF_MATRIX") == "full"
 COMPILED_BY_TORCH = list(
-    dict.fromkeys(row.name for row in IMPLEMENTATIONS if row.framework == "torch" and row.compiled)
+    dict.fromkeys(one.name for one in IMPLEMENTATIONS if one.framework == "torch" and one.compiled)
 )
 
 
@@ -48,24 +48,26 @@ NO_SUCH_SHAPE = "no result has the shape of a, so its memory cannot be used agai
 
 
 def implementations_of(case, framework):
-    for row in IMPLEMENTATIONS:
-        if (row.operator, row.framework) != (case.operator.name, framework) or case.pass_ not in row.passes:
+    for implementation in IMPLEMENTATIONS:
+        if (implementation.operator, implementation.framework) != (case.operator.name, framework):
             continue
-        if row.reason_not_on("cpu") is not None:
+        if case.pass_ not in implementation.passes:
             continue
-        if framework == "torch" and row.compiled and not FULL:
-            turn = list(LABELS).index(row.operator) + COMPILED_BY_TORCH.index(row.name)
+        if implementation.reason_not_on("cpu") is not None:
+            continue
+        if framework == "torch" and implementation.compiled and not FULL:
+            turn = list(LABELS).index(implementation.operator) + COMPILED_BY_TORCH.index(implementation.name)
             if (case.dtype, case.pass_) != CONDITIONS[turn % len(CONDITIONS)]:
                 continue
-        yield row
+        yield implementation
 
 
-def reason_it_has_none(row, case):
-    """Why a row that works on the CPU cannot compute one case, as the user is told."""
-    if row.operator == "matmul" and case.pass_ == "forward":
-        if row.name == "jax.jit-donate":
+def reason_against(implementation, case):
+    """The message for an implementation that works on the CPU but cannot compute this case, else None."""
+    if implementation.operator == "matmul" and case.pass_ == "forward":
+        if implementation.name == "jax.jit-donate":
             return NO_SUCH_SHAPE
-        if row.name == "torch.eager-inplace" and not case.operator.bias_gelu_tanh:
+        if implementation.name == "torch.eager-inplace" and not case.operator.bias_gelu_tanh:
             return PLAIN_PRODUCT
     return None
 
@@ -80,21 +82,21 @@ def test_it_computes_the_operator(worker, case):
     framework, process = worker
     process.open_case(case.group)
     errors = {}
-    for row in implementations_of(case, framework):
-        if (reason := reason_it_has_none(row, case)) is not None:
+    for implementation in implementations_of(case, framework):
+        if (reason := reason_against(implementation, case)) is not None:
             with pytest.raises(WorkerSkip, match=reason):
-                process.prepare(row)
+                process.prepare(implementation)
             continue
-        process.prepare(row)
-        errors[row.name] = process.ask("check", name=row.name)["errors"]
+        process.prepare(implementation)
+        found = errors[implementation.name] = process.ask("check", name=implementation.name)["errors"]
         tensors = {"output"}
         if case.pass_ == "forward_backward":
             tensors |= {f"grad_{name}" for name in case.operator.input_shapes}
-        assert errors[row.name].keys() == tensors
-        baseline = errors[row.baseline] if row.baseline != row.name else None
-        found = {key: math.nan if error is None else error for key, error in errors[row.name].items()}
+        assert found.keys() == tensors
+        baseline = errors[implementation.baseline] if implementation.baseline != implementation.name else None
+        found = {key: math.nan if error is None else error for key, error in found.items()}
         verdict = checks.judge(found, baseline, dtype=case.dtype, longest=case.operator.longest_axis)
-        assert verdict.passed, f"{row.name}: {verdict.message}"
+        assert verdict.passed, f"{implementation.name}: {verdict.message}"
     assert len(errors) >= 2
 
 

@@ -1,4 +1,4 @@
-"""The adapters of other packages: what they pass on, with stand-ins for the packages."""
+"""The adapters of other packages: the arguments they pass on, with stand-ins for the packages."""
 
 import sys
 from types import ModuleType
@@ -97,7 +97,7 @@ def test_attention_of_packages(package, groups, causal):
         torch.testing.assert_close(function(q, k, v, causal=causal), expected)
 
 
-def test_what_a_package_cannot_do_is_skipped(package):
+def test_an_unsupported_case_is_skipped(package):
     package("flash_attn", flash_attn_func=None)
     q, k, v = qkv(keys=7)
     with pytest.raises(NotImplementedError, match="aligns a causal mask at the end"):
@@ -112,7 +112,7 @@ def test_backends_of_pytorch(monkeypatch):
     q, k, v = (t.transpose(1, 2) for t in qkv())
     expected = attention(q, k, v, causal=True)
     torch.testing.assert_close(peers.attention_flash(q, k, v, causal=True), expected)
-    with pytest.raises(NotImplementedError, match="CUDNN_ATTENTION takes no such attention here"):
+    with pytest.raises(NotImplementedError, match="CUDNN_ATTENTION does not support this attention here"):
         peers.attention_cudnn(q, k, v)
 
     def broken(q, k, v, *, causal):

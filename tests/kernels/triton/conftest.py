@@ -19,11 +19,11 @@ from fuseproof.workloads.operators import Sampled  # noqa: E402
 
 
 class Interpreter:
-    """Calls functions of a process that runs with TRITON_INTERPRET=1; see interpret.py."""
+    """Calls functions of a process that runs with TRITON_INTERPRET=1; see support/triton_interpreter.py."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("interpret.py")],
+            [sys.executable, Path(__file__).parents[2] / "support" / "triton_interpreter.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)},

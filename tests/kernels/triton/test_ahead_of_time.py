@@ -1,10 +1,8 @@
 """What is read of a compiled kernel, and what the budget may allow; `make aot` compares kernels with it."""
 
-import importlib
 from dataclasses import replace
 
 import pytest
-import torch
 
 from fuseproof.kernels.triton.ahead_of_time import (
     INSTRUCTIONS,
@@ -13,14 +11,12 @@ from fuseproof.kernels.triton.ahead_of_time import (
     count_instructions,
     resources,
 )
-from fuseproof.kernels.triton.launch import TARGETS, Launch
-from fuseproof.profiling.ahead_of_time.triton import budget
-from fuseproof.profiling.ahead_of_time.triton.launches import COMPILE_LISTS
+from fuseproof.kernels.triton.launch import ARCHITECTURES, Launch
+from fuseproof.profiling.ahead_of_time.triton import budget, compiler_process
 
 
 def launches(operator: str, dtype: str, capability: int) -> list[Launch]:
-    module = importlib.import_module(COMPILE_LISTS[operator])
-    return list(module.variants(getattr(torch, dtype), TARGETS[capability]))
+    return list(compiler_process.launches(operator, dtype, capability).values())
 
 
 BUDGET = budget.load(budget.FILE)
@@ -36,7 +32,8 @@ def test_the_budget_has_no_spills_on_hopper(dtype):
 def test_the_budget_is_within_every_target():
     for (_, target, _), rows in BUDGET.items():
         for label, row in rows.items():
-            assert row.shared_bytes <= TARGETS[int(target.removeprefix("sm_"))].shared_memory, label
+            architecture = ARCHITECTURES[int(target.removeprefix("sm_"))]
+            assert row.shared_bytes <= architecture.shared_memory, label
             assert 0 < row.registers <= 255, label
             assert row.occupancy_warps > 0, label
 
@@ -49,7 +46,7 @@ def test_hopper_kernels_use_its_tensor_cores(operator, instruction):
 
 def test_spills_are_seen():
     """The budget is worth nothing if a kernel that must spill is read as clean."""
-    [launch] = (row for row in launches("layer_norm", "bfloat16", 90) if "-1x8192w8p0s1-" in row.label)
+    [launch] = (one for one in launches("layer_norm", "bfloat16", 90) if "-1x8192w8p0s1-" in one.label)
     starved = replace(launch, num_warps=1)  # 256 values per thread
     assert resources(starved, 90).spill_bytes > 0
 

@@ -1,16 +1,22 @@
 """Triton kernels ahead of time: the budget, the table and the command, mostly on a fake compiler."""
 
+import importlib
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from fuseproof.cli import main
 from fuseproof.errors import UserError
+from fuseproof.implementations import IMPLEMENTATIONS
 from fuseproof.profiling.ahead_of_time.families import run
 from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.triton import budget as triton_budget
-from fuseproof.profiling.ahead_of_time.triton import launches
+from fuseproof.profiling.ahead_of_time.triton import compile_kernels
 from fuseproof.profiling.ahead_of_time.triton.occupancy import occupancy
+from fuseproof.profiling.ahead_of_time.triton.results import Result
 
 LABELS = ("matmul[a-bfloat16]", "matmul[b-bfloat16]")
 
@@ -57,7 +63,7 @@ class FakeChild:
 def answers(monkeypatch, tmp_path):
     """A fake compiler, and a budget of its own that fits it."""
     pytest.importorskip("triton", reason="the command asks for the package")
-    monkeypatch.setattr(launches, "Child", FakeChild)
+    monkeypatch.setattr(compile_kernels, "Child", FakeChild)
     monkeypatch.setattr(FakeChild, "answers", {})
     monkeypatch.setattr(triton_budget, "FILE", tmp_path / "budget.toml")
     assert main(["compile", "--target", "sm_90,sm_80", "--update-budget", "--quiet"]) == 0
@@ -100,6 +106,51 @@ def test_the_shape_of_the_json(answers):
     }
 
 
+def test_every_key_of_the_json_and_back(answers):
+    """In order: the JSON of a launch that fits, one over budget, one that failed, and an unused row."""
+    answers[LABELS[1]] = {"spill_bytes": 8}
+    answers["list attention"] = "ValueError: no such tile"
+    answers["list layer_norm"] = ["layer_norm[a-bfloat16]"]
+    head = ["target", "operator", "dtype", "launch", "status"]
+    used = [
+        "registers", "spill_bytes", "static_shared_bytes", "dynamic_shared_bytes", "num_warps", "num_stages",
+        "tensor_memory", "instructions", "instruction_source", "kernel", "shared_bytes", "occupancy",
+    ]  # fmt: skip
+    keys = {
+        ("attention", "failed"): [*head, "reason", "triton"],
+        ("matmul", "ok"): [*head, *used, "triton", "budget"],
+        ("matmul", "over budget"): [*head, *used, "triton", "budget", "reason"],
+        ("layer_norm", "over budget"): [*head, *used, "triton", "budget", "reason"],
+        ("", "over budget"): [*head, "reason"],
+    }
+    documents = json.loads(run(Request(targets=["sm_90"]), as_json=True)[0])
+    answers |= {"list attention": [], "list matmul": LABELS[:1], "list layer_norm": []}
+    documents += json.loads(run(Request(targets=["sm_90"]), as_json=True)[0])
+    found = {(document["operator"], document["status"]): document for document in documents}
+    assert {which: list(document) for which, document in found.items()} == keys
+    assert found["layer_norm", "over budget"]["budget"] is None
+    for document in found.values():
+        again = Result.from_json(document).to_json()
+        assert json.dumps(again) == json.dumps(document)
+
+    [updated] = json.loads(run(Request(targets=["sm_80"], update_budget=True), as_json=True)[0])
+    assert list(updated) == [*head, *used, "triton"]
+
+
+def test_every_list_of_launches_exists_and_imports_pytorch_in_the_child_only():
+    pytest.importorskip("triton", reason="the lists import it")
+    torch = importlib.import_module("torch")
+    kernels = {one.operator for one in IMPLEMENTATIONS if one.name == "triton"}
+    assert set(compile_kernels.COMPILE_LISTS) == kernels
+    for operator, name in compile_kernels.COMPILE_LISTS.items():
+        module, function = name.split(":")
+        assert callable(getattr(importlib.import_module(module), function)), operator
+        assert torch.bfloat16 in importlib.import_module(module).DTYPES
+    program = f"import sys, {compile_kernels.__name__}; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", program], env=environment).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
@@ -109,7 +160,7 @@ def test_the_shape_of_the_json(answers):
         ({"num_warps": 4}, f"{LABELS[1]}: occupancy_warps 12 < 16"),  # three blocks' shared memory
     ],
 )
-def test_over_budget_is_exit_1_and_names_row_and_field(answers, capsys, answer, says):
+def test_over_budget_is_exit_1_and_names_launch_and_field(answers, capsys, answer, says):
     answers[LABELS[1]] = answer
     assert main(["compile", "--target", "sm_90", "--quiet"]) == 1
     printed = capsys.readouterr().out
@@ -153,7 +204,7 @@ def test_another_version_of_triton_has_no_budget(answers, capsys):
     assert {version for version, *_ in triton_budget.load(triton_budget.FILE)} == {"3.6", "3.7"}
 
 
-def test_what_does_not_compile_fails_alone_and_leaves_the_budget(answers, capsys):
+def test_a_launch_that_does_not_compile_fails_alone_and_leaves_the_budget(answers, capsys):
     answers[LABELS[0]] = "the compiling process was ended by SIGABRT"
     answers["list attention"] = "ValueError: no such tile"
     before = triton_budget.FILE.read_text()
@@ -202,14 +253,14 @@ def test_bad_input_is_one_line(answers, capsys, arguments, says):
     "text",
     ["[", "x = 1", '["3.7"]\nsm_90 = 1', '["3.7".sm_90.bfloat16]\n"a" = { registers = 1 }', "[a.b.c.d]"],
 )
-def test_a_budget_that_is_none_is_one_line(answers, capsys, text):
+def test_a_damaged_budget_is_one_line(answers, capsys, text):
     triton_budget.FILE.write_text(text)
     assert main(["compile", "--target", "sm_90"]) == 2
     assert "budget.toml" in capsys.readouterr().err
 
 
 def test_without_triton_the_remedy_is_named(monkeypatch):
-    monkeypatch.setattr(launches.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(compile_kernels.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'fuseproof\[gpu\]'"):
         run(Request(targets=["sm_90"]))
 

@@ -6,25 +6,17 @@ like q. Query head h reads key/value head h // (query_heads / key_value_heads). 
 start, as PyTorch's `scaled_dot_product_attention(is_causal=True)`: query i sees the keys j ≤ i, whatever the
 two lengths.
 
-The kernels are in `attention_forward` and `attention_backward` beside this; here they become operators of
-PyTorch (`torch.ops.fuseproof.attention` and `attention_backward`), which autograd and `torch.compile` know.
+The kernels are in `forward` and `backward` beside this module; here they become operators of PyTorch,
+`torch.ops.fuseproof.attention` and `attention_backward`, which autograd and `torch.compile` know.
 """
 
-from collections.abc import Iterable, Iterator
 from math import inf
-from typing import Any
 
 import torch
 
-from fuseproof.kernels.triton.launch import (
-    TARGETS,
-    Launch,
-    Target,
-    check_same_dtype,
-    check_tensors,
-    name_of,
-)
+from fuseproof.kernels.triton.launch import check_same_dtype, check_tensors
 from fuseproof.kernels.triton.ops.attention import backward, forward
+from fuseproof.kernels.triton.ops.attention.configs import HEAD_DIMS
 
 
 @torch.library.custom_op("fuseproof::attention", mutates_args=())
@@ -52,7 +44,7 @@ def _attention_backward(
     scale: float,
     wanted: list[bool],
 ) -> list[torch.Tensor]:
-    """Those of dq, dk, dv that are wanted."""
+    """The wanted ones of dq, dk and dv."""
     gradients = backward.attention_backward(do, q, k, v, out, lse, causal=causal, scale=scale, wanted=wanted)
     return [gradient for gradient in gradients if gradient is not None]
 
@@ -80,76 +72,13 @@ def _gradients(ctx, do, _):
 
 def _no_second_derivative(ctx, *_):
     raise NotImplementedError(
-        "attention: second derivatives are not written; use "
+        "attention: second derivatives are not implemented; use "
         "torch.nn.functional.scaled_dot_product_attention with the MATH backend for them"
     )
 
 
 _attention.register_autograd(_gradients, setup_context=_save)
 _attention_backward.register_autograd(_no_second_derivative)
-
-
-def variants(dtype: torch.dtype, target: Target = TARGETS[90]) -> Iterator[Launch]:
-    """Launches on meta tensors that use every kernel and config of `dtype` on `target` and every branch."""
-    # head_dim, queries, keys, causal, every config or the first: what differs in the code but not the config
-    # is shown once. Head dim 96 has the configs of 128.
-    cases = (
-        (128, 4096, 4096, False, False),
-        (128, 4096, 4096, True, False),
-        (64, 4099, 4099, True, True),
-        (96, 4099, 4099, True, False),
-        (128, 4099, 4099, True, True),
-        (256, 4099, 4099, True, True),
-        *((head_dim, 1, 4099, False, False) for head_dim in forward.HEAD_DIMS),
-        *((head_dim, 13, 4099, False, False) for head_dim in forward.HEAD_DIMS),
-    )
-    for head_dim, query_length, key_length, causal, every in cases:
-        yield from _launches(
-            head_dim, query_length, key_length, causal, dtype=dtype, target=target, every=every
-        )
-
-
-def _launches(
-    head_dim: int,
-    query_length: int,
-    key_length: int,
-    causal: bool,
-    *,
-    dtype: torch.dtype,
-    target: Target,
-    every: bool,
-) -> Iterator[Launch]:
-    q = torch.empty(2, query_length, 16, head_dim, dtype=dtype, device="meta").transpose(1, 2)
-    k = torch.empty(2, key_length, 4, head_dim, dtype=dtype, device="meta").transpose(1, 2)
-    lse = torch.empty(q.shape[:3], device="meta")
-    options: dict[str, Any] = {"causal": causal, "scale": head_dim**-0.5, "target": target}
-    case = f"s{query_length}-d{head_dim}{'-causal' * causal}"
-    size = dtype.itemsize
-    count = None if every else 1
-
-    def named(part: str, launches: Iterable[Launch], config: forward.Config | None) -> Iterator[Launch]:
-        tile = (
-            "" if config is None else (f"-{config.BLOCK_M}x{config.BLOCK_N}-w{config.warps}-s{config.stages}")
-        )
-        for launch in launches:
-            yield launch.labelled(f"attention[{part}-{case}{tile}-{name_of(dtype)}]")
-
-    rows = query_length * forward.heads_of_a_tile(4, query_length)
-    for config in forward.candidates(target, size, head_dim, rows)[:count]:
-        attend, *combine = forward.plan_forward(q, k, k, q, lse, **options, config=config)
-        yield from named("forward", [attend], config)
-        yield from named("combine", combine, config)
-    if query_length <= forward.PACKED_ROWS:
-        return  # the backward kernels have one way for all lengths
-    if count is None:
-        yield from named("delta", [backward.plan_delta(q, q, lse)], None)
-    for config in backward.query_candidates(target, size, head_dim)[:count]:
-        launch = backward.plan_query_gradient(q, k, k, q, lse, lse, q, **options, config=config)
-        yield from named("dq", [launch], config)
-    for config in backward.key_candidates(target, size, head_dim)[:count]:
-        launches = backward.plan_key_gradients(q, k, k, q, lse, lse, k, k, **options, config=config)
-        for part, launch in zip(("dk-dv",) if len(launches) == 1 else ("dk", "dv"), launches, strict=True):
-            yield from named(part, [launch], config)
 
 
 def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None) -> None:
@@ -179,9 +108,9 @@ def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | Non
         raise ValueError(
             f"attention: q {tuple(q.shape)} and k {tuple(k.shape)} must agree in batch and head dimension"
         )
-    if head_dim not in forward.HEAD_DIMS:
+    if head_dim not in HEAD_DIMS:
         raise ValueError(
-            f"attention: head dimension {head_dim} is not one of {forward.HEAD_DIMS}; "
+            f"attention: head dimension {head_dim} is not one of {HEAD_DIMS}; "
             "pad q, k and v with zeros, and give the scale"
         )
     if k.shape[1] == 0 or query_heads % k.shape[1]:
@@ -190,7 +119,7 @@ def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | Non
             "repeat k and v"
         )
     if k.shape[2] == 0:
-        raise ValueError("attention: there must be at least one key; softmax over none is undefined")
+        raise ValueError("attention: there must be at least one key; a softmax over no keys is undefined")
     if scale is not None and not 0 < scale < inf:
         raise ValueError(f"attention: scale must be positive and finite, not {scale}; fold a sign into q")
 
@@ -217,8 +146,8 @@ def attention(
     Returns the shape, dtype and, where q is dense, memory order of q. The same inputs give the same bits, in
     the gradients too. `torch.compile` traces through without a graph break.
 
-    Raises ValueError or TypeError for what the kernels cannot take, NotImplementedError for tensors that are
-    not on a GPU (outside Triton's interpreter) and for second derivatives.
+    Raises ValueError or TypeError for unsupported arguments, NotImplementedError for tensors that are not on
+    a GPU (outside Triton's interpreter) and for second derivatives.
 
     Source: FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691).
     """

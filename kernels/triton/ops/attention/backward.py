@@ -8,12 +8,11 @@ Shapes as in `attention_forward`; dk and dv are sums over the query heads that r
 
 Algorithm: FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691), with two kernels where its own has
 one: dq by programs that own queries and walk over the keys, dk and dv by programs that own keys and walk over
-the queries of all heads of their group. Each sum is so made by one program in a fixed order: no atomics, and
+the queries of all heads of their group. So one program computes each sum, in a fixed order: no atomics, and
 the same bits from run to run. The price is that q kᵀ and do vᵀ are computed twice, 7 products where 5 are
 needed; 8 where a config computes dk and dv apart.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -23,96 +22,17 @@ import torch
 import triton
 import triton.language as tl
 from fuseproof.kernels.triton import tuning
-from fuseproof.kernels.triton.launch import Launch, Target, target_of
+from fuseproof.kernels.triton.launch import Architecture, Launch, architecture_of
+from fuseproof.kernels.triton.ops.attention.configs import Config, key_candidates, query_candidates
 from fuseproof.kernels.triton.ops.attention.forward import (
     MAX_ROW_STRIDE,
-    Config,
     empty_as,
     load_rows,
-    of_one_kind,
     store_rows,
     strides,
     tile,
     tuning_key,
 )
-
-# Chosen ahead of time for zero spills; not yet measured on a GPU. BLOCK_M queries, BLOCK_N keys.
-QUERY_CONFIGS = (
-    Config(sm=90,  bytes=2, head_dim=64,  BLOCK_M=128, BLOCK_N=128, warps=8, stages=2),
-    Config(sm=90,  bytes=2, head_dim=64,  BLOCK_M=128, BLOCK_N=64,  warps=8, stages=3),
-    Config(sm=90,  bytes=2, head_dim=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=100, bytes=2, head_dim=96,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=2),
-    Config(sm=90,  bytes=2, head_dim=128, BLOCK_M=128, BLOCK_N=64,  warps=8, stages=2),
-    Config(sm=90,  bytes=2, head_dim=128, BLOCK_M=128, BLOCK_N=64,  warps=8, stages=3),
-    Config(sm=90,  bytes=2, head_dim=128, BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=2),
-    Config(sm=90,  bytes=2, head_dim=256, BLOCK_M=128, BLOCK_N=32,  warps=8, stages=2),
-    Config(sm=0,   bytes=2, head_dim=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=2),
-    Config(sm=0,   bytes=2, head_dim=128, BLOCK_M=64,  BLOCK_N=32,  warps=4, stages=2),
-    Config(sm=0,   bytes=2, head_dim=256, BLOCK_M=64,  BLOCK_N=32,  warps=8, stages=1),
-    Config(sm=0,   bytes=4, head_dim=64,  BLOCK_M=32,  BLOCK_N=32,  warps=4, stages=2),
-    Config(sm=0,   bytes=4, head_dim=128, BLOCK_M=32,  BLOCK_N=32,  warps=8, stages=2),
-    Config(sm=0,   bytes=4, head_dim=256, BLOCK_M=32,  BLOCK_N=16,  warps=8, stages=1),
-    Config(sm=0,   bytes=4, head_dim=256, BLOCK_M=16,  BLOCK_N=16,  warps=8, stages=1),
-)  # fmt: skip
-# On Hopper a warpgroup owns 64 keys: with 8 warps and fewer than 128 keys both would compute the same scores.
-KEY_CONFIGS = (
-    Config(sm=90,  bytes=2, head_dim=64,  BLOCK_M=64,  BLOCK_N=128, warps=8, stages=2),
-    Config(sm=90,  bytes=2, head_dim=64,  BLOCK_M=32,  BLOCK_N=128, warps=8, stages=3),
-    Config(sm=90,  bytes=2, head_dim=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=2),
-    Config(sm=90,  bytes=2, head_dim=128, BLOCK_M=32,  BLOCK_N=128, warps=8, stages=2),
-    Config(sm=90,  bytes=2, head_dim=128, BLOCK_M=32,  BLOCK_N=128, warps=8, stages=3),
-    Config(sm=90,  bytes=2, head_dim=128, BLOCK_M=64,  BLOCK_N=128, warps=8, stages=2, apart=True),
-    Config(sm=90,  bytes=2, head_dim=256, BLOCK_M=32,  BLOCK_N=128, warps=8, stages=2, apart=True),
-    Config(sm=0,   bytes=2, head_dim=64,  BLOCK_M=32,  BLOCK_N=64,  warps=4, stages=2),
-    Config(sm=0,   bytes=2, head_dim=128, BLOCK_M=32,  BLOCK_N=64,  warps=8, stages=2),
-    Config(sm=0,   bytes=2, head_dim=256, BLOCK_M=32,  BLOCK_N=64,  warps=8, stages=1, apart=True),
-    Config(sm=0,   bytes=4, head_dim=64,  BLOCK_M=32,  BLOCK_N=32,  warps=8, stages=2),
-    Config(sm=0,   bytes=4, head_dim=128, BLOCK_M=16,  BLOCK_N=32,  warps=8, stages=2),
-    Config(sm=0,   bytes=4, head_dim=256, BLOCK_M=16,  BLOCK_N=32,  warps=8, stages=1),
-    Config(sm=0,   bytes=4, head_dim=256, BLOCK_M=16,  BLOCK_N=16,  warps=8, stages=1),
-)  # fmt: skip
-
-
-def query_shared_memory(config: Config, itemsize: int, head_dim: int) -> int:
-    """Bytes of shared memory of the dq kernel: q and do once, keys and values per stage."""
-    padded: int = triton.next_power_of_2(head_dim)
-    return 2 * itemsize * padded * (config.BLOCK_M + config.BLOCK_N * config.stages)
-
-
-def key_shared_memory(config: Config, itemsize: int, head_dim: int) -> int:
-    """Bytes of shared memory of the dk, dv kernel: k and v once, q and do per stage."""
-    padded: int = triton.next_power_of_2(head_dim)
-    return 2 * itemsize * padded * (config.BLOCK_N + config.BLOCK_M * config.stages)
-
-
-def is_legal(config: Config, target: Target, itemsize: int, head_dim: int, shared_memory: int) -> bool:
-    """Whether a backward kernel that needs these bytes computes correctly with this config on the target."""
-    return (
-        config.sm <= target.capability
-        and config.bytes >= itemsize
-        and config.head_dim >= head_dim
-        and shared_memory <= target.shared_memory
-    )
-
-
-@functools.cache
-def query_candidates(target: Target, itemsize: int, head_dim: int) -> tuple[Config, ...]:
-    """The legal rows for dq, the first guess first."""
-    return of_one_kind(
-        row
-        for row in QUERY_CONFIGS
-        if is_legal(row, target, itemsize, head_dim, query_shared_memory(row, itemsize, head_dim))
-    )
-
-
-@functools.cache
-def key_candidates(target: Target, itemsize: int, head_dim: int) -> tuple[Config, ...]:
-    """The legal rows for dk and dv, the first guess first."""
-    return of_one_kind(
-        row
-        for row in KEY_CONFIGS
-        if is_legal(row, target, itemsize, head_dim, key_shared_memory(row, itemsize, head_dim))
-    )
 
 
 @triton.jit
@@ -477,7 +397,7 @@ def attention_key_gradients_kernel(
         store_rows(dv_ptrs, dv, column_mask, dims, HEAD_DIM, BLOCK_D)
 
 
-def plan_delta(do: torch.Tensor, out: torch.Tensor, delta: torch.Tensor) -> Launch:
+def delta_launch(do: torch.Tensor, out: torch.Tensor, delta: torch.Tensor) -> Launch:
     """The launch that writes delta = rowsum(do · out), float32."""
     batch, heads, query_length, head_dim = out.shape
     block = 32 if head_dim <= 128 else 16
@@ -498,7 +418,7 @@ def plan_delta(do: torch.Tensor, out: torch.Tensor, delta: torch.Tensor) -> Laun
     )
 
 
-def plan_query_gradient(
+def query_gradient_launch(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -509,13 +429,15 @@ def plan_query_gradient(
     *,
     causal: bool,
     scale: float,
-    target: Target | None = None,
+    architecture: Architecture | None = None,
     config: Config | None = None,
 ) -> Launch:
     """The launch that writes dq. lse and delta are float32 and contiguous."""
     batch, query_heads, query_length, head_dim = q.shape
     key_heads, key_length = k.shape[1:3]
-    config = config or query_candidates(target or target_of(q.device), q.element_size(), head_dim)[0]
+    config = (
+        config or query_candidates(architecture or architecture_of(q.device), q.element_size(), head_dim)[0]
+    )
     return Launch(
         kernel=attention_query_gradient_kernel,
         grid=(triton.cdiv(query_length, config.BLOCK_M) * batch * query_heads,),
@@ -545,7 +467,7 @@ def plan_query_gradient(
     )
 
 
-def plan_key_gradients(
+def key_gradient_launches(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -557,18 +479,25 @@ def plan_key_gradients(
     *,
     causal: bool,
     scale: float,
-    target: Target | None = None,
+    architecture: Architecture | None = None,
     config: Config | None = None,
 ) -> list[Launch]:
     """The launches that write dk and dv, or the one of them that is given; dv alone needs no delta."""
     batch, query_heads, query_length, head_dim = q.shape
     key_heads, key_length = k.shape[1:3]
-    config = config or key_candidates(target or target_of(q.device), q.element_size(), head_dim)[0]
+    config = (
+        config or key_candidates(architecture or architecture_of(q.device), q.element_size(), head_dim)[0]
+    )
     if config.apart and dk is not None and dv is not None:
-        options: dict[str, Any] = {"causal": causal, "scale": scale, "target": target, "config": config}
+        options: dict[str, Any] = {
+            "causal": causal,
+            "scale": scale,
+            "architecture": architecture,
+            "config": config,
+        }
         return [
-            *plan_key_gradients(q, k, v, do, lse, delta, dk, None, **options),
-            *plan_key_gradients(q, k, v, do, lse, None, None, dv, **options),
+            *key_gradient_launches(q, k, v, do, lse, delta, dk, None, **options),
+            *key_gradient_launches(q, k, v, do, lse, None, None, dv, **options),
         ]
     launch = Launch(
         kernel=attention_key_gradients_kernel,
@@ -617,7 +546,7 @@ def attention_backward(
     query_config: Config | None = None,
     key_config: Config | None = None,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """dq, dk, dv in the shape, dtype and, where dense, memory order of q, k, v; None where not wanted.
+    """dq, dk, dv in the shape, dtype and, where dense, memory order of q, k, v; None if not wanted.
 
     do is the gradient of out, with any strides: it is copied unless its last dimension is contiguous. The
     configs override the tuned choice.
@@ -635,27 +564,29 @@ def attention_backward(
     delta = None
     if dq is not None or dk is not None:
         delta = torch.empty_like(lse)
-        plan_delta(do, out, delta).run()
+        delta_launch(do, out, delta).run()
     options: dict[str, Any] = {"causal": causal, "scale": scale}
-    problem = target_of(q.device), q.element_size(), q.shape[3]
+    problem = architecture_of(q.device), q.element_size(), q.shape[3]
     key = tuning_key(q, k, causal)
     if dq is not None:
 
-        def plan_dq(row: Config) -> list[Launch]:
-            return [plan_query_gradient(q, k, v, do, lse, delta, dq, **options, config=row)]
+        def dq_launches(config: Config) -> list[Launch]:
+            return [query_gradient_launch(q, k, v, do, lse, delta, dq, **options, config=config)]
 
         query_config = query_config or tuning.choose(
-            "attention-dq", key, query_candidates(*problem), plan_dq, q.device
+            "attention-dq", key, query_candidates(*problem), dq_launches, q.device
         )
-        for launch in plan_dq(query_config):
+        for launch in dq_launches(query_config):
             launch.run()
     if dk is not None or dv is not None:
 
-        def plan_dk_dv(row: Config) -> list[Launch]:
-            return plan_key_gradients(q, k, v, do, lse, delta, dk, dv, **options, config=row)
+        def dk_dv_launches(config: Config) -> list[Launch]:
+            return key_gradient_launches(q, k, v, do, lse, delta, dk, dv, **options, config=config)
 
         part = "attention" + "-dk" * (dk is not None) + "-dv" * (dv is not None)
-        key_config = key_config or tuning.choose(part, key, key_candidates(*problem), plan_dk_dv, q.device)
-        for launch in plan_dk_dv(key_config):
+        key_config = key_config or tuning.choose(
+            part, key, key_candidates(*problem), dk_dv_launches, q.device
+        )
+        for launch in dk_dv_launches(key_config):
             launch.run()
     return dq, dk, dv

@@ -13,112 +13,19 @@ idle. Then the keys are split between programs, each writes its share of out and
 kernel adds them up in a fixed order (Flash-Decoding, https://pytorch.org/blog/flash-decoding/).
 """
 
-import functools
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from math import inf
 
 import torch
 
 import triton
 import triton.language as tl
 from fuseproof.kernels.triton import tuning
-from fuseproof.kernels.triton.launch import Launch, Target, name_of, target_of
-
-HEAD_DIMS = (64, 96, 128, 256)
+from fuseproof.kernels.triton.launch import Architecture, Launch, architecture_of, name_of
+from fuseproof.kernels.triton.ops.attention.configs import Config, forward_candidates
 
 # Offsets within a tile are 32-bit, for the registers it saves; between tiles, heads and batches they are
 # 64-bit.
 MAX_ROW_STRIDE = 2**31 // 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Tile sizes, for capabilities from `sm` on, elements of up to `bytes` bytes and head dims up to
-    `head_dim`.
-
-    `rows` is the largest number of queries, times the heads that share a tile, that it is meant for: few rows
-    do not fill a tall tile. `apart`, for the backward pass: dk and dv by one launch each, whose accumulators
-    need half the registers.
-    """
-
-    sm: int
-    bytes: int
-    head_dim: int
-    rows: float = inf
-    BLOCK_M: int
-    BLOCK_N: int
-    warps: int
-    stages: int
-    apart: bool = False
-
-
-# Chosen ahead of time for zero spills; not yet measured on a GPU. The first guess of each kind comes first.
-CONFIGS = (
-    Config(sm=90,  bytes=2, head_dim=64,  rows=16,  BLOCK_M=16,  BLOCK_N=128, warps=4, stages=3),
-    Config(sm=90,  bytes=2, head_dim=64,  rows=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=90,  bytes=2, head_dim=64,            BLOCK_M=128, BLOCK_N=128, warps=8, stages=3),
-    Config(sm=90,  bytes=2, head_dim=64,            BLOCK_M=128, BLOCK_N=64,  warps=8, stages=3),
-    Config(sm=90,  bytes=2, head_dim=64,            BLOCK_M=64,  BLOCK_N=128, warps=4, stages=3),
-    Config(sm=90,  bytes=2, head_dim=64,            BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=90,  bytes=2, head_dim=128, rows=16,  BLOCK_M=16,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=90,  bytes=2, head_dim=128, rows=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=90,  bytes=2, head_dim=128,           BLOCK_M=128, BLOCK_N=128, warps=8, stages=2),
-    Config(sm=90,  bytes=2, head_dim=128,           BLOCK_M=128, BLOCK_N=64,  warps=8, stages=3),
-    Config(sm=90,  bytes=2, head_dim=128,           BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=90,  bytes=2, head_dim=256, rows=16,  BLOCK_M=16,  BLOCK_N=32,  warps=4, stages=3),
-    Config(sm=90,  bytes=2, head_dim=256, rows=64,  BLOCK_M=64,  BLOCK_N=32,  warps=4, stages=2),
-    Config(sm=100, bytes=2, head_dim=256,           BLOCK_M=128, BLOCK_N=32,  warps=8, stages=2),
-    Config(sm=90,  bytes=2, head_dim=256,           BLOCK_M=128, BLOCK_N=64,  warps=8, stages=2),
-    Config(sm=90,  bytes=2, head_dim=256,           BLOCK_M=128, BLOCK_N=32,  warps=8, stages=3),
-    Config(sm=0,   bytes=2, head_dim=64,  rows=16,  BLOCK_M=16,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=0,   bytes=2, head_dim=64,  rows=64,  BLOCK_M=64,  BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=0,   bytes=2, head_dim=64,            BLOCK_M=128, BLOCK_N=64,  warps=4, stages=3),
-    Config(sm=0,   bytes=2, head_dim=128, rows=16,  BLOCK_M=16,  BLOCK_N=64,  warps=4, stages=2),
-    Config(sm=0,   bytes=2, head_dim=128,           BLOCK_M=128, BLOCK_N=64,  warps=8, stages=3),
-    Config(sm=0,   bytes=2, head_dim=256, rows=16,  BLOCK_M=16,  BLOCK_N=32,  warps=4, stages=2),
-    Config(sm=0,   bytes=2, head_dim=256,           BLOCK_M=64,  BLOCK_N=32,  warps=8, stages=2),
-    Config(sm=0,   bytes=4, head_dim=64,            BLOCK_M=32,  BLOCK_N=32,  warps=4, stages=2),
-    Config(sm=0,   bytes=4, head_dim=128,           BLOCK_M=32,  BLOCK_N=16,  warps=8, stages=2),
-    Config(sm=0,   bytes=4, head_dim=256,           BLOCK_M=16,  BLOCK_N=16,  warps=8, stages=2),
-    # Small enough for any GPU, whatever its shared memory.
-    Config(sm=0,   bytes=4, head_dim=256,           BLOCK_M=16,  BLOCK_N=16,  warps=8, stages=1),
-)  # fmt: skip
-
-
-def shared_memory(config: Config, itemsize: int, head_dim: int) -> int:
-    """Bytes of shared memory needed: the queries once, keys and values per stage."""
-    padded: int = triton.next_power_of_2(head_dim)
-    return itemsize * padded * (config.BLOCK_M + 2 * config.BLOCK_N * config.stages)
-
-
-def is_legal(config: Config, target: Target, itemsize: int, head_dim: int) -> bool:
-    """Whether the kernel computes correctly with this config and fits the target."""
-    return (
-        config.sm <= target.capability
-        and config.bytes >= itemsize
-        and config.head_dim >= head_dim
-        and shared_memory(config, itemsize, head_dim) <= target.shared_memory
-    )
-
-
-@functools.cache
-def candidates(target: Target, itemsize: int, head_dim: int, rows: int) -> tuple[Config, ...]:
-    """The legal rows whose tile is not too tall, the first guess first."""
-    return of_one_kind(
-        row for row in CONFIGS if row.rows >= rows and is_legal(row, target, itemsize, head_dim)
-    )
-
-
-def of_one_kind(rows: Iterable[Config]) -> tuple[Config, ...]:
-    """The rows made for the same problems as the first: few enough to time each."""
-    first, *others = rows
-    return (first, *(row for row in others if _kind(row) == _kind(first)))
-
-
-def _kind(row: Config) -> tuple[int, int, int, bool]:
-    return row.sm, row.bytes, row.head_dim, row.rows < inf
 
 
 @triton.jit
@@ -365,13 +272,13 @@ _SPLIT_KEYS = 256
 _MAX_SPLITS = 32
 
 
-def split_length(target: Target, programs: int, key_length: int, block: int) -> int:
+def split_length(architecture: Architecture, programs: int, key_length: int, block: int) -> int:
     """Keys of one split, a multiple of `block`: so many splits that each processor has two programs."""
-    splits = min(2 * target.processors // programs, key_length // _SPLIT_KEYS, _MAX_SPLITS)
+    splits = min(2 * architecture.processors // programs, key_length // _SPLIT_KEYS, _MAX_SPLITS)
     return int(triton.cdiv(triton.cdiv(key_length, max(splits, 1)), block) * block)
 
 
-def plan_forward(
+def forward_launches(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -380,21 +287,21 @@ def plan_forward(
     *,
     causal: bool,
     scale: float,
-    target: Target | None = None,
+    architecture: Architecture | None = None,
     config: Config | None = None,
 ) -> list[Launch]:
     """The launches that write out and lse (float32, contiguous). Tensors may be on the meta device."""
     batch, query_heads, query_length, head_dim = q.shape
     key_heads, key_length = k.shape[1:3]
-    target = target or target_of(q.device)
+    architecture = architecture or architecture_of(q.device)
     group = query_heads // key_heads
     pack = heads_of_a_tile(group, query_length)
     rows = pack * query_length
-    config = config or candidates(target, q.element_size(), head_dim, rows)[0]
+    config = config or forward_candidates(architecture, q.element_size(), head_dim, rows)[0]
     programs = triton.cdiv(rows, config.BLOCK_M) * batch * query_heads // pack
     # Few causal queries see few keys, the first ones. Queries of more than one tile keep the processors busy.
     decoding = rows <= config.BLOCK_M and not causal
-    part = split_length(target, programs, key_length, config.BLOCK_N) if decoding else key_length
+    part = split_length(architecture, programs, key_length, config.BLOCK_N) if decoding else key_length
     splits = triton.cdiv(key_length, part)
     if splits == 1:
         first_out, first_lse, out_split_stride = out, lse, 0
@@ -459,7 +366,7 @@ def plan_forward(
 
 
 def empty_as(x: torch.Tensor) -> torch.Tensor:
-    """An uninitialised tensor like x with a contiguous last dimension, which is all that a kernel can write.
+    """An uninitialised tensor like x with a contiguous last dimension, as the kernels need it to write.
 
     A dense x keeps its memory order: (batch, length, heads, dim) stays so. Rows that overlap, as those of
     `unfold`, have no such order, and `empty_like` may put their last dimension anywhere.
@@ -473,7 +380,7 @@ def empty_as(x: torch.Tensor) -> torch.Tensor:
 def tuning_key(q: torch.Tensor, k: torch.Tensor, causal: bool) -> tuple[object, ...]:
     """What changes the fastest config: lengths, batch and heads by powers of two.
 
-    Of the query it counts the rows, so that problems of one key have the same candidates.
+    It counts the rows of tiles, not the queries, so that problems of one key have the same candidates.
     """
     batch, query_heads, query_length, head_dim = q.shape
     key_heads, key_length = k.shape[1:3]
@@ -494,7 +401,7 @@ def attention_forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """out like q, and the log-sum-exp of the scaled scores: (batch, query_heads, query_length) float32.
 
-    The arguments are not checked: `attention` does that. `config` overrides the tuned choice.
+    `attention` checks the arguments, this does not. `config` overrides the tuned choice.
     """
     out = empty_as(q)
     lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
@@ -502,13 +409,13 @@ def attention_forward(
         return out, lse
     scale = q.shape[3] ** -0.5 if scale is None else scale
 
-    def plan(row: Config) -> list[Launch]:
-        return plan_forward(q, k, v, out, lse, causal=causal, scale=scale, config=row)
+    def launches_of(config: Config) -> list[Launch]:
+        return forward_launches(q, k, v, out, lse, causal=causal, scale=scale, config=config)
 
     if config is None:
         rows = heads_of_a_tile(q.shape[1] // k.shape[1], q.shape[2]) * q.shape[2]
-        found = candidates(target_of(q.device), q.element_size(), q.shape[3], rows)
-        config = tuning.choose("attention", tuning_key(q, k, causal), found, plan, q.device)
-    for launch in plan(config):
+        found = forward_candidates(architecture_of(q.device), q.element_size(), q.shape[3], rows)
+        config = tuning.choose("attention", tuning_key(q, k, causal), found, launches_of, q.device)
+    for launch in launches_of(config):
         launch.run()
     return out, lse

@@ -2,7 +2,7 @@
 
 a: (M, K); b: (K, N); bias: (N,); residual, c: (M, N). One dtype: float16, bfloat16, or float32, whose
 products are IEEE or, on request, TF32; or a and b are float8 (e4m3) and the rest is bfloat16, float16 or
-float32. Operands may have any strides: a transposed operand is read where it lies. Products accumulate in
+float32. Operands may have any strides: a transposed operand is read in place. Products accumulate in
 float32, the epilogue is computed in float32, and the result is rounded once, at the store.
 
 Backward, with d = dc · activation'(a b + bias):
@@ -15,10 +15,10 @@ again would be a third product, 2 K FLOPs for each element: at 295 FLOPs per byt
 TFLOP/s over 3.35 TB/s) more time wherever K > 590. It is as much memory as PyTorch keeps for the same layer.
 Without an activation nothing but a and b is saved, and d is dc.
 
-Which kernel of matmul_kernels.py runs, by the rows of matmul_configs.py:
+Which kernel of kernels.py runs, by the rows of configs.py:
 
     persistent, through tensor descriptors   compute capability 9.0 on, rows of a, b and c 16-byte aligned
-    through pointers                         any strides; M ≤ 16, where loading b is all there is to do
+    through pointers                         any strides; M ≤ 16, which only waits for b
     split K and a second launch to add up    too few tiles to fill the GPU: small M, or small M and N
 
 M ≤ 16 is bound by the memory that b is read from: 2 M FLOPs for each element of b. The tensor cores multiply
@@ -43,27 +43,24 @@ import triton
 from fuseproof.kernels.triton.launch import (
     FLOATS,
     Launch,
+    architecture_of,
     check_same_dtype,
     check_tensors,
     name_of,
-    target_of,
 )
-from fuseproof.kernels.triton.ops.matmul.configs import CONFIGS, Config
+from fuseproof.kernels.triton.ops.matmul.configs import Config
 from fuseproof.kernels.triton.ops.matmul.launches import (
     ACTIVATIONS,
+    DTYPES,
     choices,
-    plan_cotangent,
-    plan_forward,
+    cotangent_launches,
+    forward_launches,
     problem_of,
     result_of,
-    variants,
 )
 from fuseproof.kernels.triton.tuning import choose
 
-__all__ = ["CONFIGS", "DTYPES", "Config", "matmul", "matmul_backward", "matmul_forward", "variants"]
-
 PRECISIONS = ("ieee", "tf32")
-DTYPES = (*FLOATS, torch.float8_e4m3fn)
 
 
 def matmul_forward(
@@ -81,7 +78,7 @@ def matmul_forward(
     save_pre: bool = False,
     config: Config | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """c of `matmul`, and the activation's argument if it is to be saved; arguments are not checked.
+    """c of `matmul`, and the activation's argument with `save_pre`; arguments are not checked.
 
     `config` overrides the choice.
     """
@@ -96,21 +93,21 @@ def matmul_forward(
         "fast_accumulation": fast_accumulation,
     }
 
-    def plan(row: Config) -> list[Launch]:
-        return plan_forward(a, b, bias, residual, scale_a, scale_b, c, pre, config=row, **how)
+    def launches_of(config: Config) -> list[Launch]:
+        return forward_launches(a, b, bias, residual, scale_a, scale_b, c, pre, config=config, **how)
 
     def run() -> None:
-        row = config
-        if row is None:
-            target = target_of(a.device)
-            key, rows = choices(target, problem_of(a, b, bias, residual, c, pre, **how))
-            if not rows:
+        chosen = config
+        if chosen is None:
+            architecture = architecture_of(a.device)
+            key, candidates = choices(architecture, problem_of(a, b, bias, residual, c, pre, **how))
+            if not candidates:
                 raise NotImplementedError(
                     f"matmul: no kernel for {name_of(a.dtype)} at compute capability "
-                    f"{target.capability / 10}; float8 needs 8.9: cast a and b to bfloat16"
+                    f"{architecture.capability / 10}; float8 needs 8.9: cast a and b to bfloat16"
                 )
-            row = choose("matmul", key, rows, plan, a.device)
-        for launch in plan(row):
+            chosen = choose("matmul", key, candidates, launches_of, a.device)
+        for launch in launches_of(chosen):
             launch.run()
 
     _with_scratch_memory(run)
@@ -127,7 +124,7 @@ def matmul_backward(
     precision: str = "ieee",
     need_bias: bool = False,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """da if b is given, db if a is given, and dbias if it is asked for; None for the others.
+    """da if b is given, db if a is given, and dbias with `need_bias`; None for the others.
 
     Args:
         dc: (M, N), the gradient with respect to c; any strides.
@@ -143,7 +140,7 @@ def matmul_backward(
             d = torch.empty((m, n), dtype=dc.dtype, device=dc.device)
         if dc.numel():
             dpre = None if activation is None else d
-            for launch in plan_cotangent(dc, pre, dpre, dbias, activation=activation):
+            for launch in cotangent_launches(dc, pre, dpre, dbias, activation=activation):
                 launch.run()
         elif dbias is not None:
             dbias.zero_()  # no rows to add up
@@ -155,8 +152,8 @@ def matmul_backward(
 def _with_scratch_memory(run: Callable[[], None]) -> None:
     """Call `run` where Triton can allocate the memory that descriptors made in a kernel lie in.
 
-    The allocator is a context variable of Triton's, which nothing sets in autograd's threads. In a copy of
-    the context, the user's own setting stays what it is.
+    The allocator is a context variable of Triton's, which is not set in autograd's threads. A copy of the
+    context leaves the user's own setting unchanged.
     """
     context = contextvars.copy_context()
     context.run(triton.set_allocator, _allocate)
@@ -391,7 +388,7 @@ def matmul(
     torch.compile without a graph break. With one choice of config, which is kept for each GPU, results and
     gradients are the same bits in every run; FUSEPROOF_AUTOTUNE=0 chooses without timing.
 
-    Raises ValueError or TypeError for what the kernel cannot take, NotImplementedError for tensors that are
+    Raises ValueError or TypeError for unsupported arguments, NotImplementedError for tensors that are
     not on a GPU (outside Triton's interpreter), for gradients of float8 products, for a GPU without float8,
     and for a second derivative.
 

@@ -1,4 +1,4 @@
-"""Tiles of `matmul`: the rows, which of them a problem can take, and in what order they are tried."""
+"""Tiles of `matmul`: a table of them, which a problem allows, and in what order they are tried."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass, replace
 from math import inf
 
 import triton
-from fuseproof.kernels.triton.launch import Target
+from fuseproof.kernels.triton.launch import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A tile of c, how it is computed, and what it is made for.
+    """A tile of c, how it is computed, and for which problems.
 
     products:   what is multiplied: "float8", "half" (float16 or bfloat16), "tf32", or "ieee" (float32 without
                 tensor cores). "float8_fast" sums in the tensor cores' short accumulator.
     sm:         the least compute capability × 10.
-    m:          the largest M the row is meant for.
+    m:          the largest M it is meant for.
     aligned:    operands must be readable 16 bytes at a time: element by element, a large tile has more
                 pointers than registers.
     tma:        of the persistent kernel, which reads through tensor descriptors.
     specialize: 4 warps only load, two groups of 4 multiply; `warps` counts one group.
     room:       how much epilogue fits into the registers without a spill; see Problem.weight.
-    splits:     K is cut into so many parts, whose products a second launch adds up.
+    splits:     number of parts of K, whose products a second launch adds.
     """
 
     products: str
@@ -71,7 +71,7 @@ class Problem:
         return self.beside + (self.activation == "gelu")
 
     def bucketed(self) -> Problem:
-        """With sizes rounded up to three binary digits: what is tuned once serves every size up to there."""
+        """With sizes rounded up to three binary digits: one choice serves all sizes in between."""
         return replace(self, m=_three_digits(self.m), n=_three_digits(self.n), k=_three_digits(self.k))
 
 
@@ -167,7 +167,7 @@ def programs(config: Config) -> int:
 
 
 def shared_memory(config: Config, problem: Problem) -> int:
-    """Bytes of shared memory needed, at most: operand tiles of every stage, and what leaves the epilogue.
+    """Bytes of shared memory needed, at most: operand tiles of every stage, and what the epilogue stores.
 
     The kernel that reads through pointers reuses the operands' memory for its epilogue, and so does the
     persistent one where warps are not specialized and c is stored through pointers, as parts of a split are.
@@ -182,19 +182,19 @@ def shared_memory(config: Config, problem: Problem) -> int:
     return operands + barriers + tile // parts(config) * problem.c_bytes * (2 if problem.beside else 1)
 
 
-def is_legal(config: Config, target: Target, problem: Problem) -> bool:
-    """Whether the config is made for such operands and fits the target."""
+def is_legal(config: Config, architecture: Architecture, problem: Problem) -> bool:
+    """Whether the config is made for such operands and fits the architecture."""
     weight = 0 if config.splits > 1 else problem.weight  # the second launch has the epilogue then
     return (
         config.products in _MULTIPLIED_BY[problem.products]
-        and config.sm <= target.capability
+        and config.sm <= architecture.capability
         and config.m >= problem.m
         and config.aligned <= problem.aligned
         and config.tma <= problem.tma
         and config.room >= weight
-        and (not config.specialize or _can_specialize(target, problem))
-        and (target.capability < 100 or _fits_blackwell(config, problem, weight))
-        and shared_memory(config, problem) <= target.shared_memory
+        and (not config.specialize or _can_specialize(architecture, problem))
+        and (architecture.capability < 100 or _fits_blackwell(config, problem, weight))
+        and shared_memory(config, problem) <= architecture.shared_memory
     )
 
 
@@ -219,28 +219,28 @@ def _fits_blackwell(config: Config, problem: Problem, weight: int) -> bool:
     return config.splits == 1 and weight <= 1 and not turned
 
 
-def _can_specialize(target: Target, problem: Problem) -> bool:
-    """Seen with triton 3.6.0 and 3.7.1, ahead of time.
+def _can_specialize(architecture: Architecture, problem: Problem) -> bool:
+    """Whether specialized warps compile without faults, as seen with triton 3.6.0 and 3.7.1 ahead of time.
 
     On Hopper the tensor cores take 1 and 4 byte elements only with K innermost, and specialized warps cannot
     turn them. On Blackwell the specialized loop spills with a full epilogue (256 bytes at 128 × 128, 1680 at
     128 × 256), the plain one at most 16 bytes.
     """
-    return 90 <= target.capability < 100 and (problem.bytes == 2 or problem.layouts == "nt")
+    return 90 <= architecture.capability < 100 and (problem.bytes == 2 or problem.layouts == "nt")
 
 
 @functools.cache
-def candidates(target: Target, problem: Problem) -> tuple[Config, ...]:
+def candidates(architecture: Architecture, problem: Problem) -> tuple[Config, ...]:
     """The legal configs, the best guess first, 8 at most and 3 of a tile shape."""
     legal = [
         config
         for row in CONFIGS
-        for config in (replace(row, splits=splits) for splits in _splits(row, target, problem))
-        if is_legal(config, target, problem)
+        for config in (replace(row, splits=splits) for splits in _splits(row, architecture, problem))
+        if is_legal(config, architecture, problem)
     ]
     wide = [config for config in legal if config.aligned or config.tma]
     taken: list[Config] = []
-    for config in sorted(wide or legal, key=lambda config: _cost(config, target, problem)):
+    for config in sorted(wide or legal, key=lambda config: _cost(config, architecture, problem)):
         alike = [other for other in taken if _tile(other) == _tile(config)]
         # Of two that differ in stages alone, only that with more.
         spare = any(replace(other, stages=0, room=0) == replace(config, stages=0, room=0) for other in alike)
@@ -253,34 +253,34 @@ def _tile(config: Config) -> tuple[int, int]:
     return config.BLOCK_M, config.BLOCK_N
 
 
-def _splits(row: Config, target: Target, problem: Problem) -> list[int]:
-    """1, and what fills the processors, with at least 4 blocks of K in each part.
+def _splits(row: Config, architecture: Architecture, problem: Problem) -> list[int]:
+    """1, and the numbers of parts that fill the processors, with at least 4 blocks of K in each part.
 
     Programs with few rows share a processor, so more of them than processors may be better.
     """
     tiles = triton.cdiv(problem.m, row.BLOCK_M) * triton.cdiv(problem.n, row.BLOCK_N)
     most = max(1, triton.cdiv(problem.k, row.BLOCK_K) // 4)
     waves = (1, 2, 4) if row.BLOCK_M == 16 else (1,)
-    return sorted({1} | {max(1, min(wave * target.processors // tiles, most)) for wave in waves})
+    return sorted({1} | {max(1, min(wave * architecture.processors // tiles, most)) for wave in waves})
 
 
-# Costs are in multiply-adds of a processor's tensor cores. Both weights only order the rows for the tuner,
+# Costs are in multiply-adds of a processor's tensor cores. Both weights only order the configs for the tuner,
 # and are guesses: an element that comes from the L2 cache costs as much as 128 of them, a second launch as
 # much as 2 µs of an H100's (989 TFLOP/s, its data sheet, over 132 processors).
 _ELEMENT = 128
 _LAUNCH = 2e-6 * 989e12 / 2 / 132
 
 
-def _cost(config: Config, target: Target, problem: Problem) -> float:
-    """What the busiest processor does, padding included."""
+def _cost(config: Config, architecture: Architecture, problem: Problem) -> float:
+    """The work of the busiest processor, padding included."""
     tiles = triton.cdiv(problem.m, config.BLOCK_M) * triton.cdiv(problem.n, config.BLOCK_N)
     depth = triton.cdiv(triton.cdiv(problem.k, config.BLOCK_K), config.splits) * config.BLOCK_K
     tile = depth * (config.BLOCK_M * config.BLOCK_N + _ELEMENT * (config.BLOCK_M + config.BLOCK_N))
-    cost = triton.cdiv(tiles * config.splits, target.processors) * tile
+    cost = triton.cdiv(tiles * config.splits, architecture.processors) * tile
     if config.splits == 1:
         return float(cost)
     # The parts are float32, written once and read once.
-    moved = 2 * 4 / problem.bytes * config.splits * problem.m * problem.n / target.processors
+    moved = 2 * 4 / problem.bytes * config.splits * problem.m * problem.n / architecture.processors
     return float(cost + _LAUNCH + _ELEMENT * moved)
 
 

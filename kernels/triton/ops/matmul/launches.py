@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple, replace
-from typing import Any
+from dataclasses import astuple
 
 import torch
 from torch import Tensor
 
 import triton
-from fuseproof.kernels.triton.launch import TARGETS, Launch, Target, name_of, target_of
+from fuseproof.kernels.triton.launch import FLOATS, Architecture, Launch, architecture_of
 from fuseproof.kernels.triton.ops.matmul.configs import (
-    CONFIGS,
     GROUP_M,
     Config,
     Problem,
     candidates,
-    is_legal,
     parts,
     programs,
 )
@@ -31,10 +27,11 @@ from fuseproof.kernels.triton.ops.matmul.kernels import (
 
 Arguments = dict[str, Tensor | float | None]
 
+DTYPES = (*FLOATS, torch.float8_e4m3fn)
 ACTIVATIONS = (None, "gelu", "gelu_tanh", "relu", "silu")
 
 # Pointers of the epilogue, in the order of every kernel that has one.
-_EPILOGUE = ("bias_ptr", "residual_ptr", "scale_a_ptr", "scale_b_ptr", "c_ptr", "pre_ptr")
+EPILOGUE = ("bias_ptr", "residual_ptr", "scale_a_ptr", "scale_b_ptr", "c_ptr", "pre_ptr")
 
 
 def problem_of(
@@ -49,7 +46,7 @@ def problem_of(
     precision: str,
     fast_accumulation: bool,
 ) -> Problem:
-    """What the config depends on, of the product that `plan_forward` computes."""
+    """The properties of the product in `forward_launches` that its config depends on."""
     (m, k), n = a.shape, b.shape[1]
     rows = _rows_in_memory(a), _rows_in_memory(b)
     return Problem(
@@ -70,18 +67,18 @@ def problem_of(
 
 
 def result_of(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of the result of operands of `dtype`, if nothing else is asked for."""
+    """The dtype of the result of operands of `dtype`, unless the caller names another."""
     return torch.bfloat16 if dtype == torch.float8_e4m3fn else dtype
 
 
 @functools.lru_cache(maxsize=4096)  # lengths of sequences are many
-def choices(target: Target, problem: Problem) -> tuple[tuple[object, ...], tuple[Config, ...]]:
-    """The key by which a choice is remembered, and what there is to choose from."""
+def choices(architecture: Architecture, problem: Problem) -> tuple[tuple[object, ...], tuple[Config, ...]]:
+    """The key under which a choice is kept, and the candidates for it."""
     bucketed = problem.bucketed()
-    return astuple(bucketed), candidates(target, bucketed)
+    return astuple(bucketed), candidates(architecture, bucketed)
 
 
-def plan_forward(
+def forward_launches(
     a: Tensor,
     b: Tensor,
     bias: Tensor | None,
@@ -95,11 +92,11 @@ def plan_forward(
     precision: str,
     fast_accumulation: bool,
     config: Config,
-    target: Target | None = None,
+    architecture: Architecture | None = None,
 ) -> list[Launch]:
-    """The launches that write c and, where it is given, the activation's argument; both contiguous."""
+    """The launches that write c and, unless `pre` is None, the activation's argument; both contiguous."""
     (m, k), n = a.shape, b.shape[1]
-    target = target or target_of(a.device)
+    architecture = architecture or architecture_of(a.device)
     blocks = triton.cdiv(k, config.BLOCK_K)
     split_blocks = max(1, triton.cdiv(blocks, config.splits))
     splits = triton.cdiv(blocks, split_blocks) if blocks else 1  # no part is empty
@@ -112,13 +109,13 @@ def plan_forward(
         "c_ptr": c,
         "pre_ptr": pre,
     }
-    strides, flags = _strides(bias, residual), _flags(epilogue, activation)
+    strides, flags = epilogue_strides(bias, residual), epilogue_flags(epilogue, activation)
     second = []
     if splits > 1:
         part = torch.empty((splits, m, n), dtype=torch.float32, device=a.device)
-        second = [_plan_reduce(part, epilogue, strides, flags)]
-        epilogue = {**dict.fromkeys(_EPILOGUE), "c_ptr": part}
-        strides, flags = _strides(None, None), _flags(epilogue, None)
+        second = [reduce_launch(part, epilogue, strides, flags)]
+        epilogue = {**dict.fromkeys(EPILOGUE), "c_ptr": part}
+        strides, flags = epilogue_strides(None, None), epilogue_flags(epilogue, None)
     products = {
         **flags,
         "PRECISION": precision,
@@ -134,10 +131,12 @@ def plan_forward(
     }
     if config.tma:
         rows_a, rows_b = _rows_in_memory(a), _rows_in_memory(b)
-        assert rows_a is not None and rows_b is not None, "a config of descriptors for operands without"
+        assert rows_a is not None and rows_b is not None, (
+            "the config reads through descriptors, which these operands do not allow"
+        )
         first = Launch(
             kernel=matmul_descriptor_kernel,
-            grid=(min(tiles * splits, programs(config) * target.processors),),
+            grid=(min(tiles * splits, programs(config) * architecture.processors),),
             arguments={
                 "a_ptr": a,
                 "b_ptr": b,
@@ -187,25 +186,25 @@ def plan_forward(
     return [first, *second]
 
 
-def plan_cotangent(
+def cotangent_launches(
     dc: Tensor,
     pre: Tensor | None,
     dpre: Tensor | None,
     dbias: Tensor | None,
     *,
     activation: str | None,
-    target: Target | None = None,
+    architecture: Architecture | None = None,
 ) -> list[Launch]:
     """The launches that write dpre = dc · activation'(pre) and dbias, the sums of its columns.
 
     Without an activation dpre is dc itself and need not be given.
     """
     m, n = dc.shape
-    target = target or target_of(dc.device)
+    architecture = architecture or architecture_of(dc.device)
     block_m, block_n = 16, 256
     column_blocks = triton.cdiv(n, block_n)
     # A few programs for every processor; the sums of all are added up afterwards, so no more than 128.
-    groups = min(max(1, 4 * target.processors // column_blocks), 128)
+    groups = min(max(1, 4 * architecture.processors // column_blocks), 128)
     group_rows = triton.cdiv(triton.cdiv(m, block_m), groups) * block_m
     groups = triton.cdiv(m, group_rows)
     sums = None
@@ -236,11 +235,11 @@ def plan_cotangent(
     )
     if sums is None:
         return [first]
-    only: Arguments = {**dict.fromkeys(_EPILOGUE), "c_ptr": dbias}
-    return [first, _plan_reduce(sums, only, _strides(None, None), _flags(only, None))]
+    only: Arguments = {**dict.fromkeys(EPILOGUE), "c_ptr": dbias}
+    return [first, reduce_launch(sums, only, epilogue_strides(None, None), epilogue_flags(only, None))]
 
 
-def _plan_reduce(part: Tensor, epilogue: Arguments, strides: Arguments, flags: dict[str, object]) -> Launch:
+def reduce_launch(part: Tensor, epilogue: Arguments, strides: Arguments, flags: dict[str, object]) -> Launch:
     """The launch that adds up the first dimension of part, (splits, M, N), and does the epilogue."""
     splits, m, n = part.shape
     block_s = min(triton.next_power_of_2(splits), 16)
@@ -255,7 +254,8 @@ def _plan_reduce(part: Tensor, epilogue: Arguments, strides: Arguments, flags: d
     )
 
 
-def _strides(bias: Tensor | None, residual: Tensor | None) -> Arguments:
+def epilogue_strides(bias: Tensor | None, residual: Tensor | None) -> Arguments:
+    """The strides of bias and residual by the names of the kernels' arguments; 0 for None."""
     return {
         "bias_stride": 0 if bias is None else bias.stride(0),
         "residual_row_stride": 0 if residual is None else residual.stride(0),
@@ -263,7 +263,8 @@ def _strides(bias: Tensor | None, residual: Tensor | None) -> Arguments:
     }
 
 
-def _flags(epilogue: Arguments, activation: str | None) -> dict[str, object]:
+def epilogue_flags(epilogue: Arguments, activation: str | None) -> dict[str, object]:
+    """The constexpr parameters that say which tensors of EPILOGUE there are, and the activation."""
     return {
         "HAS_BIAS": epilogue["bias_ptr"] is not None,
         "HAS_RESIDUAL": epilogue["residual_ptr"] is not None,
@@ -272,108 +273,6 @@ def _flags(epilogue: Arguments, activation: str | None) -> dict[str, object]:
         "SAVE_PRE": epilogue["pre_ptr"] is not None,
         "ACTIVATION": activation,
     }
-
-
-def variants(dtype: torch.dtype, target: Target = TARGETS[90]) -> Iterator[Launch]:
-    """Launches on meta tensors with every config of `dtype` on `target` and every branch of the kernels."""
-    if dtype == torch.float32:
-        kinds = [("ieee", False), ("tf32", False)]
-    elif dtype == torch.float8_e4m3fn:
-        kinds = [("ieee", False), ("ieee", True)]
-    else:
-        kinds = [("ieee", False)]
-    for precision, fast in kinds:
-        seen: set[tuple[bool, ...]] = set()  # one config of each kernel and way of access has every branch
-        for config in CONFIGS:
-            access = config.tma, config.specialize, config.aligned
-            # The code for float16 is that for bfloat16 with another type in it.
-            branches = _BRANCHES[:1] if access in seen or dtype == torch.float16 else _BRANCHES
-            if config.room == 0 and len(branches) == 1:
-                branches = _BRANCHES[1:2]
-            for launch in _variants_of(config, dtype, precision, fast, branches, target):
-                seen.add(access)
-                yield launch
-    if not seen:
-        return  # float8 on a GPU without
-    c = torch.empty((4096, 4096), dtype=result_of(dtype), device="meta")
-    if dtype != torch.float8_e4m3fn:
-        for activation in ACTIVATIONS:
-            pre = None if activation is None else c
-            launch, _ = plan_cotangent(c, pre, pre, c[0], activation=activation, target=target)
-            yield launch.labelled(f"matmul[cotangent-4096x4096-{activation}-{name_of(dtype)}]")
-    # Where split K ends, with the most its epilogue may be, and dbias, with none.
-    part = torch.empty((8, 4096, 4096), dtype=torch.float32, device="meta")
-    scale = part[0, 0, 0] if dtype == torch.float8_e4m3fn else None
-    for activation, bias, beside in ((None, None, None), ("gelu", c[0], c)):
-        pointers = dict(zip(_EPILOGUE, (bias, beside, scale, scale, c, beside), strict=True))
-        launch = _plan_reduce(part, pointers, _strides(bias, beside), _flags(pointers, activation))
-        yield launch.labelled(f"matmul[sum-8x4096x4096-{activation}-{name_of(dtype)}]")
-
-
-# Layouts of a and b, activation, splits. The first takes the most registers; a config without room for its
-# erf has the second in its place.
-_BRANCHES = (
-    ("nt", "gelu", 1),
-    ("nt", "gelu_tanh", 1),
-    ("tn", "silu", 1),
-    ("nn", None, 1),
-    ("tt", "relu", 1),
-    ("nt", None, 4),
-)
-
-
-def _variants_of(
-    config: Config,
-    dtype: torch.dtype,
-    precision: str,
-    fast: bool,
-    branches: Sequence[tuple[str, str | None, int]],
-    target: Target,
-) -> Iterator[Launch]:
-    """The legal launches of one config, each with as much epilogue as the config has room for."""
-    if fast and config.products != "float8_fast":
-        return  # the same with fewer registers
-    size = 4096 if config.aligned or config.tma else 4099
-    m = size if config.m >= size else int(config.m)
-    for layouts, activation, splits in branches:
-        a, b = _operand((m, size), dtype, layouts[0]), _operand((size, size), dtype, layouts[1])
-        c = torch.empty((m, size), dtype=result_of(dtype), device="meta")
-        bias = None if activation is None else c[0]
-        pre = c if activation is not None and config.room > (activation == "gelu") else None
-        residual = c if pre is not None and config.room > 1 + (activation == "gelu") else None
-        scale = None
-        if dtype == torch.float8_e4m3fn:
-            scale = torch.empty((), dtype=torch.float32, device="meta")
-        how: dict[str, Any] = {
-            "activation": activation,
-            "precision": precision,
-            "fast_accumulation": fast,
-        }
-        row = replace(config, splits=splits)
-        if not is_legal(row, target, problem_of(a, b, bias, residual, c, pre, **how)):
-            continue
-        first, *_ = plan_forward(a, b, bias, residual, scale, scale, c, pre, config=row, target=target, **how)
-        words = (
-            f"{m}x{size}x{size}",
-            layouts,
-            *(("bias", activation) if activation else ()),
-            *(("pre",) if pre is not None else ()),
-            *(("residual",) if residual is not None else ()),
-            *(("tma",) if config.tma else ()),
-            *(("specialized",) if config.specialize else ()),
-            *(("split",) if splits > 1 else ()),
-            f"{config.BLOCK_M}x{config.BLOCK_N}x{config.BLOCK_K}",
-            f"stages{config.stages}",
-            *(("fast",) if fast else ()),
-            name_of(dtype) if precision == "ieee" else precision,
-        )
-        yield first.labelled(f"matmul[{'-'.join(words)}]")
-
-
-def _operand(shape: tuple[int, int], dtype: torch.dtype, layout: str) -> Tensor:
-    if layout == "t":
-        return torch.empty(shape[::-1], dtype=dtype, device="meta").t()
-    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 def _products(dtype: torch.dtype, precision: str, fast_accumulation: bool) -> str:
@@ -390,7 +289,7 @@ def _layout(operand: Tensor) -> str:
 
 
 def _rows_in_memory(operand: Tensor) -> int | None:
-    """The dimension that counts the rows as they lie in memory, if a tensor descriptor can describe them."""
+    """The dimension that counts the rows in memory; None if no tensor descriptor can describe them."""
     for inner, outer in ((1, 0), (0, 1)):
         pitch = operand.stride(outer) * operand.element_size()
         if operand.stride(inner) == 1 and pitch > 0 and pitch % 16 == 0 and operand.data_ptr() % 16 == 0:

@@ -5,11 +5,11 @@ With ŝ = c · rstd (c = s − mean(s) for layer norm, s for RMS norm; s = x + r
     dx = dresidual = rstd · (g − ŝ · mean(g · ŝ) − mean(g)) + ds,  without mean(g) for RMS norm
     dweight = Σ_rows dy · ŝ,  dbias = Σ_rows dy
 
-ds is the gradient of s, where s was returned too. Gradients that nobody asks for are not computed.
+ds is the gradient of s, where s was returned too. Gradients that are not wanted are not computed.
 
 The sums over rows are taken in two stages, without atomics, so that they are the same from run to run: each
-of a fixed number of programs adds up its rows in float32 registers, and a second kernel adds up the programs
-in their order.
+of a fixed number of programs sums its rows in float32 registers, and a second kernel sums these partial sums
+in the order of the programs.
 
 Bytes: rows of up to 16,384 columns are read once (x, dy) and their dx written once; beyond 8,192, two
 programs share a row and each reads all of it, one of them from the L2 cache. A longer row is read twice: by a
@@ -17,17 +17,21 @@ kernel that takes the two row sums, and by one whose programs own a block of col
 therefore keep the sums over rows in registers.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
 
 import torch
 
 import triton
 import triton.language as tl
 from fuseproof.kernels.triton import tuning
-from fuseproof.kernels.triton.launch import Launch, Target, name_of, target_of
+from fuseproof.kernels.triton.launch import Architecture, Launch, architecture_of, name_of
+from fuseproof.kernels.triton.ops.norms.configs import (
+    COLUMN_SUMS,
+    ROW_SUMS,
+    BackwardConfig,
+    backward_candidates,
+)
 from fuseproof.kernels.triton.ops.norms.forward import (
     as_rows,
     bytes_of,
@@ -36,65 +40,6 @@ from fuseproof.kernels.triton.ops.norms.forward import (
     store_rounded,
     vector_of,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Tile sizes for rows of up to `columns` elements.
-
-    blocks: column blocks of a row whose sums a program takes itself, 1 for whole rows. With 2, two programs
-    share a row and each reads both halves, at about the same time, so that one of them finds it in the L2
-    cache. 0: a kernel of its own takes the row sums, of rows of any length.
-    programs: per processor; each takes tiles of its rows in turn while the next ones are on their way
-    (`stages` tiles in shared memory; 1 for none).
-    """
-
-    columns: float
-    blocks: int
-    BLOCK_M: int
-    BLOCK_N: int
-    warps: int
-    programs: int
-    stages: int
-
-
-# All rows of the least sufficient `columns` are candidates, the best guess first. Chosen ahead of time for
-# zero spills; not yet measured on a GPU.
-CONFIGS = (
-    Config(columns=128,   blocks=1, BLOCK_M=16, BLOCK_N=128,  warps=4,  programs=4, stages=2),
-    Config(columns=128,   blocks=1, BLOCK_M=16, BLOCK_N=128,  warps=4,  programs=4, stages=1),
-    Config(columns=256,   blocks=1, BLOCK_M=8,  BLOCK_N=256,  warps=4,  programs=4, stages=2),
-    Config(columns=256,   blocks=1, BLOCK_M=8,  BLOCK_N=256,  warps=4,  programs=4, stages=1),
-    Config(columns=512,   blocks=1, BLOCK_M=4,  BLOCK_N=512,  warps=4,  programs=4, stages=2),
-    Config(columns=512,   blocks=1, BLOCK_M=4,  BLOCK_N=512,  warps=4,  programs=4, stages=1),
-    Config(columns=1024,  blocks=1, BLOCK_M=2,  BLOCK_N=1024, warps=4,  programs=4, stages=2),
-    Config(columns=1024,  blocks=1, BLOCK_M=2,  BLOCK_N=1024, warps=4,  programs=4, stages=1),
-    Config(columns=1024,  blocks=1, BLOCK_M=1,  BLOCK_N=1024, warps=4,  programs=4, stages=3),
-    Config(columns=2048,  blocks=1, BLOCK_M=1,  BLOCK_N=2048, warps=4,  programs=4, stages=2),
-    Config(columns=2048,  blocks=1, BLOCK_M=1,  BLOCK_N=2048, warps=4,  programs=4, stages=1),
-    Config(columns=2048,  blocks=1, BLOCK_M=1,  BLOCK_N=2048, warps=8,  programs=2, stages=3),
-    Config(columns=4096,  blocks=1, BLOCK_M=1,  BLOCK_N=4096, warps=8,  programs=2, stages=2),
-    Config(columns=4096,  blocks=1, BLOCK_M=1,  BLOCK_N=4096, warps=8,  programs=2, stages=1),
-    Config(columns=4096,  blocks=1, BLOCK_M=1,  BLOCK_N=4096, warps=16, programs=1, stages=3),
-    Config(columns=8192,  blocks=1, BLOCK_M=1,  BLOCK_N=8192, warps=16, programs=1, stages=2),
-    Config(columns=8192,  blocks=1, BLOCK_M=1,  BLOCK_N=8192, warps=16, programs=1, stages=1),
-    Config(columns=8192,  blocks=2, BLOCK_M=1,  BLOCK_N=4096, warps=16, programs=1, stages=2),
-    Config(columns=16384, blocks=2, BLOCK_M=1,  BLOCK_N=8192, warps=16, programs=1, stages=2),
-    Config(columns=16384, blocks=2, BLOCK_M=1,  BLOCK_N=8192, warps=16, programs=1, stages=1),
-    Config(columns=16384, blocks=0, BLOCK_M=4,  BLOCK_N=1024, warps=8,  programs=2, stages=2),
-    Config(columns=inf,   blocks=0, BLOCK_M=4,  BLOCK_N=1024, warps=8,  programs=2, stages=2),
-    Config(columns=inf,   blocks=0, BLOCK_M=8,  BLOCK_N=512,  warps=8,  programs=2, stages=2),
-    Config(columns=inf,   blocks=0, BLOCK_M=4,  BLOCK_N=1024, warps=8,  programs=2, stages=1),
-)  # fmt: skip
-
-# The row sums of long rows: a program per row, column blocks of this size, loads this many blocks ahead.
-ROW_SUMS = Config(columns=inf, blocks=0, BLOCK_M=1, BLOCK_N=4096, warps=8, programs=0, stages=2)
-
-# The sums over programs, of which long rows have few. The first row with enough `columns` is taken.
-COLUMN_SUMS = (
-    Config(columns=16384, blocks=0, BLOCK_M=32, BLOCK_N=64,  warps=4, programs=0, stages=3),
-    Config(columns=inf,   blocks=0, BLOCK_M=4,  BLOCK_N=512, warps=4, programs=0, stages=3),
-)  # fmt: skip
 
 
 @triton.jit
@@ -145,33 +90,6 @@ def norm_row_sums_kernel(
     tl.store(row_sums_ptr + row, tl.sum(sum_gs, axis=0) / columns)
     if CENTRED:
         tl.store(row_sums_ptr + rows + row, tl.sum(sum_g, axis=0) / columns)
-
-
-def shared_memory(config: Config, row_bytes: int, weight_bytes: int) -> int:
-    """Bytes of shared memory needed at most: what is on its way, and a tile on its way to another layout.
-
-    row_bytes: of an element of all that is read of a row (dy, x, ds, residual) together; weight_bytes: of one
-    of weight, which is read with every tile where registers are few.
-    """
-    tile = config.BLOCK_M * config.BLOCK_N
-    element = row_bytes + (weight_bytes if config.blocks > 1 else 0)
-    return (config.stages - 1) * max(1, config.blocks) * tile * element + 4 * tile + 1024
-
-
-def is_legal(config: Config, target: Target, columns: int, row_bytes: int, weight_bytes: int) -> bool:
-    """Whether the kernels are right with this config and fit the target."""
-    return (
-        config.columns >= columns
-        and (config.blocks == 0 or config.blocks * config.BLOCK_N >= columns)
-        and shared_memory(config, row_bytes, weight_bytes) <= target.shared_memory
-    )
-
-
-@functools.cache
-def candidates(target: Target, columns: int, row_bytes: int, weight_bytes: int) -> tuple[Config, ...]:
-    """The legal rows of the least sufficient `columns`, the best guess first."""
-    legal = [row for row in CONFIGS if is_legal(row, target, columns, row_bytes, weight_bytes)]
-    return tuple(row for row in legal if row.columns == legal[0].columns)
 
 
 @triton.jit
@@ -363,21 +281,21 @@ def norm_column_sums_kernel(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gradients:
-    """What the backward pass writes; None for what nobody asked for."""
+    """The tensors that the backward pass writes; None for a gradient that is not wanted."""
 
     dx: torch.Tensor | None  # (rows, columns), contiguous
     dweight: torch.Tensor | None  # (columns,)
     dbias: torch.Tensor | None  # (columns,)
 
 
-def row_programs(rows: int, columns: int, target: Target, config: Config) -> int:
-    """How many partial sums over rows there are."""
+def row_programs(rows: int, columns: int, architecture: Architecture, config: BackwardConfig) -> int:
+    """The number of programs that each sum a share of the rows."""
     column_blocks: int = triton.cdiv(columns, config.BLOCK_N)
     tiles: int = triton.cdiv(rows, config.BLOCK_M)
-    return min(tiles, max(1, target.processors * config.programs // column_blocks))
+    return min(tiles, max(1, architecture.processors * config.programs // column_blocks))
 
 
-def plan_backward(
+def backward_launches(
     dy: torch.Tensor,
     ds: torch.Tensor | None,
     x: torch.Tensor,
@@ -386,20 +304,20 @@ def plan_backward(
     statistics: torch.Tensor,
     gradients: Gradients,
     *,
-    target: Target | None = None,
-    config: Config | None = None,
+    architecture: Architecture | None = None,
+    config: BackwardConfig | None = None,
 ) -> tuple[Launch, ...]:
     """The launches that write the gradients, in order; partial sums are allocated here.
 
     dy, ds, x, residual: (rows, columns) with contiguous rows. Tensors may be on the meta device.
     """
     rows, columns = x.shape
-    target = target or target_of(x.device)
+    architecture = architecture or architecture_of(x.device)
     read = [tensor for tensor in (dy, ds, x, residual) if tensor is not None]
-    config = config or candidates(target, columns, bytes_of(*read), bytes_of(weight))[0]
+    config = config or backward_candidates(architecture, columns, bytes_of(*read), bytes_of(weight))[0]
     vector = vector_of(columns, x.element_size(), *(tensor.stride(0) for tensor in read))
     blocks: int = triton.cdiv(columns, config.BLOCK_N)
-    programs = row_programs(rows, columns, target, config)
+    programs = row_programs(rows, columns, architecture, config)
     needs = {"NEEDS_DWEIGHT": gradients.dweight is not None, "NEEDS_DBIAS": gradients.dbias is not None}
     partial_dweight, partial_dbias = (
         torch.empty((programs, columns), dtype=torch.float32, device=x.device) if needed else None
@@ -471,11 +389,11 @@ def plan_backward(
                 "STAGES": config.stages,
             },
             num_warps=config.warps,
-            num_stages=1,  # the loop says itself how far it looks ahead
+            num_stages=1,  # the loop has a number of stages of its own
         )
     )
     if any(needs.values()):
-        sums = next(row for row in COLUMN_SUMS if row.columns >= columns)
+        sums = next(config for config in COLUMN_SUMS if config.columns >= columns)
         launches.append(
             Launch(
                 kernel=norm_column_sums_kernel,
@@ -506,11 +424,11 @@ def norm_backward(
     bias_dtype: torch.dtype | None = None,
     residual: torch.Tensor | None = None,
     ds: torch.Tensor | None = None,
-    config: Config | None = None,
+    config: BackwardConfig | None = None,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """dx (which is dresidual, too), dweight and dbias, those of them that are `wanted`, else None.
+    """dx (which is dresidual, too), dweight and dbias; None for those that are not `wanted`.
 
-    Any strides; statistics as `norm_forward` returned them.
+    Any strides; statistics as `norm_forward` returns them.
     """
     columns = x.shape[-1]
     rows = x.numel() // columns
@@ -526,16 +444,17 @@ def norm_backward(
         return dx, dweight, dbias
     if not any(wanted):
         return None, None, None
-    target = target_of(x.device)
+    architecture = architecture_of(x.device)
     dy_rows, x_rows = as_rows(dy), as_rows(x)
     ds_rows, residual_rows = (None if tensor is None else as_rows(tensor) for tensor in (ds, residual))
     weight = weight.contiguous()
     gradients = Gradients(dx=None if dx is None else dx.view(rows, columns), dweight=dweight, dbias=dbias)
 
-    def plan(row: Config) -> tuple[Launch, ...]:
-        return plan_backward(
-            dy_rows, ds_rows, x_rows, residual_rows, weight, statistics, gradients, target=target, config=row
-        )
+    def launches_of(config: BackwardConfig) -> tuple[Launch, ...]:
+        return backward_launches(
+            dy_rows, ds_rows, x_rows, residual_rows, weight, statistics, gradients,
+            architecture=architecture, config=config,
+        )  # fmt: skip
 
     if config is None:
         config = tuning.choose(
@@ -544,10 +463,10 @@ def norm_backward(
                 triton.next_power_of_2(rows), columns, name_of(x.dtype), name_of(weight.dtype),
                 tuple(wanted), residual is not None, ds is not None,
             ),
-            candidates(target, columns, bytes_of(dy, ds, x, residual), bytes_of(weight)),
-            plan,
+            backward_candidates(architecture, columns, bytes_of(dy, ds, x, residual), bytes_of(weight)),
+            launches_of,
             x.device,
         )  # fmt: skip
-    for launch in plan(config):
+    for launch in launches_of(config):
         launch.run()
     return dx, dweight, dbias

@@ -1,16 +1,27 @@
-"""The launches of layer norm and RMS norm that are compiled ahead of time."""
+"""The launches of layer norm and RMS norm that are compiled ahead of time, and their labels."""
 
 from collections.abc import Iterator
 
 import torch
 
-from fuseproof.kernels.triton.launch import Launch, Target, name_of
+from fuseproof.kernels.triton.launch import ARCHITECTURES, FLOATS, Architecture, Launch, name_of
 from fuseproof.kernels.triton.ops.norms import backward, forward
+from fuseproof.kernels.triton.ops.norms.configs import (
+    BACKWARD_CONFIGS,
+    FORWARD_CONFIGS,
+    Config,
+    backward_candidates,
+    forward_candidates,
+    is_legal_backward,
+    is_legal_forward,
+)
+
+DTYPES = FLOATS
 
 _ROWS, _LONGEST = 4096, 262144
 
-# Columns, and the tensors there are beside x, weight and y, or dy, x and weight; in the best guess of the
-# length. 768 columns leave a block ragged, 50257 also leave the rows unaligned.
+# Columns, and the tensors beside x, weight and y, or beside dy, x and weight; each with the best guess for
+# the length. 768 columns leave a block ragged, 50257 also leave the rows unaligned.
 _FORWARD = (
     (4096, ()),
     (4096, ("bias", "residual", "sum")),
@@ -29,13 +40,27 @@ _BACKWARD = (
 _EVERY_FORWARD, _EVERY_BACKWARD = ("bias", "residual"), ("dx", "dweight", "dbias")
 
 
-def variants(name: str, dtype: torch.dtype, target: Target, *, centred: bool) -> Iterator[Launch]:
-    """Launches on meta tensors that use every kernel and config of both passes, and every branch."""
+def layer_norm_launches(
+    dtype: torch.dtype, architecture: Architecture = ARCHITECTURES[90]
+) -> Iterator[Launch]:
+    """Launches on meta tensors: every kernel, branch and legal config of `dtype` on the architecture."""
+    return _launches("layer_norm", dtype, architecture, centred=True)
+
+
+def rms_norm_launches(dtype: torch.dtype, architecture: Architecture = ARCHITECTURES[90]) -> Iterator[Launch]:
+    """Launches on meta tensors: every kernel, branch and legal config of `dtype` on the architecture."""
+    return _launches("rms_norm", dtype, architecture, centred=False)
+
+
+def _launches(
+    name: str, dtype: torch.dtype, architecture: Architecture, *, centred: bool
+) -> Iterator[Launch]:
+    """The launches of both passes, each label once."""
     statistics = torch.empty(1 + centred, _ROWS, device="meta")
     seen = set()
     for part, columns, tensors, launch in (
-        *_forward(dtype, target, statistics),
-        *_backward(dtype, target, statistics),
+        *_forward(dtype, architecture, statistics),
+        *_backward(dtype, architecture, statistics),
     ):
         label = "-".join((f"{_ROWS}x{columns}", *tensors, part, name_of(dtype)))
         if label not in seen:
@@ -44,22 +69,23 @@ def variants(name: str, dtype: torch.dtype, target: Target, *, centred: bool) ->
 
 
 def _forward(
-    dtype: torch.dtype, target: Target, statistics: torch.Tensor
+    dtype: torch.dtype, architecture: Architecture, statistics: torch.Tensor
 ) -> Iterator[tuple[str, int, list[str], Launch]]:
-    rows = [(min(row.columns, _LONGEST), _EVERY_FORWARD, row) for row in forward.CONFIGS]
-    for columns, tensors, row in (*((*branch, None) for branch in _FORWARD), *rows):
+    best = [(*branch, None) for branch in _FORWARD]
+    every = [(min(config.columns, _LONGEST), _EVERY_FORWARD, config) for config in FORWARD_CONFIGS]
+    for columns, tensors, given in (*best, *every):
         there = [tensor for tensor in tensors if tensor != "bias" or statistics.shape[0] == 2]
         problem = (
-            target,
+            architecture,
             int(columns),
             dtype.itemsize * (1 + ("residual" in there)),
             dtype.itemsize * (1 + ("bias" in there)),
         )
-        if row is not None and not forward.is_legal(row, *problem):
+        if given is not None and not is_legal_forward(given, *problem):
             continue
-        config = row or forward.candidates(*problem)[0]
+        config = given or forward_candidates(*problem)[0]
         x = torch.empty(_ROWS, int(columns), dtype=dtype, device="meta")
-        launch = forward.plan_forward(
+        launch = forward.forward_launch(
             x,
             x if "residual" in there else None,
             x[0],
@@ -68,25 +94,26 @@ def _forward(
             x if "sum" in there else None,
             statistics,
             eps=1e-5,
-            target=target,
+            architecture=architecture,
             config=config,
         )
         yield f"forward-{_tile(config)}", int(columns), there, launch
 
 
 def _backward(
-    dtype: torch.dtype, target: Target, statistics: torch.Tensor
+    dtype: torch.dtype, architecture: Architecture, statistics: torch.Tensor
 ) -> Iterator[tuple[str, int, list[str], Launch]]:
-    rows = [(min(row.columns, _LONGEST), _EVERY_BACKWARD, row) for row in backward.CONFIGS]
-    for columns, tensors, row in (*((*branch, None) for branch in _BACKWARD), *rows):
+    best = [(*branch, None) for branch in _BACKWARD]
+    every = [(min(config.columns, _LONGEST), _EVERY_BACKWARD, config) for config in BACKWARD_CONFIGS]
+    for columns, tensors, given in (*best, *every):
         there = [tensor for tensor in tensors if tensor != "dbias" or statistics.shape[0] == 2]
         read = 2 + ("residual" in there) + ("ds" in there)
-        problem = (target, int(columns), dtype.itemsize * read, dtype.itemsize)
-        if row is not None and not backward.is_legal(row, *problem):
+        problem = (architecture, int(columns), dtype.itemsize * read, dtype.itemsize)
+        if given is not None and not is_legal_backward(given, *problem):
             continue
-        config = row or backward.candidates(*problem)[0]
+        config = given or backward_candidates(*problem)[0]
         x = torch.empty(_ROWS, int(columns), dtype=dtype, device="meta")
-        launches = backward.plan_backward(
+        launches = backward.backward_launches(
             x,
             x if "ds" in there else None,
             x,
@@ -98,7 +125,7 @@ def _backward(
                 dweight=x[0] if "dweight" in there else None,
                 dbias=x[0] if "dbias" in there else None,
             ),
-            target=target,
+            architecture=architecture,
             config=config,
         )
         for launch in launches:
@@ -110,5 +137,5 @@ def _backward(
                 yield "column_sums", int(columns), [name for name in there if name.startswith("d")], launch
 
 
-def _tile(config: forward.Config | backward.Config) -> str:
+def _tile(config: Config) -> str:
     return f"{config.BLOCK_M}x{config.BLOCK_N}w{config.warps}p{config.programs}s{config.stages}"

@@ -7,111 +7,24 @@ once, at the store. The statistics, mean (layer norm) and 1/√(mean(c²) + eps)
 backward pass, and s on request.
 
 Bytes: a row that fits a block is read once and written once. A longer row is walked over twice: forwards for
-the statistics, backwards for y, because what was read last is what the L2 cache still holds. Its variance is
+the statistics, backwards for y, because the L2 cache still holds what was read last. Its variance is
 accumulated by Welford's update (1962, https://doi.org/10.1080/00401706.1962.10490022) per lane, and lanes are
 merged as in Chan et al. (1983, https://doi.org/10.1080/00031305.1983.10483115).
 """
 
-import functools
 import math
-from dataclasses import dataclass
-from math import inf
 
 import torch
 
 import triton
 import triton.language as tl
 from fuseproof.kernels.triton import tuning
-from fuseproof.kernels.triton.launch import Launch, Target, name_of, target_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Tile sizes for rows of up to `columns` elements. BLOCK_N < columns means a loop over column blocks.
-
-    programs: 0 for one program per tile; else this many per processor, which take tiles in turn while the
-    next ones are on their way (`stages` tiles in shared memory).
-    """
-
-    columns: float
-    BLOCK_M: int
-    BLOCK_N: int
-    warps: int
-    programs: int
-    stages: int
-
-
-# All rows of the least sufficient `columns` are candidates, the best guess first: 16 elements per thread, two
-# loads of 16 bytes in flight. Chosen ahead of time for zero spills; not yet measured on a GPU.
-CONFIGS = (
-    Config(columns=128,   BLOCK_M=16, BLOCK_N=128,   warps=4,  programs=0, stages=1),
-    Config(columns=128,   BLOCK_M=32, BLOCK_N=128,   warps=4,  programs=0, stages=1),
-    Config(columns=128,   BLOCK_M=16, BLOCK_N=128,   warps=4,  programs=8, stages=2),
-    Config(columns=256,   BLOCK_M=8,  BLOCK_N=256,   warps=4,  programs=0, stages=1),
-    Config(columns=256,   BLOCK_M=16, BLOCK_N=256,   warps=4,  programs=0, stages=1),
-    Config(columns=256,   BLOCK_M=8,  BLOCK_N=256,   warps=4,  programs=8, stages=2),
-    Config(columns=512,   BLOCK_M=4,  BLOCK_N=512,   warps=4,  programs=0, stages=1),
-    Config(columns=512,   BLOCK_M=8,  BLOCK_N=512,   warps=4,  programs=0, stages=1),
-    Config(columns=512,   BLOCK_M=4,  BLOCK_N=512,   warps=4,  programs=8, stages=2),
-    Config(columns=1024,  BLOCK_M=2,  BLOCK_N=1024,  warps=4,  programs=0, stages=1),
-    Config(columns=1024,  BLOCK_M=1,  BLOCK_N=1024,  warps=4,  programs=0, stages=1),
-    Config(columns=1024,  BLOCK_M=2,  BLOCK_N=1024,  warps=4,  programs=8, stages=2),
-    Config(columns=2048,  BLOCK_M=1,  BLOCK_N=2048,  warps=4,  programs=0, stages=1),
-    Config(columns=2048,  BLOCK_M=1,  BLOCK_N=2048,  warps=8,  programs=0, stages=1),
-    Config(columns=2048,  BLOCK_M=1,  BLOCK_N=2048,  warps=4,  programs=8, stages=2),
-    Config(columns=4096,  BLOCK_M=1,  BLOCK_N=4096,  warps=8,  programs=0, stages=1),
-    Config(columns=4096,  BLOCK_M=1,  BLOCK_N=4096,  warps=4,  programs=0, stages=1),
-    Config(columns=4096,  BLOCK_M=1,  BLOCK_N=4096,  warps=8,  programs=4, stages=2),
-    Config(columns=8192,  BLOCK_M=1,  BLOCK_N=8192,  warps=8,  programs=0, stages=1),
-    Config(columns=8192,  BLOCK_M=1,  BLOCK_N=8192,  warps=16, programs=0, stages=1),
-    Config(columns=8192,  BLOCK_M=1,  BLOCK_N=8192,  warps=8,  programs=2, stages=2),
-    Config(columns=16384, BLOCK_M=1,  BLOCK_N=16384, warps=16, programs=0, stages=1),
-    Config(columns=16384, BLOCK_M=1,  BLOCK_N=16384, warps=32, programs=0, stages=1),
-    Config(columns=16384, BLOCK_M=1,  BLOCK_N=16384, warps=16, programs=1, stages=2),
-    Config(columns=32768, BLOCK_M=1,  BLOCK_N=32768, warps=32, programs=0, stages=1),
-    Config(columns=32768, BLOCK_M=1,  BLOCK_N=8192,  warps=16, programs=1, stages=4),
-    Config(columns=inf,   BLOCK_M=1,  BLOCK_N=8192,  warps=16, programs=1, stages=4),
-    Config(columns=inf,   BLOCK_M=1,  BLOCK_N=4096,  warps=8,  programs=2, stages=4),
-    Config(columns=inf,   BLOCK_M=1,  BLOCK_N=4096,  warps=16, programs=1, stages=6),
-    # Small enough for any GPU, whatever its shared memory.
-    Config(columns=inf,   BLOCK_M=1,  BLOCK_N=2048,  warps=8,  programs=2, stages=2),
-)  # fmt: skip
-
-
-def shared_memory(config: Config, columns: int, row_bytes: int, parameter_bytes: int) -> int:
-    """Bytes of shared memory needed at most: what is on its way, and the reductions.
-
-    row_bytes: of an element of x and residual together; parameter_bytes: of weight and bias, which the loop
-    over column blocks reads with every block.
-    """
-    element = row_bytes + (parameter_bytes if columns > config.BLOCK_N else 0)
-    return (config.stages - 1) * config.BLOCK_M * config.BLOCK_N * element + 512 * config.BLOCK_M
-
-
-def is_legal(config: Config, target: Target, columns: int, row_bytes: int, parameter_bytes: int) -> bool:
-    """Whether the kernel is right with this config and fits the target; only single rows are looped over.
-
-    What a thread has on its way at once, 4 bytes in a register, may take half of the registers there are.
-    """
-    threads = 32 * config.warps
-    in_flight = config.BLOCK_M * config.BLOCK_N * row_bytes // threads
-    return (
-        config.columns >= columns
-        and (columns <= config.BLOCK_N or (config.BLOCK_M == 1 and config.programs > 0))
-        and in_flight // 4 <= min(255, 65536 // threads) // 2
-        and shared_memory(config, columns, row_bytes, parameter_bytes) <= target.shared_memory
-    )
-
-
-@functools.cache
-def candidates(target: Target, columns: int, row_bytes: int, parameter_bytes: int) -> tuple[Config, ...]:
-    """The legal rows of the least sufficient `columns`, the best guess first."""
-    legal = [row for row in CONFIGS if is_legal(row, target, columns, row_bytes, parameter_bytes)]
-    return tuple(row for row in legal if row.columns == legal[0].columns)
+from fuseproof.kernels.triton.launch import Architecture, Launch, architecture_of, name_of
+from fuseproof.kernels.triton.ops.norms.configs import Config, forward_candidates
 
 
 def bytes_of(*tensors: torch.Tensor | None) -> int:
-    """Of one element of each tensor that there is, together."""
+    """Total element size of the tensors that are not None."""
     return sum(tensor.element_size() for tensor in tensors if tensor is not None)
 
 
@@ -353,11 +266,11 @@ def norm_loop_kernel(
 
 
 def vector_of(columns: int, itemsize: int, *strides: int) -> int:
-    """Elements, up to 16 bytes of them, whose multiple every row starts at."""
+    """The largest vector, in elements and up to 16 bytes, that every row starts at a multiple of."""
     return math.gcd(16 // itemsize, columns, *strides)
 
 
-def plan_forward(
+def forward_launch(
     x: torch.Tensor,
     residual: torch.Tensor | None,
     weight: torch.Tensor,
@@ -367,7 +280,7 @@ def plan_forward(
     statistics: torch.Tensor,
     *,
     eps: float,
-    target: Target | None = None,
+    architecture: Architecture | None = None,
     config: Config | None = None,
 ) -> Launch:
     """The launch that writes y, the statistics and, unless it is None, s. Tensors may be on the meta device.
@@ -376,8 +289,10 @@ def plan_forward(
     layer norm, (1, rows) for RMS norm.
     """
     rows, columns = x.shape
-    target = target or target_of(x.device)
-    config = config or candidates(target, columns, bytes_of(x, residual), bytes_of(weight, bias))[0]
+    architecture = architecture or architecture_of(x.device)
+    if config is None:
+        element_bytes = bytes_of(x, residual), bytes_of(weight, bias)
+        config = forward_candidates(architecture, columns, *element_bytes)[0]
     residual_stride = 0 if residual is None else residual.stride(0)
     vector = vector_of(columns, x.element_size(), x.stride(0), residual_stride)
     tiles = triton.cdiv(rows, config.BLOCK_M)
@@ -399,7 +314,7 @@ def plan_forward(
     constants |= {"BLOCK_N": config.BLOCK_N, "STAGES": config.stages}
     return Launch(
         kernel=kernel,
-        grid=(min(tiles, config.programs * target.processors) if config.programs else tiles,),
+        grid=(min(tiles, config.programs * architecture.processors) if config.programs else tiles,),
         arguments={
             "x_ptr": x,
             "residual_ptr": residual,
@@ -416,7 +331,7 @@ def plan_forward(
         },
         constants=constants,
         num_warps=config.warps,
-        num_stages=1,  # the loops say themselves how far they look ahead
+        num_stages=1,  # the loops have a number of stages of their own
     )
 
 
@@ -437,7 +352,7 @@ def norm_forward(
     return_sum: bool = False,
     config: Config | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """y like x; s likewise, empty without `return_sum`; the statistics as `plan_forward` has them.
+    """y like x; s likewise, empty without `return_sum`; the statistics as `forward_launch` writes them.
 
     Layer norm if `centred`, else RMS norm. Any strides; weight and bias of x's dtype or float32.
     """
@@ -451,15 +366,14 @@ def norm_forward(
     x_rows, residual_rows = as_rows(x), None if residual is None else as_rows(residual)
     weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
     y_rows, s_rows = y.view(rows, columns), s.view(rows, columns) if return_sum else None
-    target = target_of(x.device)
+    architecture = architecture_of(x.device)
 
-    def plan(row: Config) -> tuple[Launch]:
-        return (
-            plan_forward(
-                x_rows, residual_rows, weight, bias, y_rows, s_rows, statistics,
-                eps=eps, target=target, config=row,
-            ),
+    def launches_of(config: Config) -> tuple[Launch]:
+        launch = forward_launch(
+            x_rows, residual_rows, weight, bias, y_rows, s_rows, statistics,
+            eps=eps, architecture=architecture, config=config,
         )  # fmt: skip
+        return (launch,)
 
     if config is None:
         config = tuning.choose(
@@ -468,9 +382,9 @@ def norm_forward(
                 triton.next_power_of_2(rows), columns, name_of(x.dtype), name_of(weight.dtype),
                 bias is not None, residual is not None, return_sum,
             ),
-            candidates(target, columns, bytes_of(x, residual), bytes_of(weight, bias)),
-            plan,
+            forward_candidates(architecture, columns, bytes_of(x, residual), bytes_of(weight, bias)),
+            launches_of,
             x.device,
         )  # fmt: skip
-    plan(config)[0].run()
+    launches_of(config)[0].run()
     return y, s, statistics

@@ -4,23 +4,16 @@ residual.
 x, residual, y: (..., columns); weight, bias: (columns,). x and residual: float16, bfloat16 or float32; weight
 and bias of x's dtype or float32. Ba et al. 2016, https://arxiv.org/abs/1607.06450.
 
-Algorithm, forward: `norm_rows`; backward: `norm_backward`; registration: `norm_operators`.
+Algorithm: `forward` and `backward`; registration: `operators`.
 """
 
-from collections.abc import Iterator
 from typing import Literal, overload
 
 import torch
 
-from fuseproof.kernels.triton.launch import TARGETS, Launch, Target
-from fuseproof.kernels.triton.ops.norms import compile_list, operators
+from fuseproof.kernels.triton.ops.norms import operators
 
 _layer_norm = operators.define("layer_norm", centred=True)
-
-
-def variants(dtype: torch.dtype, target: Target = TARGETS[90]) -> Iterator[Launch]:
-    """Launches on meta tensors that use every kernel and config of `dtype` on `target`, and every branch."""
-    yield from compile_list.variants("layer_norm", dtype, target, centred=True)
 
 
 @overload
@@ -65,14 +58,14 @@ def layer_norm(
         bias: (columns,), likewise; zero if None.
         eps: added to the variance, not negative.
         residual: shape and dtype of x, added in float32 before the statistics are taken.
-        return_sum: return (y, s), s rounded to x's dtype: what the next residual is, at no further pass.
+        return_sum: return (y, s), s rounded to x's dtype: the next residual, without another pass.
 
     Differentiable once in all tensors; dweight and dbias are sums in a fixed order, without atomics. Rows of
     up to 32,768 columns are read once, longer ones twice (tested to 262,144). Returns y of the shape and
     dtype of x, contiguous.
 
-    Raises ValueError or TypeError for what the kernels cannot take, NotImplementedError for tensors that are
-    not on a GPU (outside Triton's interpreter).
+    Raises ValueError or TypeError for unsupported arguments, NotImplementedError for tensors that are not on
+    a GPU (outside Triton's interpreter).
 
     Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450.
     """

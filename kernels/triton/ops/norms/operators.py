@@ -1,8 +1,8 @@
 """`fuseproof::layer_norm` and `fuseproof::rms_norm`: registered with torch.library, with their gradients.
 
-torch.compile traces through both passes: each is one operator of its own. The sum s = x + residual is what
-the backward pass needs: where the forward pass returned it, it is saved, else x and the residual are saved
-and added up again, and neither way moves a byte more than the other over both passes.
+torch.compile traces through both passes: each is one operator. The backward pass needs s = x + residual: if
+the forward pass returns s, it is saved, else x and the residual are saved and added again. Both ways move the
+same number of bytes over both passes.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from math import inf
 import torch
 
 from fuseproof.kernels.triton.launch import check_same_dtype, check_tensors, name_of
-from fuseproof.kernels.triton.ops.norms import backward as norm_backward
-from fuseproof.kernels.triton.ops.norms import forward as norm_rows
+from fuseproof.kernels.triton.ops.norms.backward import norm_backward
+from fuseproof.kernels.triton.ops.norms.forward import norm_forward
 
 Forward = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None, float, bool],
@@ -24,7 +24,7 @@ def define(name: str, *, centred: bool) -> Forward:
     """Register `fuseproof::<name>` and `fuseproof::<name>_backward`; return the first.
 
     It takes (x, weight, bias, residual, eps, return_sum) and returns y, s (empty unless `return_sum`), and
-    the statistics of `norm_rows.plan_forward`, which have no gradient.
+    the statistics of `forward.forward_launch`, which have no gradient.
     """
 
     @torch.library.custom_op(f"fuseproof::{name}", mutates_args=())
@@ -36,9 +36,7 @@ def define(name: str, *, centred: bool) -> Forward:
         eps: float,
         return_sum: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return norm_rows.norm_forward(
-            x, weight, bias, residual, eps=eps, centred=centred, return_sum=return_sum
-        )
+        return norm_forward(x, weight, bias, residual, eps=eps, centred=centred, return_sum=return_sum)
 
     @forward.register_fake
     def _(x, weight, bias, residual, eps, return_sum):
@@ -60,8 +58,8 @@ def define(name: str, *, centred: bool) -> Forward:
         bias_dtype: torch.dtype | None,
         wanted: list[bool],
     ) -> list[torch.Tensor]:
-        """Those of dx, dweight, dbias that are wanted."""
-        gradients = norm_backward.norm_backward(
+        """The wanted ones of dx, dweight and dbias."""
+        gradients = norm_backward(
             dy, x, weight, statistics, wanted=wanted, bias_dtype=bias_dtype, residual=residual, ds=ds
         )
         return [gradient for gradient in gradients if gradient is not None]
@@ -79,7 +77,7 @@ def define(name: str, *, centred: bool) -> Forward:
         x, weight, bias, residual, _, return_sum = inputs
         _, s, statistics = output
         ctx.mark_non_differentiable(statistics)
-        ctx.set_materialize_grads(False)  # else autograd fills gradients that nobody has with zeros
+        ctx.set_materialize_grads(False)  # else autograd fills missing gradients with zeros
         ctx.return_sum = return_sum
         ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.save_for_backward(*((s, None) if return_sum else (x, residual)), weight, statistics)
@@ -100,7 +98,7 @@ def define(name: str, *, centred: bool) -> Forward:
 
     def no_second_derivative(ctx, *_):
         raise NotImplementedError(
-            f"{name}: the gradient of the gradient is not written; use torch.nn.functional.{name} where you "
+            f"{name}: second derivatives are not implemented; use torch.nn.functional.{name} where you "
             "differentiate twice"
         )
 
@@ -111,8 +109,8 @@ def define(name: str, *, centred: bool) -> Forward:
 
 
 def evenly_spaced(x: torch.Tensor) -> bool:
-    """Whether x is (rows, columns) to a kernel without a copy."""
-    step: int | None = None  # between the rows of all dimensions that are looked at already
+    """Whether a kernel can read x as (rows, columns) without a copy."""
+    step: int | None = None  # distance of rows over the dimensions visited so far
     for size, stride in zip(reversed(x.shape[:-1]), reversed(x.stride()[:-1]), strict=True):
         if size == 1:
             continue
@@ -131,7 +129,7 @@ def check(
     residual: torch.Tensor | None,
     return_sum: bool,
 ) -> None:
-    """Raise TypeError or ValueError, in one line with the remedy, for what the operator does not take."""
+    """Raise TypeError or ValueError, in one line with the remedy, for unsupported arguments."""
     check_tensors(operator, {"x": x, "weight": weight}, {"bias": bias, "residual": residual})
     check_same_dtype(operator, {"x": x, "residual": residual})
     if x.dim() == 0 or x.shape[-1] == 0:

@@ -1,23 +1,31 @@
 """Attention in Triton's interpreter, forward and backward, against float64."""
 
-import importlib
 from dataclasses import asdict
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from fuseproof.kernels.triton.launch import TARGETS
+from fuseproof.kernels.triton.launch import ARCHITECTURES
+from fuseproof.kernels.triton.ops.attention import compile_list, forward
+from fuseproof.kernels.triton.ops.attention.configs import (
+    FORWARD_CONFIGS,
+    HEAD_DIMS,
+    KEY_CONFIGS,
+    QUERY_CONFIGS,
+    forward_candidates,
+    forward_shared_memory,
+    is_legal,
+    key_candidates,
+    key_shared_memory,
+    query_candidates,
+    query_shared_memory,
+)
 from fuseproof.workloads.operators import Attention
 
 TARGET = "attention.api:attention"
 FORWARD = "attention.forward:attention_forward"
 BACKWARD = "attention.backward:attention_backward"
-forward = importlib.import_module("fuseproof.kernels.triton.ops.attention.forward")
-backward = importlib.import_module("fuseproof.kernels.triton.ops.attention.backward")
-public = importlib.import_module(
-    "fuseproof.kernels.triton.ops.attention.api"
-)  # the package's name is the function
 
 ROWS_FIRST = (0, 2, 1, 3)  # memory order (batch, length, heads, head_dim)
 
@@ -68,13 +76,13 @@ def test_matches_float64(label, dtype, interpreter, place, check):
         )
 
 
-def name_of_row(row):
-    tile = f"{row.BLOCK_M}x{row.BLOCK_N}-w{row.warps}-s{row.stages}"
-    return f"sm{row.sm}-{row.bytes}B-d{row.head_dim}-{tile}-r{row.rows}{'-apart' * row.apart}"
+def name_of(config):
+    tile = f"{config.BLOCK_M}x{config.BLOCK_N}-w{config.warps}-s{config.stages}"
+    return f"sm{config.sm}-{config.bytes}B-d{config.head_dim}-{tile}-r{config.rows}{'-apart' * config.apart}"
 
 
-@pytest.mark.parametrize("config", forward.CONFIGS, ids=name_of_row)
-def test_every_config_row(config, interpreter, place, check):
+@pytest.mark.parametrize("config", FORWARD_CONFIGS, ids=name_of)
+def test_every_forward_config(config, interpreter, place, check):
     dtype = "bfloat16" if config.bytes == 2 else "float32"
     operator = Attention.from_label(f"b1_h1_s150_k140_d{config.head_dim}_causal")
     arrays = operator.inputs(1, dtype)
@@ -95,12 +103,12 @@ def log_sum_exp(q, k, causal, scale):
 @pytest.mark.parametrize(
     ("table", "config"),
     [
-        *(("query_config", row) for row in backward.QUERY_CONFIGS),
-        *(("key_config", row) for row in backward.KEY_CONFIGS),
+        *(("query_config", config) for config in QUERY_CONFIGS),
+        *(("key_config", config) for config in KEY_CONFIGS),
     ],
-    ids=lambda value: value.removesuffix("_config") if isinstance(value, str) else name_of_row(value),
+    ids=lambda value: value.removesuffix("_config") if isinstance(value, str) else name_of(value),
 )
-def test_every_backward_config_row(table, config, interpreter, place, check):
+def test_every_backward_config(table, config, interpreter, place, check):
     """In the dtype and head dimension it is for, and only the gradients that it computes."""
     dtype = "bfloat16" if config.bytes == 2 else "float32"
     operator = Attention.from_label(f"b1_h2_kv1_s150_k140_d{config.head_dim}_causal")
@@ -211,21 +219,22 @@ def test_keys_without_queries_get_no_gradient(interpreter):
     assert not dk.any() and not dv.any()
 
 
-@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: f"sm_{target.capability}")
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda given: f"sm_{given.capability}")
 @pytest.mark.parametrize("itemsize", [2, 4])
-@pytest.mark.parametrize("head_dim", forward.HEAD_DIMS)
-def test_candidates_are_few_and_legal(target, itemsize, head_dim):
-    problem = target, itemsize, head_dim
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+def test_candidates_are_few_and_legal(architecture, itemsize, head_dim):
+    problem = architecture, itemsize, head_dim
     for rows in (1, 16, 17, 64, 65, 10**6):
-        found = forward.candidates(*problem, rows)
-        assert 0 < len(found) <= 8
-        assert all(forward.is_legal(row, *problem) and row.rows >= rows for row in found)
+        assert all(config.rows >= rows for config in forward_candidates(*problem, rows))
     for found, bytes_of in (
-        (backward.query_candidates(*problem), backward.query_shared_memory),
-        (backward.key_candidates(*problem), backward.key_shared_memory),
+        *((forward_candidates(*problem, rows), forward_shared_memory) for rows in (1, 16, 17, 64, 65, 10**6)),
+        (query_candidates(*problem), query_shared_memory),
+        (key_candidates(*problem), key_shared_memory),
     ):
         assert 0 < len(found) <= 8
-        assert all(bytes_of(row, itemsize, head_dim) <= target.shared_memory for row in found)
+        for config in found:
+            assert is_legal(config, *problem, bytes_of(config, itemsize, head_dim))
+            assert bytes_of(config, itemsize, head_dim) <= architecture.shared_memory
 
 
 @pytest.mark.parametrize(
@@ -245,15 +254,16 @@ def test_decoding_shares_tiles_and_splits_keys(label, heads, splits):
         torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in operator.input_shapes.values()
     )
     lse = torch.empty(q.shape[:3], device="meta")
-    launches = forward.plan_forward(q, k, v, q, lse, causal=operator.causal, scale=1.0, target=TARGETS[90])
+    options = {"causal": operator.causal, "scale": 1.0, "architecture": ARCHITECTURES[90]}
+    launches = forward.forward_launches(q, k, v, q, lse, **options)
     assert len(launches) == (2 if splits > 1 else 1)
     assert launches[0].constants["PACK"] == heads
     assert launches[0].grid[1] == splits
 
 
-def test_variants_have_names_of_their_own_and_reach_every_row():
-    for capability, target in TARGETS.items():
-        launches = list(public.variants(torch.bfloat16, target))
+def test_compiled_launches_have_different_labels_and_every_candidate():
+    for capability, architecture in ARCHITECTURES.items():
+        launches = list(compile_list.launches(torch.bfloat16, architecture))
         labels = [launch.label for launch in launches]
         assert len(labels) == len(set(labels)), capability
         tiles = {
@@ -263,15 +273,16 @@ def test_variants_have_names_of_their_own_and_reach_every_row():
         }
         for head_dim in (64, 128, 256):
             reachable = [
-                *forward.candidates(target, 2, head_dim, 1),
-                *forward.candidates(target, 2, head_dim, 4099),
-                *backward.query_candidates(target, 2, head_dim),
-                *backward.key_candidates(target, 2, head_dim),
+                *forward_candidates(architecture, 2, head_dim, 1),
+                *forward_candidates(architecture, 2, head_dim, 4099),
+                *query_candidates(architecture, 2, head_dim),
+                *key_candidates(architecture, 2, head_dim),
             ]
             missing = [
-                row
-                for row in reachable
-                if (row.BLOCK_M, row.BLOCK_N, row.warps, row.stages) not in tiles and row.rows != 64
+                config
+                for config in reachable
+                if (config.BLOCK_M, config.BLOCK_N, config.warps, config.stages) not in tiles
+                and config.rows != 64
             ]
             assert not missing, capability
 

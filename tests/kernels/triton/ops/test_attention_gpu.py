@@ -11,13 +11,15 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from fuseproof.kernels.triton import attention
-from fuseproof.kernels.triton.launch import target_of
-from fuseproof.kernels.triton.ops.attention.backward import (
-    attention_backward,
+from fuseproof.kernels.triton.launch import architecture_of
+from fuseproof.kernels.triton.ops.attention.backward import attention_backward
+from fuseproof.kernels.triton.ops.attention.configs import (
+    HEAD_DIMS,
+    forward_candidates,
     key_candidates,
     query_candidates,
 )
-from fuseproof.kernels.triton.ops.attention.forward import HEAD_DIMS, attention_forward, candidates
+from fuseproof.kernels.triton.ops.attention.forward import attention_forward
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a CUDA GPU, to run what the compiler makes of the kernels"
@@ -58,9 +60,9 @@ def test_every_config(dtype, head_dim, queries, keys, causal):
         2 * relative_rms(value, true) + torch.finfo(dtype).eps
         for value, true in zip(passes(**given, causal=causal), exact, strict=True)
     ]
-    problem = target_of(q.device), dtype.itemsize, head_dim
+    problem = architecture_of(q.device), dtype.itemsize, head_dim
     rows = 2 * queries if 2 * queries <= 64 else queries
-    for config in candidates(*problem, rows):
+    for config in forward_candidates(*problem, rows):
         out, lse = attention_forward(q, k, v, causal=causal, config=config)
         assert relative_rms(out, exact[0]) <= allowed[0], config
     pairs = zip_longest(query_candidates(*problem), key_candidates(*problem))

@@ -9,11 +9,12 @@ import torch
 from torch.nn.functional import gelu, relu, silu
 
 from fuseproof.kernels.triton import matmul
+from fuseproof.kernels.triton.ops.matmul import api
+from fuseproof.kernels.triton.ops.matmul.configs import CONFIGS
 from fuseproof.workloads.operators import Matmul
 
 TARGET = "matmul.api:matmul"
 FORWARD = "matmul.api:matmul_forward"
-MODULE = importlib.import_module("fuseproof.kernels.triton.ops.matmul.api")
 
 ORDERS = {"n": (0, 1), "t": (1, 0)}
 ACTIVATIONS = {
@@ -104,12 +105,12 @@ def name_of(value):
 
 @pytest.mark.parametrize(
     ("config", "splits"),
-    [(row, 1) for row in MODULE.CONFIGS]
+    [(config, 1) for config in CONFIGS]
     # Splitting is the same for every kind of product.
-    + [(row, 2) for row in MODULE.CONFIGS if row.products == "half"],
+    + [(config, 2) for config in CONFIGS if config.products == "half"],
     ids=name_of,
 )
-def test_every_config_row(config, splits, interpreter, place, check):
+def test_every_config(config, splits, interpreter, place, check):
     """More than GROUP_M rows of the smallest tiles, ragged at every edge, every split with blocks of K."""
     dtype = DTYPE_OF[config.products]
     result_dtype = "bfloat16" if dtype == "float8_e4m3fn" else dtype
@@ -321,6 +322,6 @@ def test_an_allocator_of_the_user_stays():
     allocation = importlib.import_module("triton.runtime._allocation")
     before = allocation._allocator.get()
     inside = []
-    MODULE._with_scratch_memory(lambda: inside.append(allocation._allocator.get()))
-    assert inside == [MODULE._allocate]
+    api._with_scratch_memory(lambda: inside.append(allocation._allocator.get()))
+    assert inside == [api._allocate]
     assert allocation._allocator.get() is before

@@ -1,6 +1,5 @@
 """Which tiles a product may take, in what order, and what the compiler makes of them, without a GPU."""
 
-import importlib
 import re
 from itertools import product
 
@@ -8,10 +7,9 @@ import pytest
 import torch
 
 from fuseproof.kernels.triton.ahead_of_time import compile_launch
-from fuseproof.kernels.triton.launch import TARGETS
+from fuseproof.kernels.triton.launch import ARCHITECTURES
+from fuseproof.kernels.triton.ops.matmul import compile_list
 from fuseproof.kernels.triton.ops.matmul.configs import CONFIGS, Problem, candidates, is_legal
-
-MODULE = importlib.import_module("fuseproof.kernels.triton.ops.matmul.api")
 
 LLAMA = [(6144, 4096), (28672, 4096), (4096, 14336), (128256, 4096)]  # N, K of Llama-3-8B's layers
 BYTES = {"half": (2, 2), "float8": (1, 2), "float8_fast": (1, 2), "tf32": (4, 4), "ieee": (4, 4)}
@@ -24,27 +22,27 @@ def problem(products="half", m=4096, n=4096, k=4096, **fields):
     return Problem(**shape, **(defaults | fields))
 
 
-@pytest.mark.parametrize("capability", TARGETS)
+@pytest.mark.parametrize("capability", ARCHITECTURES)
 @pytest.mark.parametrize("products", BYTES)
 def test_there_is_a_config_for_everything(products, capability):
-    target = TARGETS[capability]
+    architecture = ARCHITECTURES[capability]
     for m, aligned, tma, beside, activation in product(
         (1, 16, 17, 98, 8192), (False, True), (False, True), (0, 1, 2), (None, "gelu")
     ):
         given = problem(products, m, aligned=aligned, tma=tma, beside=beside, activation=activation)
-        rows = candidates(target, given)
+        found = candidates(architecture, given)
         if products.startswith("float8") and capability < 89:
-            assert not rows
+            assert not found
             continue
-        assert 1 <= len(rows) <= 8
-        assert len(set(rows)) == len(rows)
-        assert all(is_legal(row, target, given) for row in rows)
+        assert 1 <= len(found) <= 8
+        assert len(set(found)) == len(found)
+        assert all(is_legal(config, architecture, given) for config in found)
 
 
 @pytest.mark.parametrize("m", [1, 8, 98, 256, 2048, 8192])
 @pytest.mark.parametrize(("n", "k"), LLAMA)
 def test_first_choices_for_a_model(n, k, m):
-    first = candidates(TARGETS[90], problem(m=m, n=n, k=k))[0]
+    first = candidates(ARCHITECTURES[90], problem(m=m, n=n, k=k))[0]
     tiles = -(-m // first.BLOCK_M) * -(-n // first.BLOCK_N)
     if m <= 16:
         assert first.BLOCK_M == 16
@@ -59,9 +57,9 @@ def test_first_choices_for_a_model(n, k, m):
 def test_a_split_takes_no_memory_for_an_epilogue_it_does_not_have():
     """With every tensor beside c large tiles are still there for a split K: the sum has the epilogue."""
     heavy = problem(m=256, n=512, k=16384, beside=2, activation="gelu")
-    rows = candidates(TARGETS[90], heavy)
-    assert any(row.BLOCK_N == 256 and row.splits > 1 for row in rows)
-    assert not any(row.BLOCK_N == 256 and row.splits == 1 for row in rows)
+    found = candidates(ARCHITECTURES[90], heavy)
+    assert any(config.BLOCK_N == 256 and config.splits > 1 for config in found)
+    assert not any(config.BLOCK_N == 256 and config.splits == 1 for config in found)
 
 
 def test_bucketed_sizes_serve_what_they_round_up():
@@ -72,11 +70,11 @@ def test_bucketed_sizes_serve_what_they_round_up():
 
 
 def launch_of(dtype, *words):
-    """The first variant for Hopper whose label has all the words."""
-    for launch in MODULE.variants(dtype, TARGETS[90]):
+    """The first compiled launch for Hopper whose label has all the words."""
+    for launch in compile_list.launches(dtype, ARCHITECTURES[90]):
         if all(word in launch.label.split("[")[1].rstrip("]").split("-") for word in words):
             return launch
-    raise AssertionError(f"no variant of {dtype} has {words}")
+    raise AssertionError(f"no launch of {dtype} has {words}")
 
 
 SPECIALIZED = (r"setmaxnreg\.dec", r"setmaxnreg\.inc", r"cp\.async\.bulk\.tensor")
@@ -113,22 +111,22 @@ def test_float32_products_are_not_tf32():
     assert "tf32" not in compile_launch(launch_of(torch.float32, "nn", "float32"), 90).asm["ptx"]
 
 
-def test_variants_use_every_config_of_the_target():
+def test_compiled_launches_use_every_config_of_the_architecture():
     for dtype, products in (
         (torch.bfloat16, {"half"}),
         (torch.float32, {"ieee", "tf32"}),
         (torch.float8_e4m3fn, {"float8", "float8_fast"}),
     ):
-        launches = list(MODULE.variants(dtype, TARGETS[90]))
+        launches = list(compile_list.launches(dtype, ARCHITECTURES[90]))
         assert len({launch.label for launch in launches}) == len(launches)
         used = {
             (*(launch.constants[f"BLOCK_{axis}"] for axis in "MNK"), launch.num_warps, launch.num_stages)
             for launch in launches
             if "BLOCK_K" in launch.constants
         }
-        rows = {
-            (row.BLOCK_M, row.BLOCK_N, row.BLOCK_K, row.warps, row.stages)
-            for row in CONFIGS
-            if row.products in products
+        for_these_products = {
+            (config.BLOCK_M, config.BLOCK_N, config.BLOCK_K, config.warps, config.stages)
+            for config in CONFIGS
+            if config.products in products
         }
-        assert rows == used
+        assert for_these_products == used

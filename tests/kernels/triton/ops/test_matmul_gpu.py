@@ -11,9 +11,9 @@ import torch
 from torch.nn.functional import gelu
 
 from fuseproof.kernels.triton import matmul
-from fuseproof.kernels.triton.launch import target_of
-from fuseproof.kernels.triton.ops.matmul.api import CONFIGS, matmul_forward
-from fuseproof.kernels.triton.ops.matmul.configs import is_legal
+from fuseproof.kernels.triton.launch import architecture_of
+from fuseproof.kernels.triton.ops.matmul.api import matmul_forward
+from fuseproof.kernels.triton.ops.matmul.configs import CONFIGS, is_legal
 from fuseproof.kernels.triton.ops.matmul.launches import problem_of
 
 DEVICE = "cuda"
@@ -83,19 +83,19 @@ def test_config(config, size):
         c = torch.empty((m, n), dtype=result_dtype, device=DEVICE)
         pre = c if config.room > 1 else None
         problem = problem_of(a, b, bias, residual, c, pre, **how)
-        for row in (replace(config, splits=splits) for splits in (1, 3)):
-            if not is_legal(row, target_of(a.device), problem):
+        for chosen in (replace(config, splits=splits) for splits in (1, 3)):
+            if not is_legal(chosen, architecture_of(a.device), problem):
                 continue
             ran += 1
-            options = {**how, "residual": residual, "save_pre": pre is not None, "config": row}
+            options = {**how, "residual": residual, "save_pre": pre is not None, "config": chosen}
             (first, first_pre), (again, again_pre) = (matmul_forward(a, b, bias, **options) for _ in range(2))
-            assert relative_rms(first, exact) <= LIMITS[config.products], (layouts, row.splits)
-            assert torch.equal(first, again), (layouts, row.splits)
+            assert relative_rms(first, exact) <= LIMITS[config.products], (layouts, chosen.splits)
+            assert torch.equal(first, again), (layouts, chosen.splits)
             if pre is not None:
-                assert relative_rms(first_pre, exact_pre) <= LIMITS[config.products], (layouts, row.splits)
-                assert torch.equal(first_pre, again_pre), (layouts, row.splits)
+                assert relative_rms(first_pre, exact_pre) <= LIMITS[config.products], (layouts, chosen.splits)
+                assert torch.equal(first_pre, again_pre), (layouts, chosen.splits)
     if not ran:
-        pytest.skip(f"the config is not for {target_of(torch.device(DEVICE, 0))}")
+        pytest.skip(f"the config is not for {architecture_of(torch.device(DEVICE, 0))}")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)

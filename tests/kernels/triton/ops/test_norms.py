@@ -8,10 +8,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fuseproof.kernels.triton.ops.norms import backward, forward
+from fuseproof.kernels.triton.ops.norms import compile_list
+from fuseproof.kernels.triton.ops.norms.configs import (
+    BACKWARD_CONFIGS,
+    FORWARD_CONFIGS,
+    BackwardConfig,
+    Config,
+)
 from fuseproof.workloads.operators import OPERATORS
 
 NORMS = ("layer_norm", "rms_norm")
+LAUNCHES = {"layer_norm": compile_list.layer_norm_launches, "rms_norm": compile_list.rms_norm_launches}
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -70,20 +77,22 @@ def test_longest_row(interpreter, place, check):
         check(result, exact[key], library[key], dtype="bfloat16", longest=longest)
 
 
-def tile(row):
-    return f"{row.columns}-{row.BLOCK_M}x{row.BLOCK_N}-w{row.warps}-p{row.programs}-s{row.stages}"
+def tile(config):
+    shape = f"{config.BLOCK_M}x{config.BLOCK_N}"
+    return f"{config.columns}-{shape}-w{config.warps}-p{config.programs}-s{config.stages}"
 
 
-def several(rows):
-    """The config rows that differ in more than warps and stages, which mean nothing to the interpreter."""
+def several(configs):
+    """The configs that differ in more than warps and stages, which the interpreter ignores."""
     kinds = {}
-    for row in rows:
-        looped = row.columns > row.BLOCK_N
-        kinds.setdefault((row.BLOCK_M, row.BLOCK_N, looped, row.programs > 0, getattr(row, "blocks", 1)), row)
+    for config in configs:
+        looped = config.columns > config.BLOCK_N
+        shape = config.BLOCK_M, config.BLOCK_N, looped, config.programs > 0, getattr(config, "blocks", 1)
+        kinds.setdefault(shape, config)
     return list(kinds.values())
 
 
-@pytest.mark.parametrize("config", several(forward.CONFIGS), ids=tile)
+@pytest.mark.parametrize("config", several(FORWARD_CONFIGS), ids=tile)
 def test_every_forward_tile(config, interpreter, place, check):
     columns = min(config.columns, 2 * config.BLOCK_N) - 1
     tensors, _, exact, longest = problem(
@@ -95,7 +104,7 @@ def test_every_forward_tile(config, interpreter, place, check):
     check(result, exact["output"], composed(**tensors), dtype="bfloat16", longest=longest)
 
 
-@pytest.mark.parametrize("config", several(backward.CONFIGS), ids=tile)
+@pytest.mark.parametrize("config", several(BACKWARD_CONFIGS), ids=tile)
 def test_every_backward_tile(config, interpreter, place, check):
     columns = min(config.columns, 2 * config.BLOCK_N) - 1
     label = f"{config.BLOCK_M + 1}x{columns}"
@@ -128,7 +137,7 @@ def statistics(x, eps=1e-5):
 def test_programs_add_up_more_rows_than_one(rows, columns, blocks, interpreter, place, check):
     """Hopper has 132 processors: one program each, later spread over two and three blocks of columns."""
     tensors, cotangent, exact, longest = problem("layer_norm", f"{rows}x{columns}", 2, "float32", place)
-    config = backward.Config(columns=32, blocks=blocks, BLOCK_M=1, BLOCK_N=8, warps=1, programs=1, stages=2)
+    config = BackwardConfig(columns=32, blocks=blocks, BLOCK_M=1, BLOCK_N=8, warps=1, programs=1, stages=2)
     library = with_gradients(tensors, cotangent)
     results = interpreter(
         "norms.backward:norm_backward",
@@ -145,7 +154,7 @@ def test_programs_add_up_more_rows_than_one(rows, columns, blocks, interpreter, 
 @pytest.mark.parametrize("programs", [0, 1], ids=["tile each", "persistent"])
 def test_programs_take_tiles_in_turn(programs, interpreter, place, check):
     tensors, _, exact, longest = problem("layer_norm", "301x7", 2, "float32", place)
-    config = forward.Config(columns=8, BLOCK_M=2, BLOCK_N=8, warps=1, programs=programs, stages=2)
+    config = Config(columns=8, BLOCK_M=2, BLOCK_N=8, warps=1, programs=programs, stages=2)
     result, *_ = interpreter(
         "norms.forward:norm_forward", tensors, eps=1e-5, centred=True, config=asdict(config)
     )
@@ -205,8 +214,7 @@ def test_gradients_are_the_same_bits_again(name, interpreter, place):
 @pytest.mark.parametrize("name", NORMS)
 def test_no_kernel_uses_atomics(name):
     """Deterministic on a GPU, too, where the order of programs is not fixed."""
-    module = importlib.import_module(f"fuseproof.kernels.triton.ops.norms.{name}")
-    kernels = {launch.kernel for launch in module.variants(torch.bfloat16)}
+    kernels = {launch.kernel for launch in LAUNCHES[name](torch.bfloat16)}
     assert {kernel.__name__ for kernel in kernels} == {
         "norm_rows_kernel", "norm_loop_kernel",
         "norm_backward_kernel", "norm_row_sums_kernel", "norm_column_sums_kernel",
@@ -216,11 +224,10 @@ def test_no_kernel_uses_atomics(name):
 
 @pytest.mark.parametrize("name", NORMS)
 def test_every_config_is_compiled_ahead_of_time(name):
-    module = importlib.import_module(f"fuseproof.kernels.triton.ops.norms.{name}")
-    labels = [launch.label for launch in module.variants(torch.bfloat16)]
+    labels = [launch.label for launch in LAUNCHES[name](torch.bfloat16)]
     assert len(labels) == len(set(labels))
     whole = sum("-forward-" in label for label in labels), sum("-backward-" in label for label in labels)
-    assert whole >= (len(forward.CONFIGS), len(backward.CONFIGS))
+    assert whole >= (len(FORWARD_CONFIGS), len(BACKWARD_CONFIGS))
 
 
 @pytest.mark.parametrize(

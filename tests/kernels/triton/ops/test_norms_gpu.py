@@ -9,8 +9,14 @@ import torch
 from torch.nn.functional import layer_norm as library_norm
 
 from fuseproof.kernels.triton import layer_norm
-from fuseproof.kernels.triton.launch import target_of
+from fuseproof.kernels.triton.launch import architecture_of
 from fuseproof.kernels.triton.ops.norms import backward, forward
+from fuseproof.kernels.triton.ops.norms.configs import (
+    BACKWARD_CONFIGS,
+    FORWARD_CONFIGS,
+    is_legal_backward,
+    is_legal_forward,
+)
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a CUDA GPU, to run what the compiler makes of the kernels"
@@ -62,7 +68,7 @@ def lengths(config):
 
 def problem(dtype, config):
     """More rows than the GPU has programs, so that each takes several tiles in turn."""
-    processors = target_of(torch.device(DEVICE, 0)).processors
+    processors = architecture_of(torch.device(DEVICE, 0)).processors
     rows = 2 * config.BLOCK_M * processors * max(config.programs, 1) + 1
     for columns in lengths(config):
         given = tensors(dtype, min(rows, 2**25 // columns), columns)
@@ -70,15 +76,14 @@ def problem(dtype, config):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
-@pytest.mark.parametrize("config", forward.CONFIGS, ids=name_of)
+@pytest.mark.parametrize("config", FORWARD_CONFIGS, ids=name_of)
 def test_every_forward_config(config, dtype):
     ran = 0
     for given, exact in problem(dtype, config):
         arguments = {name: tensor for name, tensor in given.items() if name != "dy"}
         columns = given["x"].shape[1]
-        if not forward.is_legal(
-            config, target_of(given["x"].device), columns, 2 * dtype.itemsize, 2 * dtype.itemsize
-        ):
+        architecture = architecture_of(given["x"].device)
+        if not is_legal_forward(config, architecture, columns, 2 * dtype.itemsize, 2 * dtype.itemsize):
             continue
         ran += 1
         first, again = (
@@ -89,16 +94,17 @@ def test_every_forward_config(config, dtype):
         assert torch.equal(first[1], given["x"] + given["residual"]), columns
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True)), columns
     if not ran:
-        pytest.skip(f"the config is not for {target_of(torch.device(DEVICE, 0))}")
+        pytest.skip(f"the config is not for {architecture_of(torch.device(DEVICE, 0))}")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
-@pytest.mark.parametrize("config", backward.CONFIGS, ids=name_of)
+@pytest.mark.parametrize("config", BACKWARD_CONFIGS, ids=name_of)
 def test_every_backward_config(config, dtype):
     ran = 0
     for given, exact in problem(dtype, config):
         x, residual, dy, weight, bias = given.values()
-        if not backward.is_legal(config, target_of(x.device), x.shape[1], 3 * dtype.itemsize, dtype.itemsize):
+        architecture = architecture_of(x.device)
+        if not is_legal_backward(config, architecture, x.shape[1], 3 * dtype.itemsize, dtype.itemsize):
             continue
         ran += 1
         *_, statistics = forward.norm_forward(x, weight, bias, residual, eps=EPS, centred=True)
@@ -120,7 +126,7 @@ def test_every_backward_config(config, dtype):
             assert relative_rms(gradient, true) <= limit, x.shape
             assert torch.equal(gradient, same), x.shape
     if not ran:
-        pytest.skip(f"the config is not for {target_of(torch.device(DEVICE, 0))}")
+        pytest.skip(f"the config is not for {architecture_of(torch.device(DEVICE, 0))}")
 
 
 @pytest.mark.parametrize("columns", [4096, 65536])

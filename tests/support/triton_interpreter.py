@@ -7,7 +7,7 @@ Started by the fixture `interpreter` in conftest.py. A message is its length in 
 `torch.save`: {"target": "module:function", "tensors": {...}, "options": {...}} in, {"outputs": [...],
 "unchanged": bool} or {"error": "..."} out. Outputs are tensors filled with NaN until the kernel writes them.
 
-A dict among the options whose name ends in `config` becomes a `Config` of the module.
+A dict among the options whose name ends in `config` becomes the record that the function's annotation names.
 
 Further keys of a request, all optional:
     cotangent:     a tensor, or one per output (None for an output without): run backward, too, and append the
@@ -22,6 +22,7 @@ import importlib
 import io
 import os
 import sys
+from typing import get_args, get_type_hints
 
 import ml_dtypes
 import numpy as np
@@ -66,7 +67,8 @@ def answer(request: dict) -> dict:
     options, tensors = request["options"], request["tensors"]
     for name, value in options.items():
         if name.endswith("config") and isinstance(value, dict):
-            options[name] = module.Config(**value)
+            record, _ = get_args(get_type_hints(getattr(module, function_name))[name])  # `Config | None`
+            options[name] = record(**value)
     given = [*tensors.values(), *as_list(request.get("cotangent"))]
     before = [None if tensor is None else tensor.clone() for tensor in given]
     try:
