@@ -1,10 +1,9 @@
-"""What a kernel is in the trace of a capture, and which call each belongs to.
+"""Marks the kernels in a capture's trace and assigns each to a call.
 
-With a device in the trace: the kernels and collectives on its streams, no copies and memsets. On the CPU:
-XLA's thunks, by their HLO op, and the operators that the framework says are work (`kernel_names`), the first
-on the way down: what such an operator calls in turn is part of it. Control flow of HLO is no kernel, what it
-runs is. The traces of captures are marked so here; readers leave a CPU's operators what they are, because a
-bare trace does not tell which of them compute.
+If the trace has a device, its kernels and collectives count; copies and memsets do not. On the CPU, XLA's
+thunks with an HLO op count, and the operators that the framework says compute (`kernel_names`). The outermost
+operator counts; nested ones belong to it. HLO's control flow does not count; the operations inside it do.
+Readers do not mark a CPU's operators: a bare trace does not show which of them compute.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from fuseproof.profiling.timeline.assemble import reindex
 from fuseproof.profiling.timeline.model import DEVICE_WORK, KIND, Timeline
 
 RULES: Final = {
-    "torch": "the first operator below composites that computes, by PyTorch's dispatcher, and each C++ "
-    "kernel of Inductor",
+    "torch": "the outermost operator that computes, by PyTorch's dispatcher, and each C++ kernel of Inductor",
     "jax": "each thunk of XLA that has an HLO op, without control flow",
     "tensorflow": "each operation that computes elements, and each thunk of XLA that has an HLO op, without "
     "control flow",
@@ -32,7 +30,7 @@ RULES: Final = {
 DEVICE_RULE: Final = "each kernel on a stream or core of the device, without copies, memsets and control flow"
 
 _KERNELS: Final = ("kernel", "collective")
-# What may be named a kernel: runtime events among "other" name their operation after a colon.
+# Kinds of slices that may be kernels on the CPU; so may "other" events that name an operation after a colon.
 _NAMED: Final = ("framework_op", "user_range")
 _CONTROL_FLOW: Final = re.compile(r"%?(while|conditional|call)([.\- ]|$)")
 _END: Final = "end: "
@@ -42,12 +40,12 @@ Calls = Sequence[ProfiledCall]
 
 
 def rule(framework: str, timeline: Timeline) -> str:
-    """What is counted in this timeline, in words."""
+    """What counts as a kernel in this timeline, in words."""
     return DEVICE_RULE if _on_device(timeline).any() else RULES[framework]
 
 
 def names_to_judge(timeline: Timeline) -> list[str]:
-    """The names of host slices that may be kernels, for the framework to say; none where a device worked."""
+    """Names of host slices that may be kernels, for the framework to judge; empty if a device worked."""
     if _on_device(timeline).any():
         return []
     chosen = timeline.select(timeline.lane_mask(kind="host"), _NAMED)
@@ -58,9 +56,10 @@ def names_to_judge(timeline: Timeline) -> list[str]:
 
 
 def mark(timeline: Timeline, kernel_names: Collection[str]) -> Timeline:
-    """The timeline with its kernels, by the rule above, as slices of kind `kernel`.
+    """The timeline with its kernels, by the rule of this module, as slices of kind `kernel`.
 
-    On the CPU a thunk of XLA that ends on another thread is drawn to its end, as XLA records it.
+    kernel_names: operators that the framework says compute.
+    On the CPU a thunk of XLA that ends on another thread is prolonged to its `end: NAME` event.
     """
     slices = timeline.slices
     control = np.array([bool(_CONTROL_FLOW.match(name)) for name in timeline.names], np.bool_)
@@ -76,12 +75,12 @@ def mark(timeline: Timeline, kernel_names: Collection[str]) -> Timeline:
 
 
 def by_call(timeline: Timeline, calls: Calls) -> list[NDArray[np.int64]]:
-    """The slices that are kernels of each call, in order of their start, of a marked timeline.
+    """For each call, the indices of its kernels in a marked timeline, sorted by start.
 
-    A kernel belongs to the call in which it was launched, where the trace tells the launch; else in which it
-    began. Clocks may disagree by half the idle time between two calls, at most a millisecond. What runs
-    further from every call belongs to none: the call that warms the profiler up, copies of inputs that a call
-    consumes.
+    A kernel belongs to the call that launched it if the trace has the launch, else to the call in which it
+    began. Clocks may disagree by half the idle time between two calls, at most a millisecond. A kernel
+    further from every call belongs to none, such as those of the call that warms the profiler up and copies
+    of inputs that a call consumes.
     """
     slices = timeline.slices
     kernels = np.flatnonzero(timeline.select(timeline.lane_mask(derived=False), _KERNELS))
@@ -99,15 +98,15 @@ def by_call(timeline: Timeline, calls: Calls) -> list[NDArray[np.int64]]:
 
 
 def _on_device(timeline: Timeline) -> NDArray[np.bool_]:
-    """Which slices are the work of a device that is none of the host's threads."""
+    """Which slices are the work of a device other than the host."""
     return timeline.select(timeline.lane_mask(kind="device", derived=False), DEVICE_WORK)
 
 
 def _outermost(timeline: Timeline, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of the slices that lie within no other of them on their lane."""
+    """The chosen slices that no other chosen slice of their lane contains."""
     lane, start, end = timeline.slices.lane, timeline.slices.start_ns, timeline.slices.end_ns
     kept: list[int] = []
-    # Sorted by lane, start, longest first: what contains a slice comes before it.
+    # Sorted by lane, start, longest first: a container comes before its content.
     for index in chosen.tolist():
         if not kept or lane[kept[-1]] != lane[index] or start[index] >= end[kept[-1]]:
             kept.append(index)
@@ -115,7 +114,7 @@ def _outermost(timeline: Timeline, chosen: NDArray[np.int64]) -> NDArray[np.int6
 
 
 def _launch_times(timeline: Timeline, kernels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """When each kernel was launched on the host, by correlation; its own start where that is unknown."""
+    """When the host launched each kernel, by correlation; the kernel's start if that is unknown."""
     slices = timeline.slices
     host = timeline.lane_mask(kind="host")[slices.lane] & (slices.correlation >= 0)
     launches = np.flatnonzero(host)
@@ -132,7 +131,7 @@ def _launch_times(timeline: Timeline, kernels: NDArray[np.int64]) -> NDArray[np.
 
 
 def _to_their_ends(timeline: Timeline) -> Timeline:
-    """XLA's thunks on the CPU, drawn to their `end: NAME` where that lies behind them, on any thread."""
+    """Prolongs XLA's thunks on the CPU to their `end: NAME` events, on any thread."""
     slices, names = timeline.slices, timeline.names
     is_end = np.array([name.startswith(_END) for name in names], np.bool_)
     ends: dict[str, list[int]] = {}
@@ -144,7 +143,7 @@ def _to_their_ends(timeline: Timeline) -> Timeline:
     end_of_slice = slices.end_ns.copy()
     for name, times in ends.items():
         mine = thunks.get(name, [])
-        # Each end belongs to one thunk; those of a name run one after the other, and end in that order.
+        # Thunks of one name run one after the other, so the ends have the order of the starts.
         if len(times) == len(mine):
             mine.sort(key=lambda index: int(slices.start_ns[index]))
             end_of_slice[mine] = np.maximum(end_of_slice[mine], sorted(times))
@@ -159,8 +158,8 @@ def _to_their_ends(timeline: Timeline) -> Timeline:
     return dataclasses.replace(
         timeline,
         lanes=tuple(
-            dataclasses.replace(each, depth=int(rows) + 1)
-            for each, rows in zip(timeline.lanes, deepest, strict=True)
+            dataclasses.replace(each, depth=int(depths) + 1)
+            for each, depths in zip(timeline.lanes, deepest, strict=True)
         ),
         slices=dataclasses.replace(
             slices,

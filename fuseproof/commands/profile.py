@@ -153,11 +153,11 @@ def _plan(options: argparse.Namespace, progress: Callable[[str], None]) -> _Outc
     from fuseproof import files, implementations
     from fuseproof.cases import Case
     from fuseproof.commands.terminal import fit
-    from fuseproof.profiling.pages import tpu_plan_page
+    from fuseproof.profiling.pages import tpu_schedule_page
 
     case, target = Case.from_group(options.case), str(options.target)
     table = implementations.table(options.implementations)
-    plans = tpu_plan_page.compile_plans(
+    schedules = tpu_schedule_page.compile_schedules(
         case,
         target,
         _planned([each for each in table if each.operator == case.operator.name], options.only),
@@ -165,8 +165,8 @@ def _plan(options: argparse.Namespace, progress: Callable[[str], None]) -> _Outc
         progress=progress,
     )
     page = options.output or _default_page(case.group, target)
-    files.write_text(page, plans.to_html())
-    return _json(plans.to_json()) if options.json else fit(plans.to_text()), page, False
+    files.write_text(page, schedules.to_html())
+    return _json(schedules.to_json()) if options.json else fit(schedules.to_text()), page, False
 
 
 def _planned(known: Sequence[Implementation], only: Sequence[str]) -> list[Implementation]:

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
     timelines = [timeline for path in options.traces for timeline in readers.load_all(path)]
     if options.perfetto is not None:
-        from fuseproof.profiling.pages import perfetto
+        from fuseproof.profiling.writers import perfetto
 
         perfetto.write(timelines, options.perfetto)
     if options.output is not None:

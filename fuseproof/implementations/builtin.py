@@ -60,27 +60,27 @@ _TRAITS = (
 
 _gpu = partial(Implementation, framework="torch", devices=("cuda",))
 _peer = partial(_gpu, compiled="kernel", dtypes=IEEE)
-_PEERS_MODULE = "fuseproof.fusion.ops.peers"
+_PEERS = "fuseproof.fusion.ops.peers:"
 
 # PyTorch's own attention by backend, and the kernels of other packages.
 # fmt: off
 PEERS = (
-    _gpu("attention", "torch.sdpa-cudnn", target=f"{_PEERS_MODULE}:attention_cudnn", dtypes=HALF),
-    _gpu("attention", "torch.sdpa-flash", target=f"{_PEERS_MODULE}:attention_flash", dtypes=HALF),
-    _gpu("attention", "torch.sdpa-efficient", target=f"{_PEERS_MODULE}:attention_efficient"),
-    _peer("attention", "flash-attn", target=f"{_PEERS_MODULE}:attention_flash_attn", layout="bshd",
+    _gpu("attention", "torch.sdpa-cudnn", target=f"{_PEERS}attention_cudnn", dtypes=HALF),
+    _gpu("attention", "torch.sdpa-flash", target=f"{_PEERS}attention_flash", dtypes=HALF),
+    _gpu("attention", "torch.sdpa-efficient", target=f"{_PEERS}attention_efficient"),
+    _peer("attention", "flash-attn", target=f"{_PEERS}attention_flash_attn", layout="bshd",
           dtypes=HALF, requires="flash_attn"),
-    _peer("attention", "xformers", target=f"{_PEERS_MODULE}:attention_xformers", layout="bshd",
+    _peer("attention", "xformers", target=f"{_PEERS}attention_xformers", layout="bshd",
           requires="xformers"),
-    _peer("layer_norm", "liger", target=f"{_PEERS_MODULE}:layer_norm_liger", requires="liger_kernel"),
-    _peer("layer_norm", "quack", target=f"{_PEERS_MODULE}:layer_norm_quack", requires="quack",
+    _peer("layer_norm", "liger", target=f"{_PEERS}layer_norm_liger", requires="liger_kernel"),
+    _peer("layer_norm", "quack", target=f"{_PEERS}layer_norm_quack", requires="quack",
           passes=("forward",), dtypes=("float32",)),  # its weights are float32
     _peer("layer_norm", "helion", target="fuseproof.fusion.ops.helion:layer_norm", requires="helion",
           passes=("forward",)),
     _peer("rms_norm", "helion", target="fuseproof.fusion.ops.helion:rms_norm", requires="helion",
           passes=("forward",)),
-    _peer("rms_norm", "liger", target=f"{_PEERS_MODULE}:rms_norm_liger", requires="liger_kernel"),
-    _peer("rms_norm", "quack", target=f"{_PEERS_MODULE}:rms_norm_quack", requires="quack"),
+    _peer("rms_norm", "liger", target=f"{_PEERS}rms_norm_liger", requires="liger_kernel"),
+    _peer("rms_norm", "quack", target=f"{_PEERS}rms_norm_quack", requires="quack"),
 )
 # fmt: on
 

@@ -16,15 +16,15 @@ from fuseproof.errors import UserError
 from fuseproof.implementations.builtin import IMPLEMENTATIONS
 from fuseproof.implementations.implementation import Implementation
 
-# Where the functions are now that targets in old run directories and captures name: new module by old.
+# Modules of `fuseproof` that targets in old run directories and captures name, and where their functions are.
 _MOVED: Mapping[str, str] = {
     **{
-        f"fuseproof.fusion.{name}_ops": f"fuseproof.fusion.ops.{name}"
+        f"fusion.{name}_ops": f"fusion.ops.{name}"
         for name in ("torch", "jax", "tensorflow", "keras", "triton", "helion")
     },
-    "fuseproof.fusion.peers": "fuseproof.fusion.ops.peers",
+    "fusion.peers": "fusion.ops.peers",
     **{
-        f"fuseproof.kernels.triton.{name}": "fuseproof.kernels.triton"
+        f"kernels.triton.{name}": "kernels.triton"
         for name in ("attention", "matmul", "layer_norm", "rms_norm")
     },
 }
@@ -111,7 +111,8 @@ def resolve_function(reference: str) -> Callable[..., Any]:
 
 def current_module(name: str) -> str:
     """The module that has the functions of the module `name` of any version."""
-    return _MOVED.get(name, name)
+    package, _, module = name.partition(".")
+    return f"{package}.{_MOVED.get(module, module)}" if package == "fuseproof" and module else name
 
 
 def _import(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""What a timeline says in numbers: the document of `fuseproof timeline --json`, and text for the terminal."""
+"""A timeline in numbers: the document of `fuseproof timeline --json`, and the text for the terminal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fuseproof.profiling.timeline.model import KIND, Timeline
 
 
 def document(timeline: Timeline) -> dict[str, Any]:
-    """The object that `--json` prints. `kernels` counts kernel, memcpy, memset (collectives are kernels)."""
+    """The object that `--json` prints. `kernels` counts kernels, collectives, copies and memsets."""
     devices = timeline.devices()
-    # Only a static plan has another unit than its keys say, and then it says so.
+    # The keys say ns; a static schedule, whose unit is the cycle, names it.
     unit = {} if timeline.time_unit == "ns" else {"time_unit": timeline.time_unit}
     return {
         "source": timeline.source,
@@ -42,7 +42,7 @@ def document(timeline: Timeline) -> dict[str, Any]:
 
 
 def render_text(timeline: Timeline) -> str:
-    """The same for people."""
+    """The same as text, ending in a newline."""
     found = document(timeline)
     lines = [f"{timeline.name}: {found['source']}, {found['slices']:,} slices in {len(timeline.lanes)} lanes"]
     for device in found["devices"]:
@@ -65,7 +65,7 @@ def render_text(timeline: Timeline) -> str:
     if found["overlaps"]:
         lines.append(f"  {found['overlaps']:,} slices overlap an earlier one of their stream")
     if found["dropped_events"]:
-        lines.append(f"  {found['dropped_events']:,} events were dropped by the profiler")
+        lines.append(f"  the profiler dropped {found['dropped_events']:,} events")
     lines += [f"  warning: {text}" for text in found["warnings"]]
     return "\n".join(lines) + "\n"
 

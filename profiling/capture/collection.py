@@ -1,4 +1,4 @@
-"""Captures of one case, one for each implementation: made now, or read from the folder that holds them."""
+"""The captures of one case, one for each implementation: made now, or read from a folder."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
 from fuseproof.profiling import capture
-from fuseproof.profiling.capture import captured
+from fuseproof.profiling.capture import loading
 from fuseproof.profiling.capture import record as capture_record
-from fuseproof.profiling.capture.captured import Profiled
+from fuseproof.profiling.capture.loading import LoadedCapture
 from fuseproof.profiling.capture.record import CaptureRecord
 
 Failure = tuple[str, str]  # implementation, reason
@@ -21,10 +21,10 @@ Failure = tuple[str, str]  # implementation, reason
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """What there is of one case, and what failed. stopped: the user interrupted it before the end."""
+    """The captures of one case, and the failures. `stopped`: the user interrupted it before the end."""
 
     group: str
-    profiles: Sequence[Profiled]
+    profiles: Sequence[LoadedCapture]
     failures: Sequence[Failure]
     stopped: bool = False
 
@@ -38,18 +38,18 @@ def take(
     options: capture.Options,
     progress: Callable[[str], None],
 ) -> Collection:
-    """Capture each of `chosen` into `directory`. What fails is listed with the reason; the others go on.
+    """Capture each of `chosen` into `directory`; a failure is listed with its reason and stops no other.
 
-    An interrupt ends it: what is captured by then is kept.
+    After an interrupt the collection has the captures made before it.
     """
-    profiles: list[Profiled] = []
+    profiles: list[LoadedCapture] = []
     failures: list[Failure] = []
     for i, implementation in enumerate(chosen):
         name = implementation.name
         progress(f"{name} ({i + 1} of {len(chosen)})")
         try:
             capture.capture(case, implementation, device=device, directory=directory, options=options)
-            profiles.append(captured.load(capture.folder_of(directory, implementation)))
+            profiles.append(loading.load(capture.folder_of(directory, implementation)))
         except UserError as error:
             failures.append((name, str(error).removeprefix(f"cannot profile {name} of {case.group}: ")))
         except KeyboardInterrupt:
@@ -59,10 +59,10 @@ def take(
 
 
 def read(folder: Path, only: Sequence[str] = ()) -> Collection:
-    """The captures in a folder, those in `only` if given; what cannot be read is listed with the reason.
+    """The captures in a folder, or those in `only`; a capture that cannot be read is listed as a failure.
 
-    Raises UserError if the folder holds none of a name in `only`, captures of several cases, or captures that
-    do not compare because they were made under different conditions.
+    Raises UserError if the folder has no capture of a name in `only`, has captures of several cases, or has
+    captures that do not compare because their conditions differ.
     """
     found: list[tuple[Path, CaptureRecord]] = []
     failures: list[Failure] = []
@@ -71,12 +71,12 @@ def read(folder: Path, only: Sequence[str] = ()) -> Collection:
             found.append((place, capture_record.load(place)))
         except UserError as error:
             failures.append((place.name, str(error)))
-    names = {record.row.name for _, record in found}
+    names = {record.implementation.name for _, record in found}
     unknown = [name for name in only if name not in names and name not in dict(failures)]
     if unknown:
         raise UserError(f"{folder} holds no capture of {unknown[0]!r}; there are {', '.join(sorted(names))}")
     if only:
-        found = [each for each in found if each[1].row.name in only]
+        found = [each for each in found if each[1].implementation.name in only]
         failures = [each for each in failures if each[0] in only]
     groups = {record.group for _, record in found}
     if not groups:
@@ -89,11 +89,11 @@ def read(folder: Path, only: Sequence[str] = ()) -> Collection:
             f"the captures in {folder} do not compare; {unlike}; choose with --only, or capture them alike"
         )
     order = {implementation.name: i for i, implementation in enumerate(implementations.table())}
-    found.sort(key=lambda each: order.get(each[1].row.name, len(order)))
+    found.sort(key=lambda each: order.get(each[1].implementation.name, len(order)))
     profiles = []
     for place, record in found:
         try:
-            profiles.append(captured.load(place))
+            profiles.append(loading.load(place))
         except UserError as error:
-            failures.append((record.row.name, str(error)))
+            failures.append((record.implementation.name, str(error)))
     return Collection(group=groups.pop(), profiles=profiles, failures=failures)

@@ -1,4 +1,4 @@
-"""The sensors of an NVIDIA board, through nvidia-ml-py (extra `gpu`), as probes to sample.
+"""Probes of an NVIDIA board's sensors, through nvidia-ml-py (extra `gpu`).
 
 Power is the instantaneous field where the driver has it: the plain reading is an average over a second on
 newer boards. The energy counter ticks every 10 ms or slower, so it is read over a second or more.
@@ -19,9 +19,9 @@ ENERGY: Final = "energy"
 
 @contextlib.contextmanager
 def probes(variables: Mapping[str, str] = os.environ) -> Iterator[list[Probe]]:
-    """Probes of the first board that `variables` (CUDA_VISIBLE_DEVICES) lets a process use.
+    """Probes of the first board that CUDA_VISIBLE_DEVICES in `variables` makes visible.
 
-    They may be read within only. None without nvidia-ml-py, a driver or a board.
+    They may be read only while the context is open. Empty without nvidia-ml-py, a driver or a board.
     """
     try:
         import pynvml
@@ -45,7 +45,7 @@ def probes(variables: Mapping[str, str] = os.environ) -> Iterator[list[Probe]]:
 
 
 def _board(pynvml: Any, visible: str | None) -> tuple[Any, str]:
-    """Handle and label. A worker numbers the boards as NVML does: CUDA_DEVICE_ORDER is PCI_BUS_ID there."""
+    """Handle and label. NVML's board numbers are the worker's, which has CUDA_DEVICE_ORDER=PCI_BUS_ID."""
     first = "0" if visible is None else visible.split(",")[0].strip()
     if first.isdigit():
         handle = pynvml.nvmlDeviceGetHandleByIndex(int(first))
@@ -60,7 +60,7 @@ def _probes(pynvml: Any, handle: Any, label: str) -> Iterator[Probe]:
         def read() -> float | None:
             try:
                 return ask()
-            except pynvml.NVMLError:  # not every board answers every question
+            except pynvml.NVMLError:  # not every board has every sensor
                 return None
 
         return Probe(name=name, unit=unit, device=label, source=source, read=read)

@@ -1,9 +1,9 @@
-"""What one capture holds: `capture.json` beside the raw traces of one implementation of a case.
+"""The record of one capture: `capture.json`, beside the raw traces of one implementation of a case.
 
-A capture directory holds one folder for each implementation of a case, named as the implementation, and each
-of these `capture.json` and the trace files it names. Capturing writes the record, the profile page reads it;
-the two meet here and nowhere else. Unknown is null, never zero. Times are Unix nanoseconds (`time.time_ns`)
-of one machine.
+A capture directory has one folder for each implementation of a case, named after it. The folder holds
+`capture.json` and the trace files that it names. Capturing writes the record and the profile page reads it;
+they share nothing else. Unknown is null, never zero. Times are Unix nanoseconds (`time.time_ns`) of one
+machine.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, get_args
+
+import msgspec
+from msgspec import Meta
 
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
@@ -28,52 +31,58 @@ FILE_NAME: Final = "capture.json"
 
 TraceKind = Literal["kineto", "xplane", "torch-memory"]
 TRACE_KINDS: Final[tuple[str, ...]] = get_args(TraceKind)
+# Keys of capture.json that differ from the names here.
+_KEYS: Final[Mapping[str, str]] = {"implementation": "row"}
 
-_Element = TypeVar("_Element")
+# msgspec checks these when a record is read; NaN and infinity are outside of the limits.
+_LARGEST: Final = sys.float_info.max
+Whole = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Positive = Annotated[float, Meta(gt=0, le=_LARGEST)]
+Finite = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProfiledCall:
-    """One call while the profiler was on: from just before it until its results had been waited for."""
+    """One call with the profiler on: from just before it until its results are ready."""
 
-    start_ns: int
-    end_ns: int
+    start_ns: Whole
+    end_ns: Whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One raw file of a profiler, `file` in the folder of the record."""
+    """One raw file of a profiler; `file` is its name in the folder of the record."""
 
     file: str
-    kind: str  # one of TRACE_KINDS
+    kind: TraceKind
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One sampled quantity; `value[i]` at `time_ns[i]`, None where the sensor gave no answer.
+    """One sampled quantity; `value[i]` at `time_ns[i]`, None where the sensor did not answer.
 
     name: `power`, `sm_clock`, `memory_clock`, `temperature`, `memory_used`, `clock_event_reasons` (a bit
           mask) or `resident_memory`.
     unit: `W`, `MHz`, `°C`, `bytes`, `bits`.
-    source: what was read, as its maker calls it.
+    source: what was read, by its vendor's name.
     """
 
     name: str
     unit: str
     device: str
     source: str
-    time_ns: tuple[int, ...]
-    value: tuple[float | None, ...]
+    time_ns: tuple[Whole, ...]
+    value: tuple[Finite | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Energy:
-    """What the board's energy counter gained over a loop of at least a second, the profiler off."""
+    """Increase of the board's energy counter over a loop of a second or more, the profiler off."""
 
     device: str
-    joules: float
-    seconds: float
-    calls: int
+    joules: Annotated[float, Meta(ge=0, le=_LARGEST)]
+    seconds: Positive
+    calls: Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
     @property
     def joules_per_call(self) -> float:
@@ -84,48 +93,51 @@ class Energy:
 class CaptureRecord:
     """A finished capture of one implementation of a case.
 
-    row:          the implementation, with its framework.
-    device:       `cpu`, `cuda` or `tpu`; `device_name` as the framework calls it.
-    versions:     of the framework and the packages that change what is measured.
-    threads, stacks, seed: as the capture was asked for: CPU threads, Python frames in the trace, the inputs'.
-    calls:        the profiled calls, for aligning traces; the first starts where the page's axis starts.
-    kernel_counts: kernels in each of `calls`; empty where the trace cannot tell.
-    kernel_rule:  what a kernel is in this framework's trace, in words.
-    kernel_names: operators of the trace that the framework says are kernels; empty where the trace says so.
+    group:        the case.
+    implementation: `row` in capture.json.
+    device:       `cpu`, `cuda` or `tpu`; `device_name` is the framework's name for it.
+    versions:     of the framework and of the packages that change what is measured.
+    threads:      CPU threads.
+    stacks:       whether the trace has Python frames.
+    seed:         of the inputs.
+    calls:        the profiled calls; traces are aligned by them.
+    kernel_counts: kernels in each of `calls`; empty if the trace does not show calls.
+    kernel_rule:  what counts as a kernel in this framework's trace, in words.
+    kernel_names: operators that the framework says are kernels; empty if the trace marks kernels itself.
     profiler_on_seconds, profiler_off_seconds: of single calls, for the overhead only; never timings.
-    dropped_events: None where the profiler does not tell.
+    dropped_events: None if the profiler does not report them.
     not_seen:     what the profiler could not see, in words.
     """
 
     group: str
-    row: Implementation
+    implementation: Implementation
     device: str
     device_name: str
     versions: Mapping[str, str]
-    threads: int
+    threads: Whole
     stacks: bool
-    seed: int
+    seed: Whole
     calls: tuple[ProfiledCall, ...]
-    kernel_counts: tuple[int, ...]
+    kernel_counts: tuple[Whole, ...]
     kernel_rule: str
     kernel_names: tuple[str, ...]
-    profiler_on_seconds: tuple[float, ...]
-    profiler_off_seconds: tuple[float, ...]
+    profiler_on_seconds: tuple[Positive, ...]
+    profiler_off_seconds: tuple[Positive, ...]
     traces: tuple[Trace, ...]
     samples: tuple[Series, ...] = ()
     energy: Energy | None = None
-    dropped_events: int | None = None
+    dropped_events: Whole | None = None
     warnings: tuple[str, ...] = ()
     not_seen: tuple[str, ...] = ()
     schema: int = field(default=SCHEMA)
 
     @property
     def framework(self) -> str:
-        return self.row.framework
+        return self.implementation.framework
 
     @property
     def kernels_per_call(self) -> int | None:
-        """The count that all calls share; None if they differ (`warnings` lists them) or none is known."""
+        """The count if all calls have the same; None if they differ (see `warnings`) or none is known."""
         return self.kernel_counts[0] if len(set(self.kernel_counts)) == 1 else None
 
     @property
@@ -136,9 +148,10 @@ class CaptureRecord:
         return statistics.median(self.profiler_on_seconds) / statistics.median(self.profiler_off_seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """The document of capture.json; the derived figures are written too, for people and other tools."""
+        """The document of capture.json, with the derived figures for people and other tools."""
+        stored = dataclasses.asdict(self)
         return {
-            **dataclasses.asdict(self),
+            **{_KEYS.get(name, name): value for name, value in stored.items()},
             "framework": self.framework,
             "kernels_per_call": self.kernels_per_call,
             "overhead": self.overhead,
@@ -146,18 +159,29 @@ class CaptureRecord:
 
     @classmethod
     def from_json(cls, document: Any) -> CaptureRecord:
-        """The inverse of `to_json`. Raises UserError, one line, for anything else."""
+        """The inverse of `to_json`. Raises UserError, one line, for any other document."""
         try:
-            return _record(_Fields(document, "the record"))
-        except _Malformed as error:
-            raise UserError(f"no capture record: {error}; capture it again") from None
+            if not isinstance(document, dict):
+                raise ValueError("not a JSON object")
+            if (schema := document.get("schema")) != SCHEMA:
+                raise ValueError(f"schema {schema} instead of {SCHEMA}, by another version of fuseproof")
+            named = {name: document[key] for name, key in _KEYS.items() if key in document}
+            record = msgspec.convert({**document, **named}, cls)
+            _refuse_contradictions(record)
+        except (msgspec.ValidationError, ValueError, UserError) as error:
+            raise UserError(f"not a capture record: {error}; capture it again") from None
+        return record
 
     def save(self, folder: Path) -> None:
+        """Write capture.json into `folder`."""
         write_json(folder / FILE_NAME, self.to_json(), indent=1)
 
 
 def load(folder: Path | str) -> CaptureRecord:
-    """The record of one implementation's folder, its trace files present. Raises UserError."""
+    """The record in one implementation's folder.
+
+    Raises UserError if it cannot be read, is damaged, or names a trace file that is missing.
+    """
     path = Path(folder) / FILE_NAME
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -171,12 +195,12 @@ def load(folder: Path | str) -> CaptureRecord:
         raise UserError(f"{path}: {error}") from None
     for trace in record.traces:
         if not (path.parent / trace.file).is_file():
-            raise UserError(f"{path} names {trace.file}, which is not there; capture it again")
+            raise UserError(f"{path} names {trace.file}, which is missing; capture it again")
     return record
 
 
 def folders(directory: Path | str) -> list[Path]:
-    """Every implementation's folder at or below `directory`, by path. Raises UserError if there is none."""
+    """The folders with a capture at or below `directory`, sorted. Raises UserError if there is none."""
     found = sorted(path.parent for path in Path(directory).rglob(FILE_NAME))
     if not found:
         raise UserError(f"{directory} holds no capture ({FILE_NAME}); make one with `fuseproof profile CASE`")
@@ -184,9 +208,9 @@ def folders(directory: Path | str) -> list[Path]:
 
 
 def unlike(records: Sequence[CaptureRecord]) -> str | None:
-    """In what the records differ that may not differ where they are compared, in words; None if in nothing.
+    """Settings that differ although they must match, in words, else None.
 
-    A package that only some of them have makes no difference: each framework's record names its own.
+    A package that only some records name is no difference: each framework has packages of its own.
     """
     conditions: dict[str, dict[str, list[str]]] = {}
     for record in records:
@@ -198,7 +222,7 @@ def unlike(records: Sequence[CaptureRecord]) -> str | None:
             **record.versions,
         }
         for what, value in given.items():
-            conditions.setdefault(what, {}).setdefault(value, []).append(record.row.name)
+            conditions.setdefault(what, {}).setdefault(value, []).append(record.implementation.name)
     found = (
         f"{what}: " + ", ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
         for what, values in conditions.items()
@@ -207,153 +231,21 @@ def unlike(records: Sequence[CaptureRecord]) -> str | None:
     return "; ".join(found) or None
 
 
-class _Malformed(Exception):
-    """What is wrong with a document, without the file's name."""
-
-
-class _Fields:
-    """Typed access to one JSON object."""
-
-    def __init__(self, document: Any, place: str) -> None:
-        if not isinstance(document, dict):
-            raise _Malformed(f"{place} is no JSON object")
-        self._document, self._place = document, place
-
-    def value(self, key: str, *kinds: type) -> Any:
-        if key not in self._document:
-            raise _Malformed(f"{self._place} has no {key!r}")
-        value = self._document[key]
-        fits = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
-        if not fits or (isinstance(value, float) and not math.isfinite(value)):
-            raise _Malformed(f"{key!r} of {self._place} is {str(value)[:60]!r}")
-        return value
-
-    def text(self, key: str) -> str:
-        return str(self.value(key, str))
-
-    def whole(self, key: str) -> int:
-        value = self.value(key, int)
-        if not 0 <= value < 1 << 63:
-            raise _Malformed(f"{key!r} of {self._place} is {str(value)[:60]}")
-        return int(value)
-
-    def whole_or_none(self, key: str) -> int | None:
-        return None if self.value(key, int, type(None)) is None else self.whole(key)
-
-    def number(self, key: str) -> float:
-        try:
-            return float(self.value(key, int, float))
-        except OverflowError:
-            raise _Malformed(f"{key!r} of {self._place} is beyond every quantity") from None
-
-    def seconds(self, key: str) -> float:
-        value = self.number(key)
-        if value <= 0:
-            raise _Malformed(f"{key!r} of {self._place} is {value}; it must be above 0")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        return self.each(key, lambda item: item.value("", str))
-
-    def each(self, key: str, make: Callable[[_Fields], _Element]) -> tuple[_Element, ...]:
-        """`make` of every entry of a list; an entry that is no object is one whose only key is ''."""
-        entries = self.value(key, list)
-        place = f"{key!r} of {self._place}"
-        return tuple(
-            make(_Fields(entry if isinstance(entry, dict) else {"": entry}, place)) for entry in entries
-        )
-
-
-def _record(fields: _Fields) -> CaptureRecord:
-    schema = fields.whole("schema")
-    if schema != SCHEMA:
-        raise _Malformed(f"schema {schema} instead of {SCHEMA}; written by another version of fuseproof")
-    group = fields.text("group")
-    versions = fields.value("versions", dict)
-    if not all(isinstance(version, str) for version in versions.values()):
-        raise _Malformed("a version is no text")
-    try:
-        Case.from_group(group)
-        row = Implementation(**fields.value("row", dict))
-    except (UserError, TypeError, ValueError) as error:
-        raise _Malformed(str(error)) from None
-    calls = fields.each("calls", _call)
-    counts = fields.each("kernel_counts", lambda item: item.whole(""))
-    if counts and len(counts) != len(calls):
-        raise _Malformed(f"{len(counts)} kernel counts of {len(calls)} calls")
-    energy = fields.value("energy", dict, type(None))
-    return CaptureRecord(
-        schema=schema,
-        group=group,
-        row=row,
-        device=fields.text("device"),
-        device_name=fields.text("device_name"),
-        versions=versions,
-        threads=fields.whole("threads"),
-        stacks=fields.value("stacks", bool),
-        seed=fields.whole("seed"),
-        calls=calls,
-        kernel_counts=counts,
-        kernel_rule=fields.text("kernel_rule"),
-        kernel_names=fields.texts("kernel_names"),
-        profiler_on_seconds=fields.each("profiler_on_seconds", lambda item: item.seconds("")),
-        profiler_off_seconds=fields.each("profiler_off_seconds", lambda item: item.seconds("")),
-        traces=fields.each("traces", _trace),
-        samples=fields.each("samples", _series),
-        energy=None if energy is None else _energy(_Fields(energy, "'energy'")),
-        dropped_events=fields.whole_or_none("dropped_events"),
-        warnings=fields.texts("warnings"),
-        not_seen=fields.texts("not_seen"),
-    )
-
-
-def _call(item: _Fields) -> ProfiledCall:
-    call = ProfiledCall(start_ns=item.whole("start_ns"), end_ns=item.whole("end_ns"))
-    if call.end_ns < call.start_ns:
-        raise _Malformed(f"a call ends at {call.end_ns}, before its start {call.start_ns}")
-    return call
-
-
-def _trace(item: _Fields) -> Trace:
-    trace = Trace(file=item.text("file"), kind=item.text("kind"))
-    # A record may come from elsewhere: it must not point out of its folder.
-    if Path(trace.file).name != trace.file or trace.file in ("", ".", ".."):
-        raise _Malformed(f"trace file {trace.file!r} is not a plain file name")
-    if trace.kind not in TRACE_KINDS:
-        raise _Malformed(f"trace kind {trace.kind!r} is none of {', '.join(TRACE_KINDS)}")
-    return trace
-
-
-def _series(item: _Fields) -> Series:
-    def sample(entry: _Fields) -> float | None:
-        return None if entry.value("", int, float, type(None)) is None else entry.number("")
-
-    series = Series(
-        name=item.text("name"),
-        unit=item.text("unit"),
-        device=item.text("device"),
-        source=item.text("source"),
-        time_ns=item.each("time_ns", lambda entry: entry.whole("")),
-        value=item.each("value", sample),
-    )
-    if len(series.time_ns) != len(series.value):
-        raise _Malformed(f"{series.name}: {len(series.time_ns)} times of {len(series.value)} values")
-    if not _ascending(series.time_ns):
-        raise _Malformed(f"{series.name}: its times do not ascend")
-    return series
-
-
-def _energy(item: _Fields) -> Energy:
-    energy = Energy(
-        device=item.text("device"),
-        joules=item.number("joules"),
-        seconds=item.seconds("seconds"),
-        calls=item.whole("calls"),
-    )
-    if energy.calls == 0 or energy.joules < 0:
-        raise _Malformed(f"energy of {energy.calls} calls is {energy.joules} J")
-    return energy
-
-
-def _ascending(times: Sequence[int]) -> bool:
-    return all(before <= after for before, after in itertools.pairwise(times))
+def _refuse_contradictions(record: CaptureRecord) -> None:
+    """Raises ValueError or UserError for what no type can say."""
+    Case.from_group(record.group)
+    calls, counts = len(record.calls), len(record.kernel_counts)
+    if counts not in (0, calls):
+        raise ValueError(f"{counts} kernel counts for {calls} calls")
+    for call in record.calls:
+        if call.end_ns < call.start_ns:
+            raise ValueError(f"a call ends at {call.end_ns}, before its start {call.start_ns}")
+    for trace in record.traces:
+        # A record from elsewhere must not point out of its folder.
+        if Path(trace.file).name != trace.file or trace.file in ("", ".", ".."):
+            raise ValueError(f"trace file {trace.file!r} is not a plain file name")
+    for series in record.samples:
+        if len(series.time_ns) != len(series.value):
+            raise ValueError(f"{series.name}: {len(series.time_ns)} times for {len(series.value)} values")
+        if any(before > after for before, after in itertools.pairwise(series.time_ns)):
+            raise ValueError(f"{series.name}: the times do not ascend")

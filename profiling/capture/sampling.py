@@ -1,4 +1,4 @@
-"""Sampling what no trace records: resident memory here, the board's sensors in `nvml`."""
+"""Samples quantities that no trace records; this module has resident memory, `nvml` the board's sensors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import psutil
 from fuseproof.profiling.capture.record import Series
 
 INTERVAL_SECONDS = 0.005
-# An hour-long call must not fill the memory: beyond this, every other sample goes and the interval doubles.
+# So that a call of an hour does not fill the memory: every other sample goes, and the interval doubles.
 _MOST_SAMPLES = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """One quantity: `read` gives its value now, None where there is no answer."""
+    """One quantity: `read` gives its value now, None if the sensor does not answer."""
 
     name: str
     unit: str
@@ -29,7 +29,7 @@ class Probe:
 
 
 class Sampler:
-    """Reads every probe in a thread of its own, from `with` to its end."""
+    """A context manager that reads every probe in a thread while it is open."""
 
     def __init__(self, probes: Sequence[Probe], *, interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._probes = tuple(probes)
@@ -39,7 +39,7 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def __enter__(self) -> Sampler:
-        # Here and at the end too, so that what happens within lies between two samples.
+        # A sample at each end, so that everything within lies between two samples.
         self._sample()
         self._thread.start()
         return self
@@ -50,7 +50,7 @@ class Sampler:
         self._sample()
 
     def series(self) -> tuple[Series, ...]:
-        """What was sampled so far; a probe that never answered is left out."""
+        """The samples so far, one series for each probe that has answered."""
         samples = list(self._samples)
         found = (
             Series(
@@ -77,7 +77,7 @@ class Sampler:
 
 
 def resident_memory(pid: int) -> Probe:
-    """Bytes of the process that are resident, as the kernel counts them; None once it has ended."""
+    """A probe of a process's resident bytes, as the kernel counts them; None once it has ended."""
 
     def read() -> float | None:
         try:
@@ -91,7 +91,7 @@ def resident_memory(pid: int) -> Probe:
 
 
 def at(series: Series, time_ns: int) -> float | None:
-    """The value at a time between two known samples, on the line through them; None outside."""
+    """The value at `time_ns`, interpolated between known samples; None before the first or after the last."""
     known = [
         (when, value) for when, value in zip(series.time_ns, series.value, strict=True) if value is not None
     ]

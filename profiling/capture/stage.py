@@ -1,7 +1,7 @@
-"""The last stage of a run: every timed implementation under its framework's profiler, to count its kernels.
+"""The last stage of a run: profiles every timed implementation, to count its kernels.
 
-One process for each framework, none of those that timed. What cannot be profiled is a note in the run file
-and takes nothing from the run. The traces of the few calls stay in the run directory, compressed.
+Each framework gets one process, which has timed nothing. An implementation that cannot be profiled is a note
+in the run file; the run is complete without it. The compressed traces stay in the run directory.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from fuseproof.measure.worker_process import WorkerDied, WorkerError, WorkerSkip
 from fuseproof.profiling import capture
 from fuseproof.runs.directory import RunDirectory
 
-# The kind of its pieces for the progress, and a guess of the seconds of one: a case of one framework.
+# For the progress: the kind of this stage's pieces (a case in one framework), and a guess of its seconds.
 PIECE = "profile"
 GUESS = 1.0
-# Threads and seed are those of the run.
+# Threads and seed come from the run's settings.
 _OPTIONS = capture.Options(calls=3, samples=False, energy_seconds=0.0, timeout=SHORT_TIMEOUT)
 
 
 def left(directory: RunDirectory) -> list[tuple[str, Case]]:
-    """What is not profiled yet: framework and case; nothing if the run is to have no profiles."""
+    """(framework, case) pairs that are not profiled yet; empty if the run has no profile stage."""
     plan = directory.plan
     if not plan.settings.profile:
         return []
@@ -42,60 +42,60 @@ def left(directory: RunDirectory) -> list[tuple[str, Case]]:
 
 
 def run(directory: RunDirectory, progress: Progress) -> None:
-    """Profile what is left."""
+    """Profile every pair in `left` and save the results in the run directory."""
     todo = left(directory)
     with Crew(directory, stage="profile") as crew:
-        crew.spawn(dict.fromkeys(framework for framework, _ in todo))  # they load while others work
+        crew.spawn(dict.fromkeys(framework for framework, _ in todo))  # frameworks load while others work
         for framework, case in todo:
             failed = _failed_while_measured(directory, case)
-            rows = [
-                row
-                for row in results.measurable(directory, case)
-                if row.framework == framework and row.name not in failed
+            implementations = [
+                implementation
+                for implementation in results.measurable(directory, case)
+                if implementation.framework == framework and implementation.name not in failed
             ]
             with progress.piece(PIECE, f"profiling {case.group} in {framework}"):
-                found = _profile_case(directory, crew, case, rows)
+                found = _profile_case(directory, crew, case, implementations)
                 directory.save_profile(framework, case, {"group": case.group, "rows": found})
 
 
 def _failed_while_measured(directory: RunDirectory, case: Case) -> set[str]:
-    """What hung or crashed then would do it again."""
+    """Names of implementations that failed while measured: they would hang or crash again."""
     cells = (directory.cell(block, case) for block in range(directory.plan.settings.max_blocks))
     return {name for cell in cells if cell is not None for name in cell["failures"]}
 
 
 def _profile_case(
-    directory: RunDirectory, crew: Crew, case: Case, rows: Sequence[Implementation]
+    directory: RunDirectory, crew: Crew, case: Case, implementations: Sequence[Implementation]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     opened = False
     settings = directory.plan.settings
     options = dataclasses.replace(_OPTIONS, threads=settings.threads, seed=settings.seed)
-    for row in rows:
-        folder = capture.folder_of(directory.captures(case), row)
+    for implementation in implementations:
+        folder = capture.folder_of(directory.captures(case), implementation)
         try:
-            worker = crew.get(row.framework)
+            worker = crew.get(implementation.framework)
             if not opened:
-                crew.open_case(row.framework, case)
+                crew.open_case(implementation.framework, case)
                 opened = True
-            crew.prepare(row)
-            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was stopped half way
+            crew.prepare(implementation)
+            shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted attempt
             folder.mkdir(parents=True, exist_ok=True)
             record = capture.profile_prepared(
                 worker.ask,
-                row,
+                implementation,
                 group=case.group,
                 device=settings.device,
-                description=crew.descriptions[row.framework],
+                description=crew.descriptions[implementation.framework],
                 folder=folder,
                 options=options,
             )
         except (WorkerError, WorkerSkip, WorkerDied, UserError, OSError) as error:
-            found[row.name] = {"kernels": None, "notes": [str(error)]}
+            found[implementation.name] = {"kernels": None, "notes": [str(error)]}
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, WorkerDied):
-                crew.bury(row.framework)
+                crew.bury(implementation.framework)
                 opened = False
         else:
-            found[row.name] = {"kernels": record.kernels_per_call, "notes": list(record.warnings)}
+            found[implementation.name] = {"kernels": record.kernels_per_call, "notes": list(record.warnings)}
     return found

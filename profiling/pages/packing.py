@@ -1,8 +1,9 @@
-"""Timelines packed small for a browser: columns of integers, plane by plane, in one deflated stream.
+"""Packs a timeline for a browser: columns of integers, plane by plane, in one deflated stream.
 
-The stream is the length of a JSON manifest (four bytes, little endian), the manifest, then the columns it
-points into. A column is stored plane by plane, all lowest bytes first: the upper planes of small numbers are
-runs of zeros, which deflate to almost nothing. `unpack` decodes it here, `html/unpack.js` in the browser.
+The stream is the length of a JSON manifest (four bytes, little endian), the manifest, then the columns that
+it describes. A column is stored in planes of bytes, the lowest bytes of all values first: the upper planes of
+small numbers are runs of zeros, which deflate to almost nothing. `html/unpack.js` decodes it in the browser,
+`unpack` in Python.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from numpy.typing import NDArray
 from fuseproof.errors import UserError
 from fuseproof.profiling.timeline.model import DEVICE_WORK, KIND, KINDS, Column, Memory, Timeline
 
-# JavaScript's numbers are exact up to here; anything larger would be changed by decoding it.
+# JavaScript's numbers are exact up to here; decoding would change a larger one.
 _EXACT: Final = 2**53
 
-# A property with more different values than this is a column of its own, not part of a table of combinations.
+# A property with more different values is a column of its own, not part of the table of combinations.
 _FEW_VALUES: Final = 4096
 
 _KIND_LABELS: Final[Mapping[str, str]] = {
@@ -43,7 +44,7 @@ _MEANING: Final[Mapping[str, str]] = {
     "allocator-at-event": "allocator's count, when it allocated",
     "allocator-at-dispatch": "allocator's count at dispatch on the host; the device uses it later",
     "reserved": "held by the allocator, in use or not",
-    "driver-used": "in use on the device as the driver tells, by every process",
+    "driver-used": "in use on the device by every process, as the driver reports",
     "static-plan": "planned by the compiler, not measured",
     "sampled": "sampled; between the points nothing is known",
 }
@@ -51,7 +52,7 @@ _MEANING: Final[Mapping[str, str]] = {
 SOURCES: Final[Mapping[str, str]] = {
     "kineto": "PyTorch profiler (Kineto)",
     "xplane": "XPlane, the profile of JAX and TensorFlow",
-    "tpu-static": "estimate: the TPU compiler's static schedule and memory plan, nothing measured",
+    "tpu-static": "estimate: the TPU compiler's static schedule and memory, nothing measured",
     "torch-memory": "PyTorch memory snapshot or timeline",
     "mixed": "several sources",
 }
@@ -60,10 +61,13 @@ Integers = NDArray[np.int64]
 
 
 def pack(timeline: Timeline) -> bytes:
-    """`timeline` as the deflated stream that the page carries."""
+    """`timeline` as the deflated stream in the page.
+
+    Raises UserError for times or identifiers too large for a browser's numbers.
+    """
     columns = _Columns()
     slices = timeline.slices
-    # Rows of the drawing: slices of one lane and sub-lane, in order; nothing overlaps within.
+    # Rows of the drawing are sub-lanes: their slices are in order and do not overlap.
     order = np.lexsort((slices.start_ns, slices.depth, slices.lane))
     origin = _first_moment(timeline)
     start = slices.start_ns[order] - origin
@@ -71,7 +75,7 @@ def pack(timeline: Timeline) -> bytes:
     lane, depth = slices.lane[order], slices.depth[order]
     opens = np.ones(len(order), np.bool_)
     opens[1:] = (lane[1:] != lane[:-1]) | (depth[1:] != depth[:-1])
-    # A gap is short even where the time is long: since the end of the slice before, in its row.
+    # A gap since the end of the previous slice of a row is a smaller number than a time.
     gap = start.copy()
     gap[1:] -= np.where(opens[1:], 0, start[:-1] + duration[:-1])
 
@@ -148,7 +152,7 @@ def pack(timeline: Timeline) -> bytes:
     }
     head = json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
         "utf-8",
-        "replace",  # a lone surrogate in a name must not lose the page
+        "replace",  # a lone surrogate in a name must not stop the page
     )
     return zlib.compress(b"".join((len(head).to_bytes(4, "little"), head, *columns.parts)), 7)
 
@@ -162,7 +166,7 @@ def _facts(timeline: Timeline) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Unpacked:
-    """What a browser finds in a packed timeline: slices in the order of rows, times since the first event."""
+    """The content of a packed timeline: slices in the order of rows, times since the first event."""
 
     manifest: dict[str, Any]
     lane: Integers
@@ -176,7 +180,7 @@ class Unpacked:
 
 
 def unpack(packed: bytes) -> Unpacked:
-    """The inverse of `pack`, as `html/unpack.js` does it; for tests and for whoever has only the page."""
+    """The inverse of `pack`, like `html/unpack.js`; for tests and for users who have only the page."""
     data = zlib.decompress(packed)
     size = int.from_bytes(data[:4], "little")
     manifest = json.loads(data[4 : 4 + size])
@@ -194,11 +198,11 @@ def unpack(packed: bytes) -> Unpacked:
             at += count
     nothing = np.empty(0, np.int64)
     details = [*manifest["details"]]
-    told: list[dict[str, Any]] = [dict(details[i]) for i in column["detail"].tolist()]
+    detail: list[dict[str, Any]] = [dict(details[i]) for i in column["detail"].tolist()]
     for one in manifest["sparse"]:
         values = read_column(body, one["value"]).tolist()
         for i, value in zip(read_column(body, one["at"]).tolist(), values, strict=True):
-            told[i][one["name"]] = manifest["names"][value] if one["names"] else value
+            detail[i][one["name"]] = manifest["names"][value] if one["names"] else value
     return Unpacked(
         manifest=manifest,
         lane=np.concatenate([nothing, *lane]),
@@ -208,12 +212,12 @@ def unpack(packed: bytes) -> Unpacked:
         name=tuple(manifest["names"][i] for i in column["name"].tolist()),
         kind=tuple(manifest["kinds"][i]["name"] for i in column["kind"].tolist()),
         correlation=column["correlation"] - 1,
-        detail=tuple(told),
+        detail=tuple(detail),
     )
 
 
 def read_column(body: bytes, one: Mapping[str, Any]) -> NDArray[Any]:
-    """A column of a packed timeline; int64, or float64 where its code is `float`."""
+    """A column of a packed timeline, described by `one`: [count] int64, or float64 if its code is `float`."""
     count, planes, at = one["count"], one["planes"], one["at"]
     wide = np.zeros((count, 8), np.uint8)
     wide[:, :planes] = np.frombuffer(body, np.uint8, count * planes, at).reshape(planes, count).T
@@ -227,14 +231,14 @@ def read_column(body: bytes, one: Mapping[str, Any]) -> NDArray[Any]:
 
 
 class _Columns:
-    """Columns one after the other, and where each begins."""
+    """Columns one after the other; adding one returns its description for the manifest."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
         self._size = 0
 
     def integers(self, values: Integers, *, delta: bool = False) -> dict[str, Any]:
-        """`delta`: as steps from each value to the next."""
+        """Adds a column of integers; with `delta`, of the steps from each value to the next."""
         code = "plain"
         if delta:
             values, code = np.diff(values, prepend=0), "delta"
@@ -246,11 +250,12 @@ class _Columns:
         if largest >= _EXACT:
             raise UserError(
                 f"the timeline holds the number {largest:,}; as nanoseconds that is more than the 104 days "
-                "that a browser's numbers can tell apart; is the clock of some events another?"
+                "that a browser's numbers are exact for; do some events have another clock?"
             )
         return self._planes(values.astype("<i8"), max(1, -(-largest.bit_length() // 8)), code)
 
     def numbers(self, values: NDArray[Any]) -> dict[str, Any]:
+        """Adds a column of integers or floats."""
         if values.dtype.kind in "iu" and len(values) and abs(values.astype(np.int64)).max() < _EXACT // 2:
             return self.integers(values.astype(np.int64))
         return self._planes(values.astype("<f8"), 8, "float")
@@ -274,7 +279,7 @@ def _last_moment(timeline: Timeline) -> int:
 
 
 def _moments(timeline: Timeline) -> Iterator[Integers]:
-    """The times of counters and of memory events, where there are any."""
+    """The times of each counter and each allocator that has any."""
     yield from (one.time_ns for one in timeline.counters if len(one.time_ns))
     yield from (one.time_ns for one in timeline.memory if len(one.time_ns))
 
@@ -288,7 +293,7 @@ def _row_sizes(
 
 
 def _groups(timeline: Timeline) -> tuple[list[dict[str, Any]], list[int]]:
-    """Devices first, then processes of hosts: the groups, and that of each lane."""
+    """The groups of lanes, devices first and then processes of hosts, and each lane's group."""
     keys = [
         (0, one.device) if one.kind != "host" else (1, one.process or one.device) for one in timeline.lanes
     ]
@@ -305,7 +310,7 @@ def _lane_note(process: str, thread: str, clock: str, timeline: Timeline) -> str
 
 
 def _correlation(values: Integers) -> Integers:
-    """0 unknown, else one more than the identifier; identifiers too large for a browser are numbered anew."""
+    """0 unknown, else the identifier plus one; identifiers too large for a browser get new numbers."""
     if len(values) and values.max() >= _EXACT // 4:
         return np.unique(np.maximum(values, -1), return_inverse=True)[1] + int(values.min() >= 0)
     return np.maximum(values, -1) + 1
@@ -315,9 +320,9 @@ _Sparse = tuple[str, Column, Integers, NDArray[Any]]
 
 
 def _details(timeline: Timeline, position: Integers) -> tuple[list[dict[str, Any]], Integers, list[_Sparse]]:
-    """Optional properties: a table of their combinations, which are few, and the entry of each slice.
+    """The optional properties: a table of their few combinations, each slice's entry, and separate columns.
 
-    What has many different values comes back as columns of its own.
+    A property with many different values is a column of its own.
     """
     combined = np.zeros(len(position), np.int64)
     tabled: list[tuple[str, Column]] = []
@@ -345,10 +350,10 @@ def _details(timeline: Timeline, position: Integers) -> tuple[list[dict[str, Any
     old = np.empty(len(position), np.int64)
     old[position] = np.arange(len(position))
     for label, column in tabled:
-        for told, i in zip(details, old[example].tolist(), strict=True):
+        for combination, i in zip(details, old[example].tolist(), strict=True):
             value = column.get(i)
             if value is not None:
-                told[label] = timeline.names[value] if column.names else _finite(value)
+                combination[label] = timeline.names[value] if column.names else _finite(value)
     return details or [{}], combined, sparse
 
 
@@ -420,7 +425,7 @@ def _chart(
 
 
 def _as_integers(values: NDArray[np.float64]) -> NDArray[Any]:
-    """Whole numbers deflate far better as integers; unknown ones must stay floating."""
+    """Integers deflate far better than floats; values with a NaN must stay floats."""
     whole = (
         np.isfinite(values).all() and (abs(values) < _EXACT // 2).all() and (values == np.floor(values)).all()
     )

@@ -1,7 +1,7 @@
-"""The page of `fuseproof profile`, and its document: captured implementations of one case side by side.
+"""The page, the JSON and the text of `fuseproof profile`: captures of one case side by side.
 
-A profile explains, it does not time: calls are single and slowed by the profiler, which the page says. What
-one may doubt stands beside each implementation.
+A profile explains but does not time: its single calls are slowed by the profiler, and the page says so. The
+page lists the reasons to doubt each capture.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Any, Final
 
 from fuseproof.profiling.analysis import kernel_diff
 from fuseproof.profiling.analysis.kernel_diff import Difference
-from fuseproof.profiling.capture import captured
-from fuseproof.profiling.capture.captured import CALL_NAME, Profiled
+from fuseproof.profiling.analysis.kernels import Kernel
+from fuseproof.profiling.capture import loading
+from fuseproof.profiling.capture.loading import CALL_NAME, LoadedCapture
 from fuseproof.profiling.capture.record import CaptureRecord
 from fuseproof.profiling.pages import timeline_page
 from fuseproof.profiling.pages.timeline_page import Glance, Line, Page
 from fuseproof.units import duration, memory
 
-# Bits of NVML's clock event reasons (NVML API reference, nvmlClocksEventReasons); what is a reason to doubt.
+# NVML's clock event reasons (NVML API reference, nvmlClocksEventReasons): name, and whether to doubt.
 CLOCK_EVENTS: Final[Mapping[int, tuple[str, bool]]] = {
     0x1: ("idle", False),
     0x2: ("clocks set by an application", False),
@@ -31,24 +32,24 @@ CLOCK_EVENTS: Final[Mapping[int, tuple[str, bool]]] = {
     0x80: ("hardware power brake", True),
     0x100: ("clocks set for a display", False),
 }
-# A profiled call this many times as long as one without the profiler shows mostly the profiler. A profiler
-# makes nothing faster: as many times shorter, something else slowed the calls without it.
+# Above this ratio a profiled call shows mostly the profiler. A profiler makes nothing faster: below the
+# inverse ratio something else slowed the calls without it.
 _HEAVY_OVERHEAD: Final = 1.5
 Failure = tuple[str, str]  # implementation, reason
 Pair = tuple[int, int, Difference]
 
 NOTES: Final = (
-    "Single calls with a profiler on: to see what runs and why. What is faster, fuseproof run measures.",
+    "Single calls with a profiler on, to see what runs and why. To compare speed, use fuseproof run.",
 )
 
 
-def to_html(group: str, profiles: Sequence[Profiled], failures: Sequence[Failure] = ()) -> str:
-    """One self-contained page. Raises UserError if there is nothing to show."""
-    number = captured.typical_call(profiles)
+def to_html(group: str, profiles: Sequence[LoadedCapture], failures: Sequence[Failure] = ()) -> str:
+    """One self-contained HTML page. Raises UserError as `timeline_page.to_html` does."""
+    number = loading.typical_call(profiles)
     call = None if number is None else CALL_NAME.format(number + 1)
     notes = [*NOTES]
     if call is not None and len(profiles) > 1:
-        notes.append(f"The timelines are aligned at the start of {call}, whose length is the most usual one.")
+        notes.append(f"The timelines are aligned at the start of {call}, the call nearest to the median.")
     page = Page(
         kind="profile",
         head=("Call, profiler on", "Busy", "Kernels", "Memory a call adds", "Profiler on / off"),
@@ -61,13 +62,13 @@ def to_html(group: str, profiles: Sequence[Profiled], failures: Sequence[Failure
     return timeline_page.to_html(timelines, title=group, notes=notes, call=call, page=page)
 
 
-def differences(profiles: Sequence[Profiled]) -> list[Pair]:
-    """Of each implementation and its baseline, where both are here; else, and after that, the first."""
+def differences(profiles: Sequence[LoadedCapture]) -> list[Pair]:
+    """Pairs to compare: each with its baseline if that is captured, else with the first."""
     place = {one.name: i for i, one in enumerate(profiles)}
     pairs = [
-        (place[one.record.row.baseline], i)
+        (place[one.record.implementation.baseline], i)
         for i, one in enumerate(profiles)
-        if place.get(one.record.row.baseline, i) != i
+        if place.get(one.record.implementation.baseline, i) != i
     ]
     pairs += [(0, i) for i in range(1, len(profiles)) if all(after != i for _, after in pairs)]
     return [
@@ -85,8 +86,10 @@ def differences(profiles: Sequence[Profiled]) -> list[Pair]:
     ]
 
 
-def document(group: str, profiles: Sequence[Profiled], failures: Sequence[Failure] = ()) -> dict[str, Any]:
-    """What `fuseproof profile --json` prints. Unknown is null."""
+def document(
+    group: str, profiles: Sequence[LoadedCapture], failures: Sequence[Failure] = ()
+) -> dict[str, Any]:
+    """The document of `fuseproof profile --json`. Unknown is null."""
     return {
         "case": group,
         "implementations": [_described(one) for one in profiles],
@@ -110,8 +113,8 @@ def document(group: str, profiles: Sequence[Profiled], failures: Sequence[Failur
     }
 
 
-def render_text(group: str, profiles: Sequence[Profiled], failures: Sequence[Failure] = ()) -> str:
-    """The same for people."""
+def render_text(group: str, profiles: Sequence[LoadedCapture], failures: Sequence[Failure] = ()) -> str:
+    """The same for the terminal."""
     lines = [f"{group}: single calls with a profiler on, not timings"]
     if profiles:
         lines.append(f"  {'':26}{'kernels':>8} {'busy':>10} {'call':>10} {'on / off':>9}")
@@ -122,19 +125,19 @@ def render_text(group: str, profiles: Sequence[Profiled], failures: Sequence[Fai
             f"{_optional(one.call_ns):>10} {_overhead(record):>9}"
         )
     for before, after, found in differences(profiles):
-        if profiles[after].record.row.baseline == profiles[before].name:
+        if profiles[after].record.implementation.baseline == profiles[before].name:
             lines.append(f"  {found.before.name} → {found.after.name}: {found.sentence()}")
     lines += [f"  {name}: not profiled: {reason}" for name, reason in failures]
     return "\n".join(lines) + "\n"
 
 
-def trust(one: Profiled) -> Iterator[Line]:
-    """(label, sentence, whether to doubt) of what the record of a capture says."""
+def trust(one: LoadedCapture) -> Iterator[Line]:
+    """(label, sentence, whether it is a reason to doubt) for each fact in a capture's record."""
     record = one.record
-    told = f"{len(record.calls)} calls on {record.device_name}, {record.threads} CPU thread"
-    told += f"{'s' if record.threads != 1 else ''}, seed {record.seed}"
-    told += ", with Python stacks" if record.stacks else ""
-    yield "Captured", told, False
+    text = f"{len(record.calls)} calls on {record.device_name}, {record.threads} CPU thread"
+    text += f"{'s' if record.threads != 1 else ''}, seed {record.seed}"
+    text += ", with Python stacks" if record.stacks else ""
+    yield "Captured", text, False
     yield (
         "Versions",
         ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items())),
@@ -147,14 +150,14 @@ def trust(one: Profiled) -> Iterator[Line]:
             duration(statistics.median(seconds))
             for seconds in (record.profiler_on_seconds, record.profiler_off_seconds)
         )
-        told = f"a call takes {on} with the profiler, {off} without: {record.overhead:.2f} times (medians)"
+        text = f"a call takes {on} with the profiler, {off} without: {record.overhead:.2f} times (medians)"
         disturbed = record.overhead < 1 / _HEAVY_OVERHEAD
         if disturbed:
-            told += "; calls without the profiler were disturbed"
-        yield "Profiler overhead", told, disturbed or record.overhead > _HEAVY_OVERHEAD
+            text += "; calls without the profiler were disturbed"
+        yield "Profiler overhead", text, disturbed or record.overhead > _HEAVY_OVERHEAD
     counts = record.kernel_counts
     if not counts:
-        yield "Kernels per call", "the trace does not tell which call a kernel belongs to", True
+        yield "Kernels per call", "the trace does not show which call a kernel belongs to", True
     elif record.kernels_per_call is None:
         yield "Kernels per call", f"differ from call to call: {', '.join(map(str, counts))}", True
     else:
@@ -164,11 +167,11 @@ def trust(one: Profiled) -> Iterator[Line]:
     yield from _throttling(record)
     if record.energy is not None:
         energy = record.energy
-        told = (
+        text = (
             f"{energy.joules_per_call:.3g} J a call: {energy.joules:.3g} J over {energy.calls:,} calls in "
             f"{energy.seconds:.2f} s, the profiler off, the whole board"
         )
-        yield "Energy", told, energy.seconds < 1
+        yield "Energy", text, energy.seconds < 1
     for doubt in (*one.doubts, *(text for text in record.warnings if text not in one.timeline.warnings)):
         yield "Doubt", doubt, True
     if record.samples:
@@ -198,17 +201,18 @@ def _throttling(record: CaptureRecord) -> Iterator[Line]:
             (name, bad) for bit, (name, bad) in CLOCK_EVENTS.items() if any(value & bit for value in known)
         ]
         names = ", ".join(name for name, _ in seen) or "none"
-        told = f"{each.device}: clock events during the calls: {names} ({len(known)} samples)"
-        yield "Throttling", told, any(bad for _, bad in seen)
+        text = f"{each.device}: clock events during the calls: {names} ({len(known)} samples)"
+        yield "Throttling", text, any(bad for _, bad in seen)
 
 
-def _glance(profiles: Sequence[Profiled]) -> list[Glance]:
+def _glance(profiles: Sequence[LoadedCapture]) -> list[Glance]:
     known = [one.call_ns for one in profiles if one.call_ns is not None]
     longest = max(known, default=0.0)
+    baselines = {one.record.implementation.baseline for one in profiles}
     found = []
     for i, one in enumerate(profiles):
         record, call = one.record, one.call_ns
-        tags = ["baseline"] if any(other.record.row.baseline == one.name for other in profiles) else []
+        tags = ["baseline"] if one.name in baselines else []
         rise = one.memory_rise
         found.append(
             Glance(
@@ -229,12 +233,12 @@ def _glance(profiles: Sequence[Profiled]) -> list[Glance]:
     return found
 
 
-def _described(one: Profiled) -> dict[str, Any]:
+def _described(one: LoadedCapture) -> dict[str, Any]:
     record, timeline = one.record, one.timeline
     return {
         "implementation": one.name,
         "framework": record.framework,
-        "baseline": record.row.baseline,
+        "baseline": record.implementation.baseline,
         "device": record.device_name,
         "threads": record.threads,
         "stacks": record.stacks,
@@ -259,7 +263,7 @@ def _described(one: Profiled) -> dict[str, Any]:
     }
 
 
-def _kernel(kernel: kernel_diff.Kernel) -> dict[str, Any]:
+def _kernel(kernel: Kernel) -> dict[str, Any]:
     return {"name": kernel.name, "count_per_call": kernel.count, "time_ns_per_call": kernel.time_ns}
 
 

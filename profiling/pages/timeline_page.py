@@ -1,7 +1,7 @@
-"""Timelines as one HTML file that works from disk, drawn by our own script on canvases.
+"""Writes timelines as one HTML page that works from disk and draws them on canvases.
 
-Each timeline travels in its own script block as base64 of what `packing` makes of it. Names and all other
-text of a trace are inside that stream, or escaped: nothing that a trace says is ever parsed as HTML.
+Each timeline is in its own script block, packed by `packing`, in base64. All text of a trace is in that
+stream or escaped: no browser parses it as HTML.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ from fuseproof.profiling.timeline.model import CALLS_LANE, DEVICE_WORK, KIND, Ti
 from fuseproof.units import count, number
 
 _FOLDER: Final = "fuseproof.profiling.pages.html"
-# (label, sentence, whether it is a reason to doubt)
+# Label, sentence, and whether it is a reason to doubt.
 Line = tuple[str, str, bool]
 
-_MOST_ROWS: Final = 150  # of a table of kernels that became others
-_MOST_NAMES: Final = 6  # of one of its rows at once; the others unfold
-_PLANNED: Final = (
-    "Nothing here was measured: this is what the compiler planned. Widths are its estimated cycles, memory "
-    "is its plan; a loop's body stands there once, and waiting for memory is not in it."
+_MOST_ROWS: Final = 150  # in a table of kernels that became others
+_MOST_NAMES: Final = 6  # shown in one of its rows; the others unfold
+_STATIC: Final = (
+    "Nothing here was measured: this is the compiler's schedule. Widths are its estimated cycles, memory is "
+    "its assignment; a loop's body is drawn once, and waiting for memory is not included."
 )
 _CALLS: Final = (
-    f"{CALLS_LANE}: Fuseproof's own, by the clock of the calling process, from just before a call until its "
-    "results had been waited for; drawn, never counted."
+    f"{CALLS_LANE}: marked by Fuseproof with the clock of the calling process, from just before a call until "
+    "its results are ready; drawn, never counted."
 )
 _NO_WIDTH: Final = (
-    "Pale instructions have no estimate, as hand-written kernels have none: their width means nothing, and "
-    "the lengths of timelines with them do not compare."
+    "Pale instructions, such as hand-written kernels, have no estimate: their width means nothing, and the "
+    "lengths of timelines with them do not compare."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Glance:
-    """One line of the table at the head of a profile: an implementation, per call, in words and as a bar.
+    """One line of the table at the head of a profile: an implementation's numbers per call, and a bar.
 
-    bar:  its call, and inside it the busy time, as shares of the longest call; None where unknown.
-    anchor: the number of its timeline.
+    bar:    its call, and the busy time within, as shares of the longest call; None if unknown.
+    cells:  text under `Page.head`.
+    doubts: number of reasons to doubt it.
+    anchor: index of its timeline.
     """
 
     name: str
@@ -61,14 +63,15 @@ class Glance:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a page says beyond its timelines.
+    """The parts of a page beyond its timelines.
 
-    trust: for each timeline what stands before its own lines. differences: numbers of two timelines and what
-    became what; None: of the first and each other. failures: implementation and reason.
+    trust:       for each timeline, lines shown before those of `trust`.
+    differences: (before, after) indices and their difference; None compares the first with every other.
+    failures:    (implementation, reason).
     """
 
     kind: str = "timeline"
-    head: Sequence[str] = ()  # of the columns of `glance`
+    head: Sequence[str] = ()  # titles of the columns of `glance`
     glance: Sequence[Glance] = ()
     failures: Sequence[tuple[str, str]] = ()
     failed: str = "Not profiled"  # the heading of `failures`
@@ -86,16 +89,16 @@ def to_html(
 ) -> str:
     """One page with all `timelines`, one above the other, their zeros aligned.
 
-    `notes` are sentences shown under the title (such as profiler-on over profiler-off time). `call` is the
-    name of a user range that marks a call: where every timeline has it, they are aligned at its first start,
-    and shown is that call.
-    Raises UserError for a timeline longer than a browser's numbers can tell apart, and for static plans,
-    which have cycles and no times, beside measured traces.
+    notes: sentences under the title.
+    call:  name of a user range that marks a call: if every timeline has it, they are aligned at its first
+           start, and the page opens on that call.
+    Raises UserError for a timeline too long for a browser's numbers, and for a static schedule, which counts
+    cycles, beside a measured trace.
     """
     units = {one.time_unit for one in timelines}
     if len(units) > 1:
         raise UserError(
-            "a static plan counts cycles, a trace nanoseconds: they have no common axis; write two pages"
+            "a static schedule counts cycles, a trace nanoseconds: they have no common axis; write two pages"
         )
     if title is None:
         more = " and more" if len(timelines) > 3 else ""
@@ -116,8 +119,8 @@ def to_html(
         trust=_shared(
             [one.name for one in timelines],
             [
-                [*said, *trust(one)]
-                for one, said in zip(timelines, page.trust or [()] * len(timelines), strict=True)
+                [*first, *trust(one)]
+                for one, first in zip(timelines, page.trust or [()] * len(timelines), strict=True)
             ],
         ),
         trace_notes=[dict(one.notes) for one in timelines],
@@ -167,7 +170,7 @@ def _difference(before: int, after: int, found: Difference) -> dict[str, Any]:
 
 
 def _alone(found: Difference) -> Iterator[Row]:
-    """What is on one side only, all in one row."""
+    """The kernels of one side only, in one row for each side."""
     before = tuple(k for row in found.rows if row.relation == "only-before" for k in row.before)
     after = tuple(k for row in found.rows if row.relation == "only-after" for k in row.after)
     if before:
@@ -182,16 +185,16 @@ def _has_unestimated(timeline: Timeline) -> bool:
 
 def _unlike(found: Difference) -> str:
     if found.before.unit != found.after.unit:
-        return f"Unlike things: {found.before.unit}s before, {found.after.unit}s after."
+        return f"Not alike: {found.before.unit}s before, {found.after.unit}s after."
     if found.before.source != found.after.source:
-        return "Two profilers: what is a kernel differs, and only the names of operators join them."
+        return "Two profilers: they differ in what a kernel is, and only names of operators join kernels."
     return ""
 
 
 def _shared(names: Sequence[str], lines: Sequence[Sequence[Line]]) -> dict[str, Any]:
-    """Each line once: those of all timelines, those of several with their names, and the rest of each.
+    """Each line once: lines of all timelines, lines of several with their names, and the rest by timeline.
 
-    Doubts that not all share stand with each timeline that has them: there a reader looks for them.
+    A doubt that not all timelines share is shown with each timeline that has it.
     """
     having: dict[Line, list[int]] = {}
     for i, mine in enumerate(lines):
@@ -199,24 +202,24 @@ def _shared(names: Sequence[str], lines: Sequence[Sequence[Line]]) -> dict[str, 
             having.setdefault(line, []).append(i)
     several = {line: who for line, who in having.items() if 1 < len(who) < len(lines) and not line[2]}
     all_have = [line for line, who in having.items() if len(who) == len(lines) > 1]
-    told_elsewhere = {*several, *all_have}
+    shown_before = {*several, *all_have}
     return {
         "all": all_have,
         "several": [
             (label, text, ", ".join(names[i] for i in who)) for (label, text, _), who in several.items()
         ],
         "each": [
-            (name, [line for line in dict.fromkeys(mine) if line not in told_elsewhere])
+            (name, [line for line in dict.fromkeys(mine) if line not in shown_before])
             for name, mine in zip(names, lines, strict=True)
         ],
     }
 
 
 def trust(timeline: Timeline) -> Iterator[Line]:
-    """What a reader should know before believing."""
+    """The facts that decide how far to trust a timeline."""
     yield "Source", SOURCES[timeline.source], False
     if timeline.source == "tpu-static":
-        yield "Estimate", _PLANNED, True
+        yield "Estimate", _STATIC, True
     if timeline.origin_is_unix:
         yield "Recorded", _date(timeline.origin_ns // 10**9), False
     dropped = timeline.dropped_events
@@ -224,12 +227,12 @@ def trust(timeline: Timeline) -> Iterator[Line]:
         yield from (("Rule", warning, True) for warning in timeline.warnings)
         return
     if dropped is None:
-        yield "Dropped events", "The trace does not tell whether any were dropped.", False
+        yield "Dropped events", "The trace does not say whether any were dropped.", False
     else:
         yield "Dropped events", f"{dropped:,}" if dropped else "none", dropped > 0
     overlaps = timeline.overlaps
     if overlaps:
-        began = f"{count(overlaps, 'slice')} began before an earlier one of the same stream had ended"
+        began = f"{count(overlaps, 'slice')} began before an earlier one of the same stream ended"
         text = f"{began}; drawn in sub-lanes, and busy time is a union."
         yield "Overlaps", text, False
     else:
@@ -260,7 +263,7 @@ def _unseen(timeline: Timeline) -> Iterator[str]:
     columns = timeline.slices.columns
     work = timeline.select(timeline.lane_mask(derived=False), DEVICE_WORK)
     if not work.any():
-        yield "no kernel of any device; the table of kernels falls back on framework operators"
+        yield "no kernel of any device; the table of kernels shows framework operators instead"
     elif any(one.kind == "device" and not one.derived for one in timeline.lanes):
         missing = [name for name in ("grid", "block", "registers", "shared_memory") if name not in columns]
         if missing and timeline.source in ("kineto", "xplane"):

@@ -1,7 +1,7 @@
-"""The events of a Chrome trace JSON of any size, in lists of a few thousand: memory stays that of one block.
+"""The events of a Chrome trace JSON of any size, in lists of a few thousand; only one block is in memory.
 
 A block is cut after an event and parsed alone. If the text from the start of an event to the cut parses as a
-JSON list, the cut is between two events, whatever the strings hold; if not, a scan finds the right place.
+JSON list, the cut is between two events, whatever the strings contain; if not, a scan finds the right place.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import orjson
 
 from fuseproof.errors import UserError
 
-# More than this without a complete event is not a trace.
+# A text with no complete event in this many bytes is not a trace.
 MAX_EVENT_BYTES = 16 << 20
-# What stands before and after the list of events.
+# Limit for the document before the list of events, and for that after it.
 MAX_REST_BYTES = 64 << 20
 _CHUNK_BYTES = 2 << 20
 _SCAN_BYTES = 1 << 20
@@ -30,13 +30,16 @@ _TIME = re.compile(rb'("(?:ts|dur)"\s*:\s*)(-?[0-9][0-9.eE+-]*)')
 
 
 class EventStream:
-    """Iterate over it once: lists of events. Afterwards `top` has the other keys of the document."""
+    """Iterates once over lists of events; afterwards `top` has the other keys of the document.
+
+    Raises UserError, naming `name`, for a text that is not a trace.
+    """
 
     def __init__(self, blocks: Iterable[bytes], name: str) -> None:
         self.name = name
         self.top: dict[str, Any] = {}
         self.cut_short = False
-        self.quote_times = False  # give `ts` and `dur` as strings, where a float would lose nanoseconds
+        self.quote_times = False  # give `ts` and `dur` as strings; a float would lose nanoseconds
         self._blocks = iter(blocks)
         self._buffer = b""
         self._ended = False  # the file
@@ -63,7 +66,7 @@ class EventStream:
 
     def _open(self) -> None:
         self._fill(_CHUNK_BYTES)
-        # Whitespace only within the first block: more is no trace, and stripping it all could go on for long.
+        # Whitespace of the first block only: stripping all of a long run could take forever.
         self._buffer = self._buffer.removeprefix(b"\xef\xbb\xbf").lstrip()
         if not self._buffer:
             raise UserError(f"{self.name} is empty; record the trace again")
@@ -72,7 +75,7 @@ class EventStream:
             self._advance(1)
             return
         if self._buffer[:1] != b"{":
-            raise UserError(f"{self.name} is not JSON; expected a Kineto trace")
+            raise UserError(f"{self.name} is not JSON; give a Kineto (Chrome) trace")
         tried = 0
         while True:
             for found in list(_EVENTS_KEY.finditer(self._buffer))[tried : tried + 16]:
@@ -80,7 +83,7 @@ class EventStream:
                 try:
                     self.top = self._loads(self._buffer[: found.start()] + b'"traceEvents":[]}')
                 except ValueError:
-                    continue  # the key inside a string or a nested object
+                    continue  # the key is inside a string or a nested object
                 self._advance(found.end())
                 return
             if self._ended or len(self._buffer) >= MAX_REST_BYTES:
@@ -103,7 +106,7 @@ class EventStream:
         self._buffer = self._buffer[size:]
 
     def _next(self) -> Iterator[list[Any]]:
-        """One list from the buffer, which does not yet hold the end of the file."""
+        """One list from the buffer, which does not have the end of the file yet."""
         if not self._lenient:
             window = max(0, len(self._buffer) - (64 << 10))
             for found in list(_BETWEEN.finditer(self._buffer, window))[-1:]:
@@ -136,7 +139,7 @@ class EventStream:
                 self._done = True
 
     def _finish(self) -> Iterator[list[Any]]:
-        """The rest of the file."""
+        """The events in the rest of the file."""
         text = (b"[" if self._array else b'{"traceEvents":[') + self._buffer
         try:
             document = self._strict(text)
@@ -196,7 +199,7 @@ class EventStream:
             raise self._invalid() from None
 
     def _loads(self, text: bytes) -> Any:
-        """As strict JSON; else with NaN, Infinity, bare control characters, bad UTF-8 and bad escapes."""
+        """Parses strict JSON; else accepts NaN, Infinity, control characters, bad UTF-8 and bad escapes."""
         try:
             return orjson.loads(text)
         except ValueError:
@@ -209,9 +212,9 @@ class EventStream:
 
 
 def scan(text: bytes) -> tuple[int, int]:
-    """Where a list's elements end: position of the last comma between them and of the closing bracket.
+    """Positions of the last comma between a list's elements and of the list's closing bracket, or -1.
 
-    `text` starts at an element. -1 where there is none; ValueError where another bracket closes than opened.
+    `text` starts at an element. Raises ValueError if the closing bracket is not `]`.
     """
     effect = np.zeros(256, np.int8)
     effect[[ord("{"), ord("[")]] = 1

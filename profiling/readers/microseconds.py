@@ -1,4 +1,4 @@
-"""Decimal microseconds of trace files to integer nanoseconds, exactly."""
+"""Converts the decimal microseconds of trace files to integer nanoseconds, exactly."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Above this neighbouring float64 are more than a nanosecond apart, in microseconds: the decimals are lost.
+# Microseconds above which neighbouring float64 are more than a nanosecond apart.
 _EXACT_FLOAT = float(1 << 42)
 _NUMBERS = frozenset((int, float))
 
 
 def needs_text(values: list[Any]) -> bool:
-    """Whether a float among the values may have lost nanoseconds, so that its text must be read instead."""
+    """Whether a float among the values may have lost nanoseconds, so that its text must be parsed instead."""
     return any(type(value) is float and abs(value) > _EXACT_FLOAT for value in values)
 
 
 def to_nanoseconds(values: list[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Nanoseconds, and which values were numbers that fit; a decimal beyond the nanosecond is rounded."""
+    """([n] int64 nanoseconds, [n] bool whether the value is a number that fits; else the nanoseconds are 0).
+
+    Fractions of a nanosecond are rounded.
+    """
     if set(map(type, values)) <= _NUMBERS:
         try:
             micro = np.array(values, np.float64)
@@ -29,13 +32,13 @@ def to_nanoseconds(values: list[Any]) -> tuple[NDArray[np.int64], NDArray[np.boo
             known = np.abs(micro) < 1e15 * 9
         micro = np.where(known, micro, 0.0)
         whole = np.floor(micro)
-        # Apart, because the product of a large time and 1000 would be rounded.
+        # Whole and fraction apart: the product of a large time and 1000 would be rounded.
         return whole.astype(np.int64) * 1000 + np.rint((micro - whole) * 1000).astype(np.int64), known
     return _one_by_one(values)
 
 
 def as_text(nanoseconds: int) -> str:
-    """The inverse: microseconds with three decimals."""
+    """Nanoseconds as microseconds with three decimals."""
     sign = "-" if nanoseconds < 0 else ""
     return f"{sign}{abs(nanoseconds) // 1000}.{abs(nanoseconds) % 1000:03d}"
 

@@ -1,8 +1,8 @@
-"""Pickles of plain data, read without any way to run code.
+"""Reads pickles of plain data and cannot run code.
 
-Python's own Unpickler imports and calls whatever a file names, and even with that forbidden a few bytes can
-make it allocate gigabytes (a huge memo index). This one knows only the opcodes that build dict, list,
-tuple, str, bytes, int, float, bool and None; any other ends it. Memory stays in proportion to the file.
+Python's Unpickler imports and calls whatever a file names; even if that is forbidden, a few bytes make it
+allocate gigabytes (a huge memo index). This reader knows only the opcodes that build dict, list, tuple, str,
+bytes, int, float, bool and None, and refuses any other. Its memory is in proportion to the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _F64 = struct.Struct(">d").unpack_from
 
 
 def loads(data: bytes, name: str) -> tuple[Any, int]:
-    """The object, and how many opcodes made it: a bound on what it can hold without repeating itself."""
+    """The object, and the number of opcodes that built it, which bounds its distinct entries.
+
+    Raises UserError, naming `name`, for a damaged pickle and for an opcode of another kind.
+    """
     try:
         return _run(data, name)
     except (IndexError, KeyError, TypeError, ValueError, OverflowError, AttributeError, struct.error):
@@ -33,7 +36,7 @@ def _run(data: bytes, name: str) -> tuple[Any, int]:
     memo: dict[int, Any] = {}
     at = operations = 0
     append = stack.append
-    # In the order of how often torch's snapshots have them.
+    # The opcodes most frequent in torch's snapshots come first.
     while True:
         code = data[at]
         at += 1
@@ -101,7 +104,7 @@ def _run(data: bytes, name: str) -> tuple[Any, int]:
             append(True)
         elif code == 0x89:  # NEWFALSE
             append(False)
-        elif code == 0x95:  # FRAME: only says where the writer flushed
+        elif code == 0x95:  # FRAME: marks where the writer flushed
             at += 8
         elif code == 0x47:  # BINFLOAT
             append(_F64(data, at)[0])
@@ -144,9 +147,7 @@ def _run(data: bytes, name: str) -> tuple[Any, int]:
         elif code == 0x2E:  # STOP
             return stack[-1], operations
         else:
-            raise UserError(
-                f"{name} is a pickle of more than plain data (opcode {_opcode(code)}): not loaded"
-            )
+            raise UserError(f"{name} holds more than plain data (pickle opcode {_opcode(code)}): refused")
 
 
 def _slice(data: bytes, at: int, size: int) -> bytes:

@@ -1,7 +1,7 @@
 """PyTorch's memory snapshots (`torch.cuda.memory._dump_snapshot`) and raw memory timelines.
 
-A snapshot holds, by device, the allocator's history (a ring buffer: it may have forgotten the beginning)
-and its segments at the end. What was allocated before the history follows from the two.
+A snapshot has, for each device, the allocator's history (a ring buffer, which may have lost the beginning)
+and its segments at the end. The two give the bytes that were allocated before the history.
 """
 
 from __future__ import annotations
@@ -48,17 +48,20 @@ _ACTIONS = {
 
 
 def is_memory_timeline(head: bytes) -> bool:
-    """Whether a file that begins so is torch.profiler's raw timeline: [[ns, action, bytes, category], …]."""
+    """Whether a file with this beginning is a raw timeline: [[ns, action, bytes, category], …]."""
     return _RAW.match(head) is not None
 
 
 def load_memory_timeline(file: TraceFile, name: str) -> Timeline:
-    """Sizes over time by category. The format tells neither device nor addresses."""
+    """The timeline of torch.profiler's raw memory timeline, labelled by category.
+
+    The format has neither devices nor addresses. Raises UserError if no event has a time.
+    """
     stream = EventStream(file.blocks(), str(file.path))
     parts: list[NDArray[np.int64]] = []
     unusable = 0
     for events in stream:
-        usable = [row for row in events if _is_raw(row)]
+        usable = [event for event in events if _is_raw(event)]
         unusable += len(events) - len(usable)
         parts.append(np.array(usable, np.int64).reshape(-1, 4))
     rows = np.concatenate(parts) if parts else np.empty((0, 4), np.int64)
@@ -83,24 +86,27 @@ def load_memory_timeline(file: TraceFile, name: str) -> Timeline:
         label=np.minimum(rows[:, 3], len(_CATEGORIES) - 1).astype(np.int32),
         initial_bytes=0.0,
     )
-    warnings = [f"{unusable} entries are no memory events and are left out"] if unusable else []
+    warnings = [f"{unusable} entries are not memory events and are left out"] if unusable else []
     if file.cut_short or stream.cut_short:
-        warnings.append("the file is cut short: events after the cut are missing")
+        warnings.append("the file is cut short: later events are missing")
     return _timeline([sorted_memory(memory)], name, _CATEGORIES, warnings)
 
 
-def _is_raw(row: Any) -> bool:
+def _is_raw(event: Any) -> bool:
     return (
-        type(row) is list
-        and len(row) == 4
-        and all(type(value) is int and abs(value) < 1 << 61 for value in row)
-        and 1 <= row[1] <= 4
-        and row[3] >= 0
+        type(event) is list
+        and len(event) == 4
+        and all(type(value) is int and abs(value) < 1 << 61 for value in event)
+        and 1 <= event[1] <= 4
+        and event[3] >= 0
     )
 
 
 def load_snapshot(file: TraceFile, name: str) -> Timeline:
-    """A snapshot pickle, read without executing it."""
+    """The timeline of a snapshot pickle, which is read without executing it.
+
+    Raises UserError if it is cut short, is not a snapshot, or has no allocations.
+    """
     file.max_bytes = min(file.max_bytes, MAX_SNAPSHOT_BYTES)
     data = file.read()
     if file.cut_short:
@@ -110,7 +116,7 @@ def load_snapshot(file: TraceFile, name: str) -> Timeline:
     if isinstance(snapshot, list):  # torch 1.x: only the segments
         snapshot = {"segments": snapshot}
     if not isinstance(snapshot, dict) or not ("segments" in snapshot or "device_traces" in snapshot):
-        raise UserError(f"{file.path} is a pickle, but no torch memory snapshot (no `segments`)")
+        raise UserError(f"{file.path} is a pickle, but not a torch memory snapshot (no `segments`)")
     names: dict[str, int] = {}
     warnings: list[str] = []
     budget = _Budget(operations, str(file.path))
@@ -122,12 +128,12 @@ def load_snapshot(file: TraceFile, name: str) -> Timeline:
             memory = _history(device, entries, held.get(device), names, budget, warnings)
             if memory is not None:
                 found.append(memory)
-    told = {memory.device for memory in found}
-    silent = [segments for device, segments in held.items() if f"GPU {device}" not in told]
-    if silent:
+    with_history = {memory.device for memory in found}
+    others = [segments for device, segments in held.items() if f"GPU {device}" not in with_history]
+    if others:
         warnings.append("no allocation history of some devices: only the blocks held at the end are shown")
         end = max((int(memory.time_ns[-1]) for memory in found), default=0)
-        found += [segments.as_memory(end) for segments in silent if len(segments.sizes)]
+        found += [segments.as_memory(end) for segments in others if len(segments.sizes)]
     if not found:
         raise UserError(
             f"{file.path} holds no allocations; call torch.cuda.memory._record_memory_history() first"
@@ -136,7 +142,7 @@ def load_snapshot(file: TraceFile, name: str) -> Timeline:
 
 
 class _Budget:
-    """A small pickle can refer to one list a million times: no more entries are read than opcodes made."""
+    """Limits the entries read to the opcodes in the pickle, which may refer to one list a million times."""
 
     def __init__(self, entries: int, name: str) -> None:
         self._left = entries
@@ -146,13 +152,13 @@ class _Budget:
         for value in values if isinstance(values, list | tuple) else ():
             self._left -= 1
             if self._left < 0:
-                raise UserError(f"{self._name} repeats itself without end: refused")
+                raise UserError(f"{self._name} repeats its entries without end: refused")
             if type(value) is dict:
                 yield value
 
 
 class _Segments:
-    """What one device held when the snapshot was taken."""
+    """The blocks that one device held when the snapshot was taken."""
 
     def __init__(self, device: int) -> None:
         self.device = device
@@ -210,7 +216,7 @@ def _history(
 ) -> Memory | None:
     time, size, address = array("q"), array("q"), array("Q")
     action, label = array("B"), array("i")
-    # An allocation ends where its free is requested; torch then notes when the block is free again.
+    # An allocation ends at `free_requested`; torch records `free_completed` when the block is free again.
     actions = dict(_ACTIONS)
     kinds = {
         entry.get("action") for entry in entries if type(entry) is dict and type(entry.get("action")) is str
@@ -233,7 +239,7 @@ def _history(
     if not time:
         return None
     if untimed:
-        warnings.append(f"{untimed} entries of GPU {device} have no time: their order is shown instead")
+        warnings.append(f"{untimed} entries of GPU {device} have no time; they are drawn in their order")
     sizes, codes = np.array(size, np.int64), np.array(action, np.uint8)
     reserving = np.isin(codes, [MEMORY_ACTION["reserve"], MEMORY_ACTION["release"]])
     reserved = np.full(len(sizes), np.nan)
@@ -263,7 +269,7 @@ def _history(
 
 
 def _label(frames: Any, names: dict[str, int]) -> int:
-    """The innermost Python frame, which is what a reader knows; else the innermost of any."""
+    """The innermost Python frame, which the user knows; else the innermost frame of any kind."""
     if type(frames) is not list:
         return -1
     chosen = None

@@ -1,4 +1,4 @@
-"""Reading a trace from disk in blocks, plain or gzip, within stated limits."""
+"""Reads a trace file in blocks, plain or gzip, within fixed limits of size and compression."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from fuseproof.errors import UserError
 
 BLOCK_BYTES = 1 << 20
 MAX_BYTES = 4 << 30  # uncompressed
-# Real traces compress 5 to 60 times; DEFLATE ends at 1032. A file beyond both numbers is not a trace.
+# Real traces compress 5 to 60 times, DEFLATE at most 1032 times. A file beyond both numbers is refused.
 MAX_RATIO = 200
 RATIO_FREE_BYTES = 128 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 class TraceFile:
-    """A file of bytes. `cut_short` is set, while reading, when a gzip stream ends before its end."""
+    """A regular file, uncompressed while it is read.
+
+    `cut_short` is set while reading if the gzip stream is cut short. Raises UserError if the file cannot be
+    read, is not a regular file, or exceeds a limit.
+    """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self.path = path
@@ -28,9 +32,8 @@ class TraceFile:
 
     def _peek(self) -> bytes:
         try:
-            if not stat.S_ISREG(
-                self.path.stat().st_mode
-            ):  # a pipe can be read once, and its end may never come
+            # A pipe can be read only once, and may never end.
+            if not stat.S_ISREG(self.path.stat().st_mode):
                 raise UserError(f"{self.path} is not a regular file; save the trace to one")
             with self.path.open("rb") as file:
                 return file.read(64)
@@ -38,7 +41,7 @@ class TraceFile:
             raise UserError(f"cannot read {self.path}: {error.strerror or error}") from None
 
     def blocks(self) -> Iterator[bytes]:
-        """The uncompressed bytes, each block at most BLOCK_BYTES."""
+        """The uncompressed bytes in blocks of at most BLOCK_BYTES."""
         try:
             with self.path.open("rb") as file:
                 raw = iter(lambda: file.read(BLOCK_BYTES), b"")
@@ -47,7 +50,7 @@ class TraceFile:
             raise UserError(f"cannot read {self.path}: {error.strerror or error}") from None
 
     def read(self) -> bytes:
-        """All uncompressed bytes."""
+        """All uncompressed bytes at once."""
         return b"".join(self.blocks())
 
     def _bounded(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -69,7 +72,7 @@ class TraceFile:
                 consumed += len(block)
                 while block:
                     if decoder.eof:
-                        # Several gzip members in one file are one stream; anything else is padding.
+                        # Several gzip members are one stream; other bytes after the end are padding.
                         if not block.startswith(GZIP_MAGIC):
                             return
                         decoder = zlib.decompressobj(wbits=31)

@@ -1,1 +1,1 @@
-"""The timeline: the one model that every reader fills and everything else reads."""
+"""The timeline: one model that readers fill and that analysis, pages and writers read."""

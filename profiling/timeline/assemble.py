@@ -1,4 +1,4 @@
-"""From what a reader found, in any order and absolute time, to a sorted Timeline that starts at 0."""
+"""Makes a sorted Timeline that starts at 0 from a reader's slices, which are unsorted in absolute time."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from fuseproof.profiling.timeline.model import (
     Timeline,
 )
 
-# Times beyond this are nonsense (Unix time gets there in 2043), and their differences might not fit 64 bits.
+# Times beyond this are nonsense (Unix time reaches it in 2043), and differences of them may not fit 64 bits.
 TIME_LIMIT = 1 << 61
 MAX_LANES = 20_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
-    """Slices as a reader collects them; `columns` index into these arrays and need not be sorted."""
+    """Slices as a reader collects them, each array [n]; `columns` index into them and need not be sorted."""
 
     lane: NDArray[np.int32]
     start_ns: NDArray[np.int64]
@@ -53,7 +53,11 @@ def assemble(
     warnings: Sequence[str] = (),
     notes: Mapping[str, str] | None = None,
 ) -> Timeline:
-    """Sort, drop impossible times and empty lanes, assign sub-lanes. Lanes keep their order."""
+    """Sorts, drops impossible times and empty lanes, and assigns sub-lanes. Lanes keep their order.
+
+    base_ns: added to the times of `found`, `counters` and `memory`, in nanoseconds.
+    Raises UserError for more than 20,000 lanes.
+    """
     warnings = list(warnings)
     if len(lanes) > MAX_LANES:
         raise UserError(f"{name} has {len(lanes)} streams and threads, more than {MAX_LANES}; not a trace")
@@ -95,7 +99,8 @@ def assemble(
         origin_ns=origin + base_ns,
         origin_is_unix=origin_is_unix,
         lanes=tuple(
-            dataclasses.replace(lanes[i], depth=int(rows) + 1) for i, rows in zip(used, depths, strict=True)
+            dataclasses.replace(lanes[i], depth=int(deepest) + 1)
+            for i, deepest in zip(used, depths, strict=True)
         ),
         slices=slices,
         names=tuple(_printable(text) for text in names),
@@ -108,7 +113,7 @@ def assemble(
 
 
 def sorted_memory(memory: Memory) -> Memory:
-    """The same events, ascending in time; those of one instant keep their order."""
+    """The same events, ascending in time; events of one instant keep their order."""
     return _take(memory, np.argsort(memory.time_ns, kind="stable"))
 
 
@@ -131,6 +136,7 @@ def _take(memory: Memory, chosen: NDArray[np.int64]) -> Memory:
 
 
 def reindex(columns: Mapping[str, Column], order: NDArray[np.int64], size: int) -> dict[str, Column]:
+    """Columns of `size` slices after those are reordered to `order` [n]; entries of slices not in it go."""
     place = np.full(size, -1, np.int64)
     place[order] = np.arange(len(order))
     out = {}
@@ -144,5 +150,5 @@ def reindex(columns: Mapping[str, Column], order: NDArray[np.int64], size: int) 
 
 
 def _printable(text: str) -> str:
-    """Without lone surrogates, which no file or terminal takes."""
+    """The text without lone surrogates, which no file or terminal accepts."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -17,13 +17,13 @@ def union_length(start: Times, end: Times) -> int:
     order = np.argsort(start, kind="stable")
     start, end = start[order], end[order]
     covered_to = np.maximum.accumulate(end)
-    # Each interval adds what lies beyond everything that began before it.
+    # Each interval adds the part beyond the ends of all earlier ones.
     before = np.concatenate(([start[0]], covered_to[:-1]))
     return int(np.maximum(covered_to - np.maximum(start, before), 0).sum())
 
 
 def count_overlaps(lane: NDArray[np.int32], start: Times, end: Times) -> int:
-    """How many intervals began before an earlier one of the same lane had ended."""
+    """Number of intervals that begin before an earlier one of the same lane ends."""
     order = np.lexsort((-end, start, lane))
     lane, start, end = lane[order], start[order], end[order]
     return sum(
@@ -36,8 +36,8 @@ def count_overlaps(lane: NDArray[np.int32], start: Times, end: Times) -> int:
 def sub_lanes(lane: NDArray[np.int32], start: Times, duration: Times) -> NDArray[np.uint16]:
     """A sub-lane for each interval so that within one (lane, sub-lane) nothing overlaps.
 
-    Takes intervals sorted by lane, start, longest first. Nested intervals get their nesting depth, as in a
-    flame chart; a lane where they cross gets the first sub-lane that is free. An instant takes up 1 ns.
+    Expects intervals sorted by lane, start, longest first. Nested intervals get their nesting depth, as in a
+    flame chart; in a lane where intervals cross, each gets the first free sub-lane. An instant occupies 1 ns.
     """
     end = start + np.maximum(duration, 1)
     depth = np.zeros(len(start), np.int64)
@@ -47,7 +47,7 @@ def sub_lanes(lane: NDArray[np.int32], start: Times, duration: Times) -> NDArray
         starts, ends = start[a:b], end[a:b]
         if not (starts[1:] < np.maximum.accumulate(ends)[:-1]).any():
             continue
-        # Those that began before minus those that have ended: the nesting depth, if they nest.
+        # Earlier begins minus ended ones: the nesting depth, if the intervals nest.
         nested = np.arange(b - a) - np.searchsorted(np.sort(ends), starts, side="right")
         depth[a:b] = nested if _fits(nested, starts, ends) else _first_free(starts, ends)
     return np.minimum(depth, np.iinfo(np.uint16).max).astype(np.uint16)
@@ -68,7 +68,7 @@ def _fits(depth: Times, start: Times, end: Times) -> bool:
 
 
 def _first_free(start: Times, end: Times) -> Times:
-    """Greedy interval colouring: the lowest sub-lane that is free, the fewest sub-lanes possible."""
+    """Greedy interval colouring: each gets the lowest free sub-lane, which uses the fewest sub-lanes."""
     depth = np.zeros(len(start), np.int64)
     free: list[int] = []
     busy: list[tuple[int, int]] = []
@@ -77,9 +77,9 @@ def _first_free(start: Times, end: Times) -> Times:
         while busy and busy[0][0] <= begin:
             heapq.heappush(free, heapq.heappop(busy)[1])
         if free:
-            row = heapq.heappop(free)
+            lowest = heapq.heappop(free)
         else:
-            row, used = used, used + 1
-        depth[i] = row
-        heapq.heappush(busy, (finish, row))
+            lowest, used = used, used + 1
+        depth[i] = lowest
+        heapq.heappush(busy, (finish, lowest))
     return depth

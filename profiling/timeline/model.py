@@ -1,6 +1,6 @@
 """One model for every trace: lanes of slices, counters and memory events, in columns of integer nanoseconds.
 
-Readers (`kineto`, `xplane`, `torch_memory`) make a `Timeline`; `summary`, `perfetto` and the viewer read it.
+Readers make a `Timeline`; analysis, pages and writers read it.
 Unknown is never zero: -1 in `correlation`, NaN in counters, no entry in an optional column, None elsewhere.
 """
 
@@ -33,12 +33,12 @@ KINDS: Final = (
     "compile",
     "overhead",
     "other",
-    "unestimated",  # in a static schedule: runs, but for how long the compiler does not say
+    "unestimated",  # in a static schedule: an instruction for which the compiler has no duration
 )
 KIND: Final[Mapping[str, int]] = {name: code for code, name in enumerate(KINDS)}
-# What keeps a device busy; `kernels` in the summary counts these. A collective is a kernel that communicates.
+# Kinds that keep a device busy; `kernels` in the summary counts them. A collective is a kernel.
 DEVICE_WORK: Final = ("kernel", "memcpy", "memset", "collective")
-CALLS_LANE: Final = "profiled calls"  # the derived lane of a capture's own marks
+CALLS_LANE: Final = "profiled calls"  # the derived lane with a capture's call marks
 
 MEMORY_ACTIONS: Final = (
     "alloc",
@@ -55,7 +55,7 @@ MEMORY_ACTION: Final[Mapping[str, int]] = {name: code for code, name in enumerat
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """One row: a stream, a thread, a line of a plane. Slices of a lane lie in sub-lanes 0 … `depth` - 1."""
+    """A stream, a thread or a line of a plane. Its slices lie in sub-lanes 0 … `depth` - 1."""
 
     name: str  # "stream 7", "python3 (21587)", "XLA Ops"
     kind: LaneKind
@@ -63,13 +63,13 @@ class Lane:
     process: str = ""  # "python3 (21587)", a host name; empty where unknown
     thread: str = ""  # stream or thread identifier as the trace has it
     clock: str = "trace"  # lanes of different clock domains must not be compared in time
-    derived: bool = False  # by a tool, from other lanes or its own clock: never counted
+    derived: bool = False  # made by a tool from other lanes or its own clock; never counted
     depth: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Column:
-    """An optional property that some slices have: `value[i]` belongs to slice `index[i]`; others are unknown.
+    """A property that some slices have: `value[i]` is that of slice `index[i]`; other slices have none.
 
     `index` is int64 and ascending. `value` is [n] or, for grid and block, [n, 3].
     """
@@ -87,7 +87,7 @@ class Column:
         return self.value[at].tolist()
 
     def dense(self, slices: int) -> NDArray[np.float64]:
-        """One value for each slice, NaN where unknown; for one-dimensional numeric columns."""
+        """[slices] float64, NaN where unknown; for one-dimensional numeric columns only."""
         out = np.full(slices, np.nan)
         out[self.index] = self.value
         return out
@@ -112,12 +112,13 @@ class Slices:
 
     @property
     def end_ns(self) -> NDArray[np.int64]:
+        """End of each slice, relative to `origin_ns`."""
         return self.start_ns + self.duration_ns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counter:
-    """A quantity over time. `value` is NaN where unknown; between samples nothing is known."""
+    """A quantity over time: `value[i]` at `time_ns[i]`, NaN where unknown, unknown in between."""
 
     name: str  # "allocated", "reserved", "power"
     unit: str  # "bytes", "W", "MHz"
@@ -132,8 +133,8 @@ class Counter:
 class Memory:
     """The events of one allocator on one device, ascending in time.
 
-    `size` is what the event changed in bytes, positive or negative, 0 for events that change nothing.
-    `allocated` and `reserved` are the allocator's own totals after the event (NaN where it does not tell).
+    `size` is the change in bytes, negative for a free, 0 for events that change nothing. `allocated` and
+    `reserved` are the totals that the allocator itself reports after the event, NaN where it reports none.
     """
 
     allocator: str  # "torch", "GPU_0_bfc", "static plan"
@@ -145,18 +146,18 @@ class Memory:
     size: NDArray[np.int64]
     allocated: NDArray[np.float64]
     reserved: NDArray[np.float64]
-    label: NDArray[np.int32]  # index into Timeline.names (what allocated it, its category); -1 unknown
+    label: NDArray[np.int32]  # index into Timeline.names (allocating code, category); -1 unknown
     initial_bytes: float = float("nan")  # allocated before the first event, where known
-    stated_peak_bytes: int | None = None  # the allocator's high-water mark; it may be older than the record
+    stated_peak_bytes: int | None = None  # the allocator's high-water mark; may be from before the record
     clock: str = "trace"
 
     def __len__(self) -> int:
         return len(self.time_ns)
 
     def running_bytes(self) -> NDArray[np.float64]:
-        """Bytes allocated after each event: the allocator's own totals; its events summed where it has none.
+        """[events] bytes allocated after each event: the allocator's totals, else its events summed.
 
-        A sum starts at `initial_bytes`, or at what makes it never negative.
+        A sum starts at `initial_bytes`, or at the least start that keeps it from being negative.
         """
         if len(self) == 0:
             return np.empty(0)
@@ -171,7 +172,7 @@ class Memory:
 
     @property
     def peak_bytes(self) -> int | None:
-        """The highest total within the record; where no total is known, the allocator's own mark."""
+        """The highest total within the record; without totals, the allocator's high-water mark."""
         running = self.running_bytes()
         known = running[np.isfinite(running)]
         return int(known.max()) if len(known) else self.stated_peak_bytes
@@ -179,13 +180,13 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """What one device did: slices of DEVICE_WORK on its lanes that are not derived."""
+    """The work of one device: slices of DEVICE_WORK on its lanes that are not derived."""
 
     name: str
     kernels: int
     busy_ns: int  # length of the union of their intervals
     span_ns: int  # last end minus first start
-    overlaps: int  # slices that began before an earlier one of their lane had ended
+    overlaps: int  # slices that begin before an earlier one of their lane ends
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -199,17 +200,17 @@ class Timeline:
     slices: Slices
     names: tuple[str, ...]
     origin_is_unix: bool = False
-    time_unit: TimeUnit = "ns"  # "cycles": a static schedule; every time is in cycles then, whatever its name
+    time_unit: TimeUnit = "ns"  # "cycles" for a static schedule: every `_ns` is in cycles then
     counters: tuple[Counter, ...] = ()
     memory: tuple[Memory, ...] = ()
-    dropped_events: int | None = None  # None: the trace does not tell
+    dropped_events: int | None = None  # None: the trace does not say
     warnings: tuple[str, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)  # profiler and driver versions, peak rates, …
 
     def lane_mask(
         self, *, device: str | None = None, kind: LaneKind | None = None, derived: bool | None = None
     ) -> NDArray[np.bool_]:
-        """Which lanes fit, one entry for each lane."""
+        """[lanes] bool: lanes that match every given property."""
         return np.array(
             [
                 (device is None or lane.device == device)
@@ -223,7 +224,7 @@ class Timeline:
     def select(
         self, lanes: NDArray[np.bool_] | None = None, kinds: Collection[str] | None = None
     ) -> NDArray[np.bool_]:
-        """Which slices lie on these lanes and are of these kinds, one entry for each slice."""
+        """[slices] bool: slices on these lanes ([lanes] bool) and of these kinds; None means all."""
         chosen = np.ones(len(self.slices), np.bool_) if lanes is None else lanes[self.slices.lane]
         if kinds is not None:
             wanted = np.zeros(len(KINDS), np.bool_)
@@ -234,12 +235,12 @@ class Timeline:
     def busy_ns(
         self, lanes: NDArray[np.bool_] | None = None, kinds: Collection[str] | None = DEVICE_WORK
     ) -> int:
-        """Length of the union of the intervals of the slices on these lanes; by default of all raw lanes."""
+        """Length of the union of the slices' intervals; by default on all lanes that are not derived."""
         chosen = self.select(self.lane_mask(derived=False) if lanes is None else lanes, kinds)
         return union_length(self.slices.start_ns[chosen], self.slices.end_ns[chosen])
 
     def devices(self) -> tuple[Device, ...]:
-        """In the order of their lanes: devices with device lanes, and any other on which kernels ran."""
+        """Devices with a device lane, and others on which kernels ran, in the order of their lanes."""
         raw = self.select(self.lane_mask(derived=False), DEVICE_WORK)
         lanes, starts, ends = self.slices.lane[raw], self.slices.start_ns[raw], self.slices.end_ns[raw]
         number = {name: i for i, name in enumerate(dict.fromkeys(lane.device for lane in self.lanes))}
@@ -266,19 +267,19 @@ class Timeline:
 
     @property
     def span_ns(self) -> int:
-        """From the first start to the last end of any slice."""
+        """Last end minus first start over all slices."""
         if len(self.slices) == 0:
             return 0
         return int(self.slices.end_ns.max() - self.slices.start_ns.min())
 
     @property
     def overlaps(self) -> int:
-        """Device slices that began before an earlier one of their lane had ended, over all devices."""
+        """`overlaps` summed over all devices."""
         return sum(device.overlaps for device in self.devices())
 
 
 def empty_slices() -> Slices:
-    """For timelines that hold only memory or counters."""
+    """The slices of a timeline that has only memory or counters."""
     return Slices(
         lane=np.empty(0, np.int32),
         start_ns=np.empty(0, np.int64),
@@ -291,4 +292,5 @@ def empty_slices() -> Slices:
 
 
 def kind_codes(names: Iterable[str]) -> NDArray[np.uint8]:
+    """The codes of KIND names, for `Slices.kind`."""
     return np.array([KIND[name] for name in names], np.uint8)

@@ -11,7 +11,7 @@ import pytest
 from fuseproof.cli import main
 from fuseproof.commands import profile
 from fuseproof.profiling import capture
-from fuseproof.profiling.capture import captured as profiled
+from fuseproof.profiling.capture import loading
 from fuseproof.profiling.capture import record as capture_record
 from fuseproof.profiling.pages import profile_page
 
@@ -106,7 +106,7 @@ def captured(monkeypatch):
 
     monkeypatch.setattr(capture, "capture", fake)
     record = SimpleNamespace(device="cpu")
-    monkeypatch.setattr(profiled, "load", lambda folder: SimpleNamespace(name=folder.name, record=record))
+    monkeypatch.setattr(loading, "load", lambda folder: SimpleNamespace(name=folder.name, record=record))
     monkeypatch.setattr(profile_page, "to_html", lambda group, found, failures: "page")
     monkeypatch.setattr(
         profile_page,

@@ -49,7 +49,7 @@ def names_by_call(timeline, calls):
     ]
 
 
-def test_the_first_operator_on_the_way_down_counts(kineto):
+def test_the_outermost_operator_that_computes_counts(kineto):
     timeline = kineto(
         event("cpu_op", "aten::warm_up", -9000, 10),
         event("cpu_op", "aten::layer_norm", 100, 50),
@@ -77,7 +77,7 @@ def test_the_first_operator_on_the_way_down_counts(kineto):
     ]
     (device,) = marked.devices()
     assert (device.name, device.kernels, device.busy_ns) == ("CPU", 7, 1000 * (10 + 30 + 5 + 5 + 5 + 5))
-    assert timeline.devices() == ()  # the reader's own timeline is as it was
+    assert timeline.devices() == ()  # the reader's timeline is unchanged
     assert kernel_count.rule("torch", timeline) == kernel_count.RULES["torch"]
 
 

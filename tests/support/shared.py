@@ -1,16 +1,15 @@
-"""Samples that lie beside the checkout and are not part of it; tests that need them skip aloud without."""
+"""Real traces that lie beside the checkout and are not part of it."""
 
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[3] / "shared"
-TRACES = FOLDER / "data" / "traces"
+_FOLDER = Path(__file__).parents[3] / "shared" / "data" / "traces"
 
 
 def sample(name: str) -> Path:
-    """The real trace of that name; skips the test where it is not there."""
-    path = TRACES / name
+    """The real trace of that name; skips the test, naming the missing file, without it."""
+    path = _FOLDER / name
     if not path.exists():
-        pytest.skip(f"the sample trace {name} is not there")
+        pytest.skip(f"no sample trace {path}: this test reads a real one")
     return path

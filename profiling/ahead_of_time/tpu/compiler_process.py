@@ -29,7 +29,8 @@ from fuseproof.frameworks import jax as framework
 from fuseproof.fusion.programs import hlo, operations
 from fuseproof.implementations import Implementation, resolve_function
 from fuseproof.profiling.ahead_of_time.tpu.results import Figures, WithoutFusion
-from fuseproof.profiling.readers import xla_dumps, xla_plan
+from fuseproof.profiling.readers import xla_schedule
+from fuseproof.profiling.readers.xla_schedule import dumps
 
 # How each operator's tensors lie on a mesh of chips with axes x and y, by axis of the operator's own layout,
 # as in tensor-parallel models: matmul sums over y, attention gathers keys and values over y.
@@ -212,18 +213,18 @@ def _describe(compiled: Any, module: hlo.Module, directory: Path) -> dict[str, A
         document |= dict.fromkeys(_OF_ONE_ITERATION)
         warnings.append(_LOOP)
     try:
-        plan = xla_dumps.parse(_dump(directory, "buffer-assignment.txt"), _dump(directory, "live-range.txt"))
+        plan = dumps.parse(_dump(directory, "buffer-assignment.txt"), _dump(directory, "live-range.txt"))
     except UserError as error:
         document |= dict.fromkeys(("vmem_bytes", "schedule", "memory_plan"))
         warnings.append(str(error))
     else:
-        document |= xla_plan.describe(module, plan)
+        document |= xla_schedule.describe(module, plan)
         if plan.peak_bytes != memory.peak_memory_in_bytes:
             warnings.append(_difference(plan, memory.peak_memory_in_bytes))
     return {**document, "warning": "; ".join(warnings)} if warnings else document
 
 
-def _difference(plan: xla_dumps.MemoryPlan, figure: int) -> str:
+def _difference(plan: dumps.MemorySchedule, figure: int) -> str:
     both = f"the memory plan's peak is {plan.peak_bytes} bytes, the compiler's own figure {figure}"
     if plan.peak_bytes < figure <= plan.unshared_peak_bytes:
         # Seen with loops and asynchronous collectives, which write in place.

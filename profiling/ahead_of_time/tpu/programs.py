@@ -28,7 +28,7 @@ from fuseproof.measure import planning
 from fuseproof.profiling.ahead_of_time.request import Request, known
 from fuseproof.profiling.ahead_of_time.tpu.results import FAILED, OK, SKIPPED, Figures, Result
 from fuseproof.profiling.ahead_of_time.tpu.text import render_text
-from fuseproof.profiling.readers import xla_plan
+from fuseproof.profiling.readers import xla_schedule
 from fuseproof.workloads.operators import result_dtype
 
 TIMEOUT = 600.0  # seconds for one program
@@ -197,7 +197,7 @@ class _Session:
             figures=Figures.from_json(answer["ok"]) if status == OK else None,
         )
         if status == OK:  # for `fuseproof timeline`, beside the compiler's files
-            file = self._place(target, case, implementation) / xla_plan.RESULT_FILE
+            file = self._place(target, case, implementation) / xla_schedule.RESULT_FILE
             write_json(file, result.to_json(), indent=1)
         return result
 

@@ -1,7 +1,7 @@
 """The arguments of Kineto's events as columns, a few thousand events at a time.
 
-Nearly always all values of one key are of one kind, and then NumPy takes the whole list; only a list with
-something odd in it is gone through value by value.
+NumPy converts a list of values if all have the type expected, which is nearly always; other lists are checked
+value by value.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Pieces = list[tuple[NDArray[np.int64], NDArray[Any]]]
 
 
 class ArgumentColumns:
-    """Collects the optional columns, and the correlation, of slices given by their index."""
+    """Collects the correlation and the optional columns of slices, which are given by their index."""
 
     def __init__(self) -> None:
         self._pieces: dict[str, Pieces] = {}
 
     def add_work(self, index: list[int], arguments: list[dict[str, Any]]) -> None:
-        """Of what ran on a device."""
+        """Add the arguments of slices that ran on a device."""
         self.add_launched(index, arguments)
         where = np.array(index, np.int64)
         for key, column in _NUMBERS:
@@ -47,11 +47,12 @@ class ArgumentColumns:
             self._put(key, where, *_triples([each.get(key) for each in arguments]))
 
     def add_launched(self, index: list[int], arguments: list[dict[str, Any]]) -> None:
-        """Of calls that may launch work."""
+        """Add the arguments of calls that may launch work."""
         found = _counts([each.get("correlation") for each in arguments])
         self._put("correlation", np.array(index, np.int64), *found)
 
     def add_operators(self, index: list[int], arguments: list[dict[str, Any]]) -> None:
+        """Add the arguments of framework operators."""
         found = _counts([each.get("External id") for each in arguments])
         self._put("external_id", np.array(index, np.int64), *found)
 
@@ -62,14 +63,14 @@ class ArgumentColumns:
             self._pieces.setdefault(column, []).append((index[known], value))
 
     def correlation(self, slices: int) -> NDArray[np.int64]:
-        """One for each slice, -1 where unknown."""
+        """[slices] int64, -1 where unknown."""
         out = np.full(slices, -1, np.int64)
         for index, value in self._pieces.get("correlation", []):
             out[index] = value
         return out
 
     def columns(self, number: NDArray[np.int64]) -> dict[str, Column]:
-        """`number` is the new index of each slice, -1 for those that are left out."""
+        """The columns; `number` is the new index of each slice, -1 for slices that are left out."""
         found = {}
         for name, pieces in self._pieces.items():
             if name != "correlation":
@@ -80,7 +81,7 @@ class ArgumentColumns:
 
 
 def _counts(values: list[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which values are whole numbers from 0, and these."""
+    """Places and values of the integers from 0 on."""
     if set(map(type, values)) == {int}:
         try:
             whole = np.array(values, np.int64)
@@ -94,7 +95,7 @@ def _counts(values: list[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _triples(values: list[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which values are lists of three whole numbers from 0, and these."""
+    """Places and values [n, 3] of the lists of three integers from 0 on."""
     if set(map(type, values)) == {list} and set(map(len, values)) == {3}:
         flat = [number for value in values for number in value]
         known, numbers = _counts(flat)

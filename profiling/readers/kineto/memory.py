@@ -1,4 +1,4 @@
-"""The `[memory]` instants of a Kineto trace: what torch's allocators did, by device."""
+"""The `[memory]` instants of a Kineto trace: the events of torch's allocators, by device."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class MemoryLog:
         self._unusable = 0
 
     def add(self, event: Mapping[str, Any]) -> None:
+        """Add one `[memory]` instant; an unusable one is counted."""
         arguments = event.get("args")
         size = arguments.get("Bytes") if type(arguments) is dict else None
         if type(arguments) is not dict or type(size) is not int or abs(size) >= 1 << 62:
@@ -54,7 +55,7 @@ class MemoryLog:
         events.reserved.append(_bytes(arguments.get("Total Reserved")))
 
     def result(self, device_name: Callable[[int], str]) -> tuple[list[Memory], int]:
-        """The events by device, and how many could not be used."""
+        """The events by device, and the number of unusable ones."""
         found = []
         unusable = self._unusable
         for (kind, number), events in sorted(self._devices.items()):
@@ -63,7 +64,7 @@ class MemoryLog:
             size = np.frombuffer(events.size, np.int64)[known]
             reserved = np.frombuffer(events.reserved, np.float64)[known]
             if kind == _CPU and not np.nan_to_num(reserved).any():
-                # The CPU allocator reserves nothing; the 0 in the file says "not tracked".
+                # The CPU allocator reserves nothing; 0 in the file means "not tracked".
                 reserved = np.full(len(reserved), np.nan)
             found.append(
                 sorted_memory(

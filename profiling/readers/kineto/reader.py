@@ -1,7 +1,7 @@
 """PyTorch's Kineto traces (Chrome trace JSON): torch.profiler on CPU, CUDA, ROCm, XPU; old and new schemas.
 
 Times are microseconds with up to three decimals, as numbers or strings; they become integer nanoseconds
-exactly. What an event is follows from its category, by parts of words, so that other vendors' names fit.
+exactly. Parts of words in an event's category decide its kind, so that other vendors' names fit.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ _UNTIMED = -(1 << 62)  # in place of a duration
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Place:
-    """Where events of one (category, process, thread) go."""
+    """Lane and kind of the events of one (category, process, thread)."""
 
     number: int
     lane: int
     kind: int
-    tells: str | None  # what is read of the arguments: "work", "launched", "operators"
+    arguments: str | None  # which arguments to read: "work", "launched", "operators"
 
 
 def load(file: TraceFile, name: str) -> Timeline:
-    """Read a whole trace; one UserError of one line if it is none."""
+    """The timeline of a whole trace. Raises UserError, one line, if the file is not a Kineto trace."""
     reader = _Reader(EventStream(file.blocks(), str(file.path)))
     collecting = gc.isenabled()
     gc.disable()  # a fifth of the time; the parsed events hold no cycles
@@ -102,9 +102,9 @@ class _Reader:
         durations: list[Any] = []
         name_ids: list[int] = []
         place_ids: list[int] = []
-        # Slices by what their arguments tell: index and arguments.
-        told: dict[str, tuple[list[int], list[dict[str, Any]]]] = {
-            told: ([], []) for told in ("work", "launched", "operators")
+        # Index and arguments of slices, by the group of arguments to read.
+        groups: dict[str, tuple[list[int], list[dict[str, Any]]]] = {
+            group: ([], []) for group in ("work", "launched", "operators")
         }
         index = self.slices - 1
         for event in events:
@@ -128,18 +128,18 @@ class _Reader:
             place_ids.append(place.number)
             starts.append(event.get("ts"))
             durations.append(event.get("dur"))
-            if place.tells is not None:
+            if place.arguments is not None:
                 arguments = event.get("args")
                 if type(arguments) is dict:
-                    indices, found = told[place.tells]
+                    indices, found = groups[place.arguments]
                     indices.append(index)
                     found.append(arguments)
         self.slices = index + 1
         self.name.append(np.array(name_ids, np.int32))
         self.place.append(np.array(place_ids, np.int32))
-        self.arguments.add_work(*told["work"])
-        self.arguments.add_launched(*told["launched"])
-        self.arguments.add_operators(*told["operators"])
+        self.arguments.add_work(*groups["work"])
+        self.arguments.add_launched(*groups["launched"])
+        self.arguments.add_operators(*groups["operators"])
         start, start_known = microseconds.to_nanoseconds(starts)
         duration, duration_known = microseconds.to_nanoseconds(durations)
         known = start_known & duration_known
@@ -153,17 +153,17 @@ class _Reader:
         category, process, thread = key
         role, kind = classify(category, process)
         lane = self.lanes.setdefault(LaneKey(role, process, thread), len(self.lanes))
-        tells = "launched" if role == "sync" or (kind == "host_call" and role == "host") else None
+        arguments = "launched" if role == "sync" or (kind == "host_call" and role == "host") else None
         if role == "device":
-            tells = "work"
+            arguments = "work"
         elif kind == "framework_op":
-            tells = "operators"
-        place = _Place(number=len(self.places), lane=lane, kind=KIND[kind], tells=tells)
+            arguments = "operators"
+        place = _Place(number=len(self.places), lane=lane, kind=KIND[kind], arguments=arguments)
         self.places[key] = place
         return place
 
     def _not_a_slice(self, event: dict[str, Any]) -> dict[str, Any] | None:
-        """Metadata, instants, counters; the slice that a pair of begin and end makes."""
+        """Collects metadata, instants and counters; returns the slice that a begin and an end make."""
         phase = event.get("ph")
         if phase == "i" or phase == "I":
             if event.get("name") == "[memory]":
@@ -183,7 +183,7 @@ class _Reader:
                 if known.all():
                     return {**opened, "dur": microseconds.as_text(int(both[1]) - int(both[0]))}
             self.without_time += 1
-        elif phase not in ("s", "t", "f"):  # arrows repeat what the correlation says
+        elif phase not in ("s", "t", "f"):  # arrows repeat the correlation
             label = f"of phase {plain(phase)!r}"[:40]
             if label in self.others or len(self.others) < 8:
                 self.others[label] = self.others.get(label, 0) + 1
@@ -218,7 +218,7 @@ class _Reader:
         base = base if type(base) is int and 0 <= base < 1 << 61 else 0
         memory, memory_without_time = self.memory.result(lambda number: device_name(number, devices))
         self.without_time += memory_without_time
-        # Lanes in the order a reader wants them: devices, then host threads; numbers in order.
+        # Lanes of devices come first, then host threads, each by number.
         keys = sorted(self.lanes, key=lane_order)
         rank = np.empty(len(keys), np.int32)
         rank[[self.lanes[key] for key in keys]] = np.arange(len(keys), dtype=np.int32)
@@ -232,12 +232,10 @@ class _Reader:
         collective = np.fromiter((bool(_COLLECTIVE.search(text)) for text in names), np.bool_, len(names))
         kind[(kind == KIND["kernel"]) & collective[name_ids]] = KIND["collective"]
         warnings = self._warnings(cut_short or self.stream.cut_short)
-        # Events without a time are counted above, not again as impossible.
+        # `assemble` would count events without a time again, as impossible ones.
         timed = np.flatnonzero(duration != _UNTIMED)
         if not len(timed) and not memory and not self.counters:
-            raise UserError(
-                f"{self.stream.name} holds no events that make a timeline; record the trace again"
-            )
+            raise UserError(f"{self.stream.name} holds no events with a time; record the trace again")
         number = np.full(self.slices, -1, np.int64)
         number[timed] = np.arange(len(timed))
         return assemble(
@@ -307,7 +305,7 @@ class _Reader:
     def _warnings(self, cut_short: bool) -> list[str]:
         warnings = []
         if cut_short:
-            warnings.append("the file is cut short: events after the cut are missing")
+            warnings.append("the file is cut short: later events are missing")
         if self.without_time:
             warnings.append(f"{self.without_time} events without a usable time are left out")
         if self.not_events:
@@ -317,7 +315,7 @@ class _Reader:
 
 
 def _some_times(events: list[Any]) -> list[Any]:
-    """Times of one event in 16: a trace's times are of one size."""
+    """Times of one event in 16, which is enough: a trace's times are of one magnitude."""
     return [event.get("ts") for event in events[::16] if type(event) is dict]
 
 
@@ -326,5 +324,5 @@ def _joined(parts: list[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
 
 
 def _is_unix(base: int, start: NDArray[np.int64]) -> bool:
-    """Old schemas give Unix microseconds, newer ones times since a base; some only time since boot."""
+    """Old schemas have Unix microseconds, newer ones times since a base, and some only times since boot."""
     return base > 0 or bool(len(start) and np.median(start) > 1_000_000_000 * 10**9)

@@ -1,4 +1,4 @@
-"""Allocator events of XLA and TensorFlow: zero-length `MemoryAllocation`, `MemoryDeallocation` on the host.
+"""Allocator events of XLA and TensorFlow: `MemoryAllocation`, `MemoryDeallocation` of no length on the host.
 
 Their times are those of the dispatch, not of the device: `allocator-at-dispatch`.
 """
@@ -28,7 +28,12 @@ def read(
     time_ns: NDArray[np.int64],
     devices: Sequence[str],
 ) -> list[Memory]:
-    """The memory events of a host plane, by allocator; `devices` are the names of device planes so far."""
+    """The memory events of a host plane, by allocator.
+
+    titles:  names of the plane's kinds of events; `row` [events] is each event's index into them.
+    time_ns: [events] start of each event.
+    devices: names of the device planes read so far.
+    """
     actions = np.array([MEMORY_ACTION.get(EVENTS.get(title, ""), 255) for title in titles], np.uint8)[row]
     events = np.flatnonzero(actions != 255)
     if len(events) == 0:
@@ -96,7 +101,7 @@ def _of(stats: Stats, number: int, place: NDArray[np.int64]) -> Stats:
 
 
 def _device(allocator: str, devices: Sequence[str]) -> str:
-    """`GPU_0_bfc` is the allocator of /device:GPU:0; one that names no device is the host's."""
+    """The allocator's device: /device:GPU:0 for `GPU_0_bfc`, the CPU for a name without a device."""
     found = _NUMBERED.search(allocator)
     if found is None:
         return "CPU"

@@ -1,7 +1,7 @@
-"""Protobuf's wire format, read in columns: one field of all messages at a time, by NumPy.
+"""Reads protobuf's wire format in columns: NumPy reads one field of all messages at a time.
 
-Every length is checked against the message that holds it, so a damaged or hostile file ends in WireError
-and memory stays in proportion to the file. https://protobuf.dev/programming-guides/encoding/
+Every length is checked against the message around it, so a damaged or hostile file raises WireError and
+memory is in proportion to the file. https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _MAX_FIELDS = 4096
 
 
 class WireError(ValueError):
-    """The bytes are not what the schema says."""
+    """The bytes do not fit the wire format or the schema."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """Messages as places in the data."""
+    """Messages as places in the data: message i is data[start[i]:end[i]]."""
 
     start: Index
     end: Index
@@ -37,7 +37,7 @@ class Ranges:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """One field of some of the messages: `value` of numbers (raw bits), the place of strings and messages."""
+    """One field of some messages: raw bits of a number in `value`, the place of a string or message."""
 
     row: Index  # which message
     number: Index
@@ -47,6 +47,7 @@ class Fields:
     end: Index
 
     def only(self, number: int, wire: int) -> Fields:
+        """The entries of one field number and wire type."""
         chosen = (self.number == number) & (self.wire == wire)
         if chosen.all():
             return self
@@ -61,7 +62,7 @@ class Fields:
 
 
 def scalar_fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Of one message: number, wire type, value, and the place of a string or message."""
+    """(number, wire type, value, start, end) of each field of one message; start and end of its content."""
     raw = data.data
     while start < end:
         tag, start = varint(raw, start, end)
@@ -88,6 +89,7 @@ def scalar_fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int,
 
 
 def varint(raw: memoryview, start: int, end: int) -> tuple[int, int]:
+    """The varint at `start`, and the place after it. Raises WireError if it does not end before `end`."""
     value = shift = 0
     while start < end and shift < 70:
         byte = raw[start]
@@ -100,7 +102,7 @@ def varint(raw: memoryview, start: int, end: int) -> tuple[int, int]:
 
 
 def fields(data: Bytes, messages: Ranges) -> Iterator[Fields]:
-    """The first field of every message, then the second of those that have one, and so on."""
+    """The first field of every message, then the second field of every message that has one, and so on."""
     at = messages.start.copy()
     rows = np.flatnonzero(at < messages.end)
     for _ in range(_MAX_FIELDS):
@@ -142,7 +144,7 @@ def fields(data: Bytes, messages: Ranges) -> Iterator[Fields]:
 
 
 def _varints(data: Bytes, at: Index, end: Index) -> tuple[NDArray[np.uint64], Index]:
-    """One varint at each place, and the places after them."""
+    """The varint at each place, and the places after them."""
     if (at >= end).any():
         raise WireError("a varint beyond the end")
     byte = data[at]

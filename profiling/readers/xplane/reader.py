@@ -1,9 +1,8 @@
 """XPlane traces (`.xplane.pb`) of JAX and TensorFlow: CPU, GPU and TPU.
 
-GPU planes hold the streams as the driver recorded them, and lines that xprof derives from these; TPU planes
-hold `XLA Ops` as recorded. What a line is follows from its plane and name, by parts of words. Times in
-picoseconds are rounded to nanoseconds at both ends of a slice, so neighbours neither overlap nor part. TPU:
-not verified on hardware.
+GPU planes have the streams as the driver recorded them, and lines that xprof derives from these; TPU planes
+have `XLA Ops` as recorded. Both ends of a slice are rounded from picoseconds to nanoseconds, so that
+neighbours neither overlap nor drift apart. TPU: not verified on hardware.
 """
 
 from __future__ import annotations
@@ -22,36 +21,18 @@ from fuseproof.profiling.readers.trace_file import TraceFile
 from fuseproof.profiling.readers.xplane import memory as xplane_memory
 from fuseproof.profiling.readers.xplane import xspace
 from fuseproof.profiling.readers.xplane.protobuf import WireError
+from fuseproof.profiling.readers.xplane.schema import is_device, kinds, line_roles, works
 from fuseproof.profiling.readers.xplane.stats import COLUMNS, Collected, collect
 from fuseproof.profiling.readers.xplane.xspace import Plane, Space
 from fuseproof.profiling.timeline.assemble import Found, assemble
-from fuseproof.profiling.timeline.model import KIND, Column, Lane, LaneKind, Memory, Timeline, kind_codes
+from fuseproof.profiling.timeline.model import Column, Lane, LaneKind, Memory, Timeline
 
-_STREAM = re.compile(r"\bstream\b|\bqueue\b", re.I)
-# Lines that profilers compute from others, on any accelerator.
-_DERIVED = re.compile(
-    r"steps?$|name scope|source|framework|launch stats|traceme|tensorflow ops|offload|^step|llo|bubble", re.I
-)
-_MODULES = re.compile(r"modules?$", re.I)
-_OPERATIONS = re.compile(r"\bops?$", re.I)
-
-_COLLECTIVE = re.compile(
-    r"nccl|rccl|(?:all|cross)[-_]?(?:replica|reduce|gather|to[-_]?all)|reduce[-_]?scatter|collective|\bsend\b|\brecv\b",
-    re.I,
-)
-_COPY = re.compile(
-    r"memcpy|^%?(?:async[-_])?copy(?:[-_.]|$)|copy[-_](?:start|done)|^hip_?copy|slice-start|slice-done", re.I
-)
-_SET = re.compile(r"memset", re.I)
-_API = re.compile(r"^(?:cu|cuda|hip|cudnn|cublas|ze|nccl|rccl)[A-Z_]")
-_COMPILE = re.compile(r"compil|HloPass|hlo_pass|[Cc]ode_?[Gg]en|LLVM")
-_FRAMEWORK_OP = re.compile(r"^[\w./-]+:[A-Za-z_]\w*$")
 _DROPPED = re.compile(r"(\d+)[\w\s]{0,40}\bevents?\b[\w\s]{0,20}\bdropped|dropped\s+(\d+)", re.I)
 
 
 @dataclass(slots=True)
 class _Gathered:
-    """What the planes have given so far."""
+    """The contents of the planes read so far."""
 
     names: dict[str, int] = field(default_factory=dict)
     lanes: list[Lane] = field(default_factory=list)
@@ -63,13 +44,13 @@ class _Gathered:
 
 
 def load(file: TraceFile, name: str) -> Timeline:
-    """Read a whole XSpace; one UserError of one line if it is none."""
+    """The timeline of a whole XSpace. Raises UserError, one line, if the file is not one or is damaged."""
     space = xspace.read(file)
     gathered = _Gathered()
     profile_start = 0
     seen: Tally[str] = Tally()
     planes = [plane for plane in space.planes if len(plane.metadata)]
-    on_device = any(_is_device(plane) and _works(plane) for plane in planes)
+    on_device = any(is_device(plane) and works(plane) for plane in planes)
     for plane in space.planes:
         for key, value in plane.stats:
             if key == "profile_start_time" and isinstance(value, int):
@@ -84,9 +65,9 @@ def load(file: TraceFile, name: str) -> Timeline:
                 f"{file.path}: plane {plane.name[:80]!r} is damaged ({error}); record it again"
             ) from None
     if not gathered.slices:
-        raise UserError(f"{file.path} holds no events; was anything run while the profiler was on?")
+        raise UserError(f"{file.path} holds no events; run something while the profiler is on")
     found = _joined(gathered.parts)
-    # Recorded in Unix time by some, since the start of the profile by others.
+    # Some profilers record Unix time, others time since the start of the profile.
     since_start = bool(len(found.start_ns)) and int(np.median(found.start_ns)) < 10**17
     warnings = _warnings(space, gathered, file)
     return assemble(
@@ -107,9 +88,7 @@ def load(file: TraceFile, name: str) -> Timeline:
 def _warnings(space: Space, gathered: _Gathered, file: TraceFile) -> list[str]:
     warnings = []
     if space.cut_short or file.cut_short:
-        warnings.append(
-            "the file is cut short: what came after the cut is missing, names and devices among it"
-        )
+        warnings.append("the file is cut short: later events are missing, and names and devices may be")
     for text in (*space.errors, *space.warnings):
         for number in _DROPPED.findall(text):
             gathered.dropped = (gathered.dropped or 0) + int((number[0] or number[1])[:15])
@@ -117,55 +96,25 @@ def _warnings(space: Space, gathered: _Gathered, file: TraceFile) -> list[str]:
     return warnings[:50]
 
 
-def _is_device(plane: Plane) -> bool:
-    return "/device:" in plane.name
-
-
-def _works(plane: Plane) -> bool:
-    return "CUSTOM" not in plane.name and any("work" in role for role in _roles(plane))
-
-
-def _roles(plane: Plane) -> list[str]:
-    """Of each line of a device plane: "work", "derived", "module" or "other"."""
-    names = [line.name for line in plane.lines]
-    if "CUSTOM" in plane.name:
-        return ["other"] * len(names)
-    if any(_STREAM.search(name) for name in names):
-        return ["work" if _STREAM.search(name) else "derived" for name in names]
-    roles = []
-    for name in names:
-        if _DERIVED.search(name):
-            roles.append("derived")
-        elif _MODULES.search(name):
-            roles.append("module")
-        elif _OPERATIONS.search(name):
-            roles.append("work")
-        else:
-            roles.append("unknown")
-    # Lines of an accelerator this does not know are its work, unless it has lines that surely are.
-    known = "work" in roles
-    return [("other" if known else "work") if role == "unknown" else role for role in roles]
-
-
 def _add_plane(plane: Plane, space: Space, seen: Tally[str], gathered: _Gathered, *, on_device: bool) -> None:
-    is_device = _is_device(plane)
+    on_accelerator = is_device(plane)
     host = _host(plane.name, space, seen)
     several = f" ({host})" if seen[plane.name] > 1 else ""
-    roles = _roles(plane) if is_device else ["host"] * len(plane.lines)
+    roles = line_roles(plane) if on_accelerator else ["host"] * len(plane.lines)
     first_lane = len(gathered.lanes)
-    kind: LaneKind = "device" if is_device else "host"
+    kind: LaneKind = "device" if on_accelerator else "host"
     for line, role in zip(plane.lines, roles, strict=True):
         gathered.lanes.append(
             Lane(
                 name=line.name or "unnamed",
                 kind=kind,
-                device=(plane.name if is_device else "CPU") + several,
-                process=host if is_device or plane.name == "/host:CPU" else plane.name,
+                device=(plane.name if on_accelerator else "CPU") + several,
+                process=host if on_accelerator or plane.name == "/host:CPU" else plane.name,
                 thread=line.name,
                 derived=role == "derived",
             )
         )
-    if is_device:
+    if on_accelerator:
         gathered.notes |= {
             f"{plane.name}{several} {key}": str(value)
             for key, value in plane.stats[:50]
@@ -178,16 +127,16 @@ def _add_plane(plane: Plane, space: Space, seen: Tally[str], gathered: _Gathered
     row = np.where(known, row, -1)
     titles, long_names = metadata.name, metadata.long_name
     missing = np.unique(plane.metadata[~known])
-    if len(missing):  # lost with the end of the file
+    if len(missing):  # their names were after the cut
         titles = titles + [f"event {number}" for number in missing.tolist()]
         long_names = long_names + [""] * len(missing)
         row = np.where(known, row, len(metadata.id) + np.searchsorted(missing, plane.metadata))
     collected = collect(plane, metadata, np.where(known, row, -1), gathered.names)
     _add_long_names(titles, long_names, row, collected, gathered.names)
-    codes = _kinds(plane, roles, titles, long_names, row, collected, count_host_kernels=not on_device)
+    codes = kinds(plane, roles, titles, long_names, row, collected, count_host_kernels=not on_device)
     number = np.array([gathered.names.setdefault(title, len(gathered.names)) for title in titles], np.int32)
     timestamps = np.array([_clamped(line.timestamp_ns) for line in plane.lines], np.int64)
-    # Beyond these a picosecond count is nonsense; assembling drops it.
+    # A larger picosecond count is nonsense; `assemble` drops it.
     offset = np.clip(plane.offset_ps, -(1 << 62), 1 << 62)
     duration = plane.duration_ps
     end = offset + np.clip(duration, 0, (1 << 62) - 1)
@@ -212,7 +161,7 @@ def _add_plane(plane: Plane, space: Space, seen: Tally[str], gathered: _Gathered
             },
         )
     )
-    if not is_device:
+    if not on_accelerator:
         gathered.memory += xplane_memory.read(
             plane, titles, row, timestamps[plane.line] + start_ns, [lane.device for lane in gathered.lanes]
         )
@@ -220,65 +169,12 @@ def _add_plane(plane: Plane, space: Space, seen: Tally[str], gathered: _Gathered
 
 
 def _host(plane_name: str, space: Space, seen: Tally[str]) -> str:
-    """Planes of several hosts in one file repeat their names."""
+    """The host of a plane; planes of several hosts in one file have equal names."""
     seen[plane_name] += 1
     nth = seen[plane_name]
     if nth <= len(space.hosts):
         return space.hosts[nth - 1]
     return f"host {nth}" if nth > 1 else ""
-
-
-def _kinds(
-    plane: Plane,
-    roles: Sequence[str],
-    titles: Sequence[str],
-    long_names: Sequence[str],
-    row: NDArray[np.int64],
-    collected: Collected,
-    *,
-    count_host_kernels: bool,
-) -> NDArray[np.uint8]:
-    """The kind of every event."""
-    if not _is_device(plane):
-        by_name = [_host_kind(long or short) for long, short in zip(long_names, titles, strict=True)]
-        codes = kind_codes(by_name)[row]
-        memory = np.array([title in xplane_memory.EVENTS for title in titles], np.bool_)[row]
-        codes[collected.framework & (codes == KIND["other"]) & ~memory] = KIND["framework_op"]
-        codes[(collected.correlation >= 0) & (codes == KIND["other"])] = KIND["host_call"]
-        codes[collected.marked] = KIND["user_range"]
-        # XLA on the CPU: its thunks carry the HLO op they run. Where there is a device, launches do too.
-        if count_host_kernels:
-            codes[collected.hlo & (collected.correlation < 0)] = KIND["kernel"]
-        return codes
-    codes = kind_codes(map(_device_kind, titles))[row]
-    codes[collected.copies] = KIND["memcpy"]
-    codes[collected.sets] = KIND["memset"]
-    codes[collected.idle] = KIND["other"]
-    role = np.array(roles)[plane.line]
-    codes[role == "derived"] = KIND["user_range"]
-    codes[(role == "module") | (role == "other")] = KIND["other"]
-    return codes
-
-
-def _device_kind(title: str) -> str:
-    # TPU events may carry the whole HLO line: only the name before " = " says what it is.
-    short = title.split(" = ", 1)[0][:500]
-    if _SET.search(short):
-        return "memset"
-    if _COLLECTIVE.search(short):
-        return "collective"
-    return "memcpy" if _COPY.search(short) else "kernel"
-
-
-def _host_kind(title: str) -> str:
-    title = title[:1000]
-    if _COMPILE.search(title):
-        return "compile"
-    if title.startswith("$") or _API.search(title):
-        return "host_call"
-    if _FRAMEWORK_OP.search(title):
-        return "framework_op"
-    return "other"
 
 
 def _add_long_names(
@@ -288,7 +184,7 @@ def _add_long_names(
     collected: Collected,
     names: dict[str, int],
 ) -> None:
-    """A column for the events whose short name leaves something out."""
+    """Adds a column with the long names of events that have one."""
     number = np.array(
         [
             names.setdefault(long, len(names)) if long and long != short else -1
@@ -306,7 +202,7 @@ def _to_nanoseconds(picoseconds: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _clamped(value: int) -> int:
-    """So that adding an offset cannot overflow; such a time is dropped when assembled."""
+    """A timestamp to which an offset can be added without overflow; `assemble` drops such a time."""
     return max(-(1 << 62), min(1 << 62, value))
 
 

@@ -1,6 +1,6 @@
-"""From the stats of XPlane events to the optional columns of slices.
+"""Makes the optional columns of slices from the stats of XPlane events.
 
-An event's own stats go before those of its metadata, which all events of that name share.
+An event's own stats overrule those of its metadata, which all events of that name share.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fuseproof.profiling.timeline.model import Column
 
 
 class Spec(NamedTuple):
-    """One column: the stats that give it, in order of preference."""
+    """One column: its source stats in order of preference."""
 
     stats: tuple[str, ...]
     kind: Literal["int", "float", "name", "details"]
@@ -25,6 +25,7 @@ class Spec(NamedTuple):
 
     @property
     def names(self) -> bool:
+        """Whether the values are indices into the timeline's names."""
         return self.kind == "name"
 
 
@@ -41,7 +42,7 @@ COLUMNS: Final = {
     "framework_op": Spec(("tf_op", "name_scope"), "name"),
     "source": Spec(("source",), "name"),
     "long_name": Spec((), "name"),
-    # The driver's description of a launch or copy, one string.
+    # From the driver's description of a launch or copy, which is one string.
     "grid": Spec((), "details"),
     "block": Spec((), "details"),
     "registers": Spec((), "details"),
@@ -56,7 +57,7 @@ _IDLE: Final = ("memory_residency_details", "memalloc_details", "memfree_details
 
 @dataclass(slots=True)
 class Collected:
-    """For the events of one plane."""
+    """What the stats say of the events of one plane; each array [events]."""
 
     correlation: NDArray[np.int64]
     hlo: NDArray[np.bool_]  # has an HLO op
@@ -69,7 +70,7 @@ class Collected:
 
 
 class _Values:
-    """One column while it is collected: later pieces overrule earlier ones."""
+    """The pieces of one column; later pieces overrule earlier ones."""
 
     def __init__(self) -> None:
         self.index: list[NDArray[np.int64]] = []
@@ -89,7 +90,11 @@ class _Values:
 
 
 def collect(plane: Plane, metadata: Metadata, row: NDArray[np.int64], names: dict[str, int]) -> Collected:
-    """`row` is each event's row in the metadata, -1 unknown; `names` grows by the names found."""
+    """The columns and marks of a plane's events.
+
+    row:   [events] each event's place in the metadata, -1 unknown.
+    names: indices of the timeline's names; new names are added.
+    """
     count = len(row)
     none = np.zeros(count, np.bool_)
     found = Collected(
@@ -106,7 +111,7 @@ def collect(plane: Plane, metadata: Metadata, row: NDArray[np.int64], names: dic
         ids.setdefault(name, []).append(number)
     texts = _Texts(plane, names)
     values: dict[str, _Values] = {}
-    # Of the metadata first, spread over their events.
+    # First the metadata's stats, repeated for each of their events.
     known = np.flatnonzero(row >= 0)
     known = known[np.argsort(row[known], kind="stable")]
     shared: dict[str, _Values] = {}
@@ -136,7 +141,7 @@ def _take(
     values: dict[str, _Values],
     found: Collected | None,
 ) -> None:
-    """Add what one batch of stats says."""
+    """Add one batch of stats to `values`, and to `found` if given."""
     if len(stats.owner) == 0:
         return
     for name, spec in COLUMNS.items():
@@ -171,7 +176,7 @@ def _take(
 
 
 def numbers(stats: Stats) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Owners and values of the stats that are numbers; int64 unless any is a double."""
+    """Owners and values of the numeric stats; int64, or float64 if one is a double."""
     numeric = np.isin(stats.kind, (2, 3, 4))
     kind, raw, owner = stats.kind[numeric], stats.value[numeric], stats.owner[numeric]
     if (kind == 2).any():
@@ -182,7 +187,7 @@ def numbers(stats: Stats) -> tuple[NDArray[np.int64], NDArray[Any]]:
 
 
 def spelled(plane: Plane, stats: Stats) -> dict[int, str]:
-    """The text of each owner's stat."""
+    """The text of each owner's stat, by owner."""
     names: dict[str, int] = {}
     owner, value = _Texts(plane, names).numbers(stats)
     text = list(names)
@@ -190,7 +195,7 @@ def spelled(plane: Plane, stats: Stats) -> dict[int, str]:
 
 
 class _Texts:
-    """Strings of stats as numbers of names; each different string is decoded once."""
+    """Turns the strings of stats into indices of names; decodes each different string once."""
 
     def __init__(self, plane: Plane, names: dict[str, int]) -> None:
         self._plane = plane
@@ -199,7 +204,7 @@ class _Texts:
         self._known: dict[bytes, int] = {}
 
     def numbers(self, stats: Stats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Owners and names, of strings and of references to a stat's name."""
+        """Owners and name indices of the stats that are strings or refer to a stat's name."""
         references = stats.kind == 7
         given, place = np.unique(stats.value[references], return_inverse=True)
         referred = np.array(
@@ -250,7 +255,7 @@ def _parse_details(text: bytes, *, is_kernel: bool) -> dict[str, list[int]]:
         if parts:
             found[key] = parts
     if not is_kernel:
-        # 0 stands for unknown here: ROCm writes it for every copy.
+        # 0 means unknown: ROCm writes it for every copy.
         size = found.get("size") or found.get("num_bytes") or [0]
         return {"bytes": size[:1]} if size[0] > 0 else {}
     out = {name: found[name] for name in ("grid", "block") if len(found.get(name, ())) == 3}

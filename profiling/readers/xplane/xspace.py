@@ -1,4 +1,4 @@
-"""An XSpace file as columns: planes, lines, events and their stats, as they are; no meaning yet.
+"""Reads an XSpace file into columns: planes, lines, events and their stats, without interpreting them.
 
 Schema: tsl/profiler/protobuf/xplane.proto. A file cut short gives the events before the cut.
 """
@@ -26,7 +26,7 @@ from fuseproof.profiling.readers.xplane.protobuf import (
     WireError,
 )
 
-# Protobuf's own limit for a message.
+# Protobuf's own limit for one message.
 MAX_XSPACE_BYTES = 2 << 30
 _BATCH = 1 << 17
 _MAX_LINES = 100_000
@@ -45,14 +45,14 @@ class Stats:
 
     owner: Index
     id: Index
-    kind: (
-        Index  # field of XStat: 2 double, 3 uint64, 4 int64, 5 string, 6 bytes, 7 reference to a stat's name
-    )
+    # Field of XStat: 2 double, 3 uint64, 4 int64, 5 string, 6 bytes, 7 reference to a stat's name.
+    kind: Index
     value: NDArray[np.uint64]
     start: Index
     end: Index
 
     def only(self, ids: list[int]) -> Stats:
+        """The stats with these metadata ids."""
         chosen = np.isin(self.id, ids)
         return Stats(
             self.owner[chosen],
@@ -66,11 +66,11 @@ class Stats:
 
 @dataclass(slots=True)
 class Metadata:
-    """What all events of one kind share, sorted by id."""
+    """The metadata that events share, sorted by id."""
 
     id: Index
-    name: list[str]  # the short one where there are two
-    long_name: list[str]  # of TPU operations the HLO text
+    name: list[str]  # the short one if there are two
+    long_name: list[str]  # for TPU operations the HLO text
     stats: Stats
 
 
@@ -89,7 +89,7 @@ class Plane:
     _metadata: Ranges = field(default_factory=lambda: Ranges(np.empty(0, np.int64), np.empty(0, np.int64)))
 
     def event_metadata(self) -> Metadata:
-        """Of the events there are. What nothing uses is not read: a plane of HLO protos is all such."""
+        """The metadata that events refer to. The rest is not read: a plane of HLO protos has nothing else."""
         id_, value = _map_entries(self.data, self._metadata)
         order = np.argsort(id_, kind="stable")
         id_, value = id_[order], Ranges(value.start[order], value.end[order])
@@ -110,7 +110,7 @@ class Plane:
         return Metadata(id_[used], title, names, _stats(self.data, places))
 
     def event_stats(self) -> Iterator[Stats]:
-        """Stats of all events, a batch at a time: for a million events they do not fit memory at once."""
+        """Stats of all events, a batch at a time: those of a million events at once would not fit memory."""
         for first in range(0, len(self._events), _BATCH):
             batch = Ranges(
                 self._events.start[first : first + _BATCH], self._events.end[first : first + _BATCH]
@@ -121,6 +121,7 @@ class Plane:
             yield stats
 
     def texts(self, start: Index, end: Index) -> list[str]:
+        """The strings at these places of the file."""
         raw = self.data.data
         return [str(raw[a:b], "utf-8", "replace") for a, b in zip(start.tolist(), end.tolist(), strict=True)]
 
@@ -135,17 +136,17 @@ class Space:
 
 
 def read(file: TraceFile) -> Space:
-    """All planes of a file; UserError if it is not an XSpace."""
+    """All planes of a file. Raises UserError if it is not an XSpace or is damaged."""
     data = _bytes(file)
     space = Space(cut_short=file.cut_short)
     try:
         _read_space(data, space)
     except WireError as error:
         raise UserError(
-            f"{file.path} is no XPlane trace, or a damaged one ({error}); record it again"
+            f"{file.path} is not an XPlane trace, or is damaged ({error}); record it again"
         ) from None
     if not any(plane.name for plane in space.planes):
-        raise UserError(f"{file.path} is no XPlane trace: it names no plane")
+        raise UserError(f"{file.path} is not an XPlane trace: it names no plane")
     return space
 
 
@@ -170,13 +171,13 @@ def _read_space(data: Bytes, space: Space) -> None:
                 raise WireError(f"field {tag >> 3} of wire type {tag & 7}")
             length, begin = protobuf.varint(raw, begin, size)
         except WireError:
-            if size - at < 20 and space.planes:  # the cut went through the header of a plane
+            if size - at < 20 and space.planes:  # the cut is within the header of a plane
                 space.cut_short = True
                 return
             raise
         end = begin + length
         if end > size:
-            # Cut short: what is there of the last plane. The first must at least begin like one.
+            # Cut short: read the rest of the last plane. The first must at least begin like a plane.
             space.cut_short = True
             if tag >> 3 == 1:
                 space.planes.append(_plane(data, begin, size, cut=True))
@@ -199,7 +200,7 @@ def _plane(data: Bytes, start: int, end: int, *, cut: bool) -> Plane:
     lists = {3: lines, 4: metadata, 5: stat_metadata, 6: stats}
     for number, kind, begin, finish in _tolerant(data, start, end, cut=cut):
         if kind != LENGTH or (cut and finish == end and number != 3):
-            continue  # of what was cut only a line is of use
+            continue  # only a line is of use when cut
         if number == 2:
             plane.name = str(data.data[begin : min(finish, begin + 1000)], "utf-8", "replace")
         elif number in lists:
@@ -215,7 +216,7 @@ def _plane(data: Bytes, start: int, end: int, *, cut: bool) -> Plane:
 
 
 def _tolerant(data: Bytes, start: int, end: int, *, cut: bool) -> Iterator[tuple[int, int, int, int]]:
-    """Fields of one message; of one that was cut, those before the cut and what is there of the last."""
+    """Fields of one message; if cut, the fields before the cut and the rest of the last."""
     if not cut:
         for number, kind, _, begin, finish in protobuf.scalar_fields(data, start, end):
             yield number, kind, begin, finish
@@ -250,7 +251,7 @@ def _read_lines(plane: Plane, lines: list[tuple[int, int]], *, cut: bool) -> Non
         at, torn = start, cut and i == len(lines) - 1
         try:
             while at < end:
-                if raw[at] == 0x22:  # events: nearly all there is
+                if raw[at] == 0x22:  # an event, as nearly every field is
                     size = raw[at + 1] if at + 1 < end else 0x80
                     if size < 0x80:
                         begin = at + 2
@@ -307,7 +308,7 @@ def _ranges(places: list[tuple[int, int]]) -> Ranges:
 
 
 def _map_entries(data: Bytes, entries: Ranges) -> tuple[Index, Ranges]:
-    """Keys and messages of a map<int64, message>."""
+    """Keys and places of the messages of a map<int64, message>."""
     key = np.zeros(len(entries), np.int64)
     start, end = np.zeros(len(entries), np.int64), np.zeros(len(entries), np.int64)
     for found in protobuf.fields(data, entries):
@@ -329,7 +330,7 @@ def _stat_names(data: Bytes, entries: Ranges) -> tuple[list[int], list[str]]:
 
 
 def _stats(data: Bytes, places: list[protobuf.Fields]) -> Stats:
-    """Decode XStat messages; `row` of the places is their owner."""
+    """Decodes XStat messages; `row` in `places` is the owner."""
     if not places:
         none = np.empty(0, np.int64)
         return Stats(none.copy(), none, none, np.empty(0, np.uint64), none, none)
@@ -356,7 +357,7 @@ def _stats(data: Bytes, places: list[protobuf.Fields]) -> Stats:
 
 
 def _named(plane: Plane, places: list[tuple[int, int]]) -> list[tuple[str, float | int | str]]:
-    """Stats of the plane itself, a handful."""
+    """Names and values of the few stats of a plane itself."""
     found: list[tuple[str, float | int | str]] = []
     for start, end in places[:1000]:
         stats = _stats(plane.data, [_one(start, end)])

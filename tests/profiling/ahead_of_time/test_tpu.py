@@ -19,7 +19,7 @@ from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.tpu import programs
 from fuseproof.profiling.ahead_of_time.tpu.results import Result
 from fuseproof.profiling.ahead_of_time.tpu.text import render_text
-from fuseproof.profiling.readers import xla_plan
+from fuseproof.profiling.readers import xla_schedule
 from fuseproof.profiling.timeline.model import KIND
 from fuseproof.reports.claims import reductions
 
@@ -164,7 +164,7 @@ def test_the_memory_plan_s_peak_is_the_compiler_s(results):
 def test_the_drawn_plan_s_peaks_are_the_compiler_s(results):
     found, folder = results
     for result in found.values():
-        timeline = xla_plan.to_timeline(result, "plan")
+        timeline = xla_schedule.to_timeline(result, "plan")
         total, hbm, vmem = timeline.memory
         assert total.peak_bytes == total.stated_peak_bytes == result["peak_bytes"]
         assert hbm.peak_bytes <= total.peak_bytes and vmem.peak_bytes == result["vmem_bytes"]
@@ -178,7 +178,7 @@ def test_the_drawn_plan_s_peaks_are_the_compiler_s(results):
         json.loads(file.read_text())["peak_bytes"] for file in sorted(folder.rglob("result.json"))
     ]
     dumps = [
-        xla_plan.load_dump(file) for file in sorted(folder.rglob("*optimizations-buffer-assignment.txt"))
+        xla_schedule.load_dump(file) for file in sorted(folder.rglob("*optimizations-buffer-assignment.txt"))
     ]
     assert [dump.memory[0].peak_bytes for dump in dumps] == [t.memory[0].peak_bytes for t in timelines]
     assert [dump.span_ns for dump in dumps] == [timeline.span_ns for timeline in timelines]

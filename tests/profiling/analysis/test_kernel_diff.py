@@ -1,4 +1,4 @@
-"""Which kernels became which: joined by what traces say, every kernel in one row and counted once."""
+"""Which kernels became which: joined by evidence in the traces, every kernel in one row, counted once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import json
 
 import pytest
 from support import shared
-from support.xla_plans import RESULT, step
+from support.xla_schedules import RESULT, step
 
 from fuseproof.profiling import readers
-from fuseproof.profiling.analysis import kernel_diff
-from fuseproof.profiling.readers import xla_plan
+from fuseproof.profiling.analysis import kernel_diff, kernels
+from fuseproof.profiling.readers import xla_schedule
 from fuseproof.profiling.timeline.intervals import union_length
 from fuseproof.profiling.timeline.model import DEVICE_WORK
-
-TRACES = shared.TRACES
 
 
 class Trace:
@@ -89,7 +87,7 @@ def compiled(tmp_path):
     return trace.load(tmp_path / "compiled.json")
 
 
-def test_eager_kernels_go_where_inductor_s_names_say(eager, compiled):
+def test_eager_kernels_join_those_that_inductor_names_after_their_operators(eager, compiled):
     difference = kernel_diff.compare(eager, compiled)
     assert [named(row) for row in difference.rows] == [
         (
@@ -113,7 +111,7 @@ def test_eager_kernels_go_where_inductor_s_names_say(eager, compiled):
     assert difference.before.unit == "kernel" and difference.before.busy_ns == 16 * 10_000
 
 
-def test_calls_divide_what_lies_in_them(eager, compiled):
+def test_numbers_are_per_call(eager, compiled):
     half = eager.span_ns // 2 + 1
     difference = kernel_diff.compare(
         eager, compiled, before_calls=[(0, half), (half, 2 * half)], after_calls=[(0, compiled.span_ns // 2)]
@@ -121,14 +119,14 @@ def test_calls_divide_what_lies_in_them(eager, compiled):
     assert (difference.before.count, difference.after.count) == (8, 5)
     assert difference.count("merged") == (5, 2)
     assert difference.sentence() == (
-        "8 kernels became 5; 5 merged into 2; 1 named by nothing after; 1 by nothing before; "
+        "8 kernels became 5; 5 merged into 2; 1 only before; 1 only after; "
         "2 matched with 2. Busy 80.0 µs → 50.0 µs per call."
     )
     gelu = next(row for row in difference.rows if row.before and row.before[0].name == "elementwise<gelu>")
-    assert gelu.before[0] == kernel_diff.Kernel(name="elementwise<gelu>", count=1, time_ns=10_000)
+    assert gelu.before[0] == kernels.Kernel(name="elementwise<gelu>", count=1, time_ns=10_000)
 
 
-def test_what_has_nothing_in_common_stays_apart(tmp_path):
+def test_kernels_without_a_common_operator_are_not_joined(tmp_path):
     first = Trace().operator("aten::t", "k1").load(tmp_path / "a.json")
     second = Trace().operator("aten::t", "k2").load(tmp_path / "b.json")
     rows = kernel_diff.compare(first, second).rows
@@ -142,7 +140,7 @@ def test_a_timeline_with_itself_only_matches(eager):
     assert difference.sentence().endswith("Busy 160 µs → 160 µs over the whole trace.")
 
 
-def test_where_no_kernel_ran_outermost_operators_stand_in(tmp_path):
+def test_outermost_operators_take_the_place_of_missing_kernels(tmp_path):
     before = Trace()
     before.operator("aten::linear", lambda: before.operator("aten::addmm"))
     before.operator("aten::gelu").operator(
@@ -171,53 +169,47 @@ def test_where_no_kernel_ran_outermost_operators_stand_in(tmp_path):
      ("h100_bert.kineto.json.gz", "mi300_jax_conv.xplane.pb")],
 )  # fmt: skip
 def test_samples_lose_no_kernel_and_count_none_twice(pair):
-    files = [TRACES / name for name in pair]
-    if not all(file.exists() for file in files):
-        pytest.skip(f"needs {' and '.join(pair)} in {TRACES}")
-    timelines = [readers.load(file) for file in files]
+    timelines = [readers.load(shared.sample(name)) for name in pair]
     difference = kernel_diff.compare(*timelines)
     for k, (timeline, side) in enumerate(zip(timelines, (difference.before, difference.after), strict=True)):
-        kernels = [kernel for row in difference.rows for kernel in (row.before, row.after)[k]]
-        assert sum(kernel.count for kernel in kernels) == side.count
+        found = [kernel for row in difference.rows for kernel in (row.before, row.after)[k]]
+        assert sum(kernel.count for kernel in found) == side.count
         assert side.count == sum(device.kernels for device in timeline.devices())
         chosen = timeline.select(timeline.lane_mask(derived=False), DEVICE_WORK)
         total = timeline.slices.duration_ns[chosen].sum()
-        assert sum(kernel.time_ns for kernel in kernels) == pytest.approx(total)
+        assert sum(kernel.time_ns for kernel in found) == pytest.approx(total)
         names = {timeline.names[name] for name in timeline.slices.name[chosen]}
-        assert {kernel.name for kernel in kernels} <= {
-            kernel_diff._NUMBERED.sub("", n) for n in names
-        } | names
+        assert {kernel.name for kernel in found} <= {kernels._NUMBERED.sub("", n) for n in names} | names
         s = timeline.slices
         assert side.busy_ns == union_length(s.start_ns[chosen], s.end_ns[chosen])
 
 
-def test_names_of_xla_that_say_nothing_are_not_taken_for_the_same():
+def test_vague_names_of_xla_do_not_join():
     """`fusion` of one program and `fusion` of another share the words for how, not for what."""
 
-    def plan(first, second):
+    def scheduled(first, second):
         steps = [
             step("fusion.1", "fusion", 300, op_name=first),
             step("add_tanh_fusion", "fusion", 50),
             step("fusion.2", "fusion", 100, op_name=second),
         ]
         memory = {**RESULT["memory_plan"], "buffers": []}
-        return xla_plan.to_timeline({**RESULT, "schedule": steps, "memory_plan": memory}, "plan")
+        return xla_schedule.to_timeline({**RESULT, "schedule": steps, "memory_plan": memory}, "program")
 
-    difference = kernel_diff.compare(plan("jit(f)/dot", "jit(f)/dot"), plan("jit(f)/sort", "jit(f)/sort"))
+    difference = kernel_diff.compare(
+        scheduled("jit(f)/dot", "jit(f)/dot"), scheduled("jit(f)/sort", "jit(f)/sort")
+    )
     assert {row.relation: [k.name for k in (*row.before, *row.after)] for row in difference.rows} == {
         "only-before": ["fusion"],
         "only-after": ["fusion"],
         "matched": ["add_tanh_fusion", "add_tanh_fusion"],
     }
-    (unnamed, _) = kernel_diff.compare(plan(None, None), plan(None, None)).rows
+    (unnamed, _) = kernel_diff.compare(scheduled(None, None), scheduled(None, None)).rows
     assert unnamed.joined_by == "the same name, which does not say what is computed"
     assert difference.per == "in the program"
     assert difference.sentence().endswith("Busy 450 cycles → 450 cycles in the program.")
 
 
 def test_xla_fusions_are_joined_by_their_words():
-    file = TRACES / "mi300_jax_conv.xplane.pb"
-    if not file.exists():
-        pytest.skip(f"needs {file}")
-    timeline = readers.load(file)
+    timeline = readers.load(shared.sample("mi300_jax_conv.xplane.pb"))
     assert {row.relation for row in kernel_diff.compare(timeline, timeline).rows} == {"matched"}

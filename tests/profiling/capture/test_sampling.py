@@ -1,4 +1,4 @@
-"""The sampler, and the sensors of a board that is not here: a module with the functions of nvidia-ml-py."""
+"""The sampler, and a board's sensors through a stand-in for nvidia-ml-py."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from support import fake_nvml
 
-from fuseproof.profiling import capture
-from fuseproof.profiling.capture import nvml, sampling
+from fuseproof.profiling.capture import nvml, runner, sampling
 from fuseproof.profiling.capture.record import Series
 from fuseproof.profiling.capture.sampling import Probe, Sampler
 
@@ -131,7 +130,7 @@ def test_sensors_of_a_board(install):
         pytest.param({"refuses": ("nvmlDeviceGetFieldValues",)}, 240.0, id="the driver has no fields"),
     ],
 )
-def test_average_power_is_told_as_such(install, how, expected):
+def test_average_power_is_labelled_so(install, how, expected):
     install(**how)
     value, _, source = read()[0]["power"]
     assert value == expected and "average" in source
@@ -171,11 +170,11 @@ def test_without_driver_or_board_there_is_nothing_to_read(install, monkeypatch):
 
 def test_energy_of_a_loop():
     counter = series((0, 10**9, 2 * 10**9), (100.0, 300.0, 500.0))
-    energy = capture._energy([counter], {"start_ns": 5 * 10**8, "end_ns": 15 * 10**8, "calls": 4})
+    energy = runner._energy([counter], {"start_ns": 5 * 10**8, "end_ns": 15 * 10**8, "calls": 4})
     assert (energy.joules, energy.seconds, energy.joules_per_call) == (200.0, 1.0, 50.0)
     # A loop that the counter does not cover has no energy; nor has a board without a counter.
-    assert capture._energy([counter], {"start_ns": 0, "end_ns": 3 * 10**9, "calls": 4}) is None
-    assert capture._energy([], {"start_ns": 0, "end_ns": 1, "calls": 1}) is None
+    assert runner._energy([counter], {"start_ns": 0, "end_ns": 3 * 10**9, "calls": 4}) is None
+    assert runner._energy([], {"start_ns": 0, "end_ns": 1, "calls": 1}) is None
 
 
 def test_the_real_module_has_what_the_board_above_has():

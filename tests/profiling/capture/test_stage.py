@@ -1,4 +1,4 @@
-"""The profile stage with a scripted crew: what fails is a note, what is done is not done again."""
+"""The profile stage with a scripted crew: a failure is a note, and finished pieces are not repeated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = ("torch.eager", "torch.compile", "jax.eager", "jax.jit")
 
 
 class FakeCrew:
-    """Workers that prepare what they are asked to, unless `failures[(case, name)]` says otherwise."""
+    """Workers that prepare any implementation, unless `failures[(case, name)]` is set."""
 
     def __init__(self, directory, *, stage):
         assert stage == "profile"
@@ -48,8 +48,8 @@ class FakeCrew:
         self.case = case
         self.log.append((framework, case.group))
 
-    def prepare(self, row):
-        if error := self.failures.get((self.case.group, row.name)):
+    def prepare(self, implementation):
+        if error := self.failures.get((self.case.group, implementation.name)):
             raise error
 
     def bury(self, framework):
@@ -71,11 +71,13 @@ def crew(monkeypatch):
     monkeypatch.setattr(FakeCrew, "log", [], raising=False)
     monkeypatch.setattr(FakeCrew, "failures", {}, raising=False)
 
-    def profile_prepared(ask, row, *, group, device, description, folder, options, pid=None):
+    def profile_prepared(ask, implementation, *, group, device, description, folder, options, pid=None):
         assert not list(folder.iterdir()) and options.calls == 3 and device == "cpu"
         assert (options.threads, options.seed) == (2, 5)
         (folder / "trace").write_text(group)
-        return SimpleNamespace(kernels_per_call=len(row.name), warnings=(f"odd {row.name}",))
+        return SimpleNamespace(
+            kernels_per_call=len(implementation.name), warnings=(f"odd {implementation.name}",)
+        )
 
     monkeypatch.setattr(capture, "profile_prepared", profile_prepared)
     return FakeCrew
@@ -102,10 +104,10 @@ def make(tmp_path, monkeypatch):
         }
         for case in planned.cases:
             for framework in planned.frameworks:
-                rows = {row.name: ran for row in planned.implementations_of(case, framework)}
-                record = {"group": case.group, "description": {"version": "1"}, "rows": rows}
+                checked = {one.name: ran for one in planned.implementations_of(case, framework)}
+                record = {"group": case.group, "description": {"version": "1"}, "rows": checked}
                 directory.save_check(framework, case, record)
-            legs = {row.name: [{"wall": [1e-3]}] * 2 for row in planned.implementations_of(case)}
+            legs = {one.name: [{"wall": [1e-3]}] * 2 for one in planned.implementations_of(case)}
             directory.save_cell(0, case, {"group": case.group, "legs": legs, "failures": {}})
         return directory
 
@@ -136,7 +138,7 @@ def test_kernels_are_in_the_run_file(crew, make):
     assert (directory.captures(OTHER) / "torch.compile" / "trace").read_text() == OTHER.group
 
 
-def test_what_fails_is_a_note_and_the_others_go_on(crew, make):
+def test_a_failure_is_a_note_and_the_others_go_on(crew, make):
     directory = make()
     crew.failures.update(
         {
@@ -153,13 +155,13 @@ def test_what_fails_is_a_note_and_the_others_go_on(crew, make):
     assert failed == set(crew.failures)
     assert f"profile of torch.eager, {CASE.group}: the process died of SIGSEGV" in run.notes
     assert not (directory.captures(CASE) / "torch.eager").exists()
-    # A dead worker's successor gets the case anew; who only refused keeps it.
+    # A dead worker's successor opens the case again; a worker that only refused has it open.
     assert crew.log.count("torch is buried") == 1
     assert crew.log.count(("torch", CASE.group)) == 2
     assert crew.log.count(("jax", CASE.group)) == crew.log.count(("torch", OTHER.group)) == 1
 
 
-def test_what_failed_while_it_was_measured_is_not_tried_again(crew, make):
+def test_an_implementation_that_failed_while_measured_is_not_tried_again(crew, make):
     directory = make()
     cell = directory.cell(0, CASE)
     directory.save_cell(0, CASE, {**cell, "failures": {"jax.jit": "gave no answer"}})
@@ -168,7 +170,7 @@ def test_what_failed_while_it_was_measured_is_not_tried_again(crew, make):
     assert directory.profiled(OTHER)["jax.jit"]["kernels"] == len("jax.jit")
 
 
-def test_what_is_profiled_is_not_profiled_again(crew, make):
+def test_a_profiled_case_is_not_profiled_again(crew, make):
     directory = make()
     directory.save_profile("torch", CASE, {"group": CASE.group, "rows": {}})
     assert profile_stage.left(directory) == [("torch", OTHER), ("jax", CASE), ("jax", OTHER)]

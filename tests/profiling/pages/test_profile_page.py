@@ -1,4 +1,4 @@
-"""The page of captured implementations: marks, samples and doubts of a record, on one axis with its trace."""
+"""The page of captures: call marks, samples and doubts of a record, on one axis with its trace."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from support.browser import open_viewer
 
 from fuseproof import implementations
 from fuseproof.errors import UserError
-from fuseproof.profiling.capture import captured
+from fuseproof.profiling.capture import loading
 from fuseproof.profiling.capture.record import CaptureRecord, Energy, ProfiledCall, Series, Trace
 from fuseproof.profiling.pages import profile_page
 from fuseproof.profiling.timeline.model import KINDS
 
 GROUP = "layer_norm[64x256-float32-forward]"
 BEGIN = 1_790_000_000_000_000_000  # Unix ns
-ROWS = {row.name: row for row in implementations.table() if row.operator == "layer_norm"}
+IMPLEMENTATIONS = {one.name: one for one in implementations.table() if one.operator == "layer_norm"}
 
 
 def event(cat, name, tid, start_us, dur_us, pid=99, **args):
@@ -67,7 +67,7 @@ def a_capture(folder, name, *, lengths=(100, 120, 110), kernels=("norm",), origi
     )
     record = {
         "group": GROUP,
-        "row": ROWS[name],
+        "implementation": IMPLEMENTATIONS[name],
         "device": "cuda",
         "device_name": "NVIDIA H100",
         "versions": {"torch": "2.13.0"},
@@ -83,7 +83,7 @@ def a_capture(folder, name, *, lengths=(100, 120, 110), kernels=("norm",), origi
         "traces": (Trace(file="torch.json", kind="kineto"),),
     }
     CaptureRecord(**{**record, **changes}).save(folder)
-    return captured.load(folder)
+    return loading.load(folder)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_calls_and_kernels_lie_on_one_axis(eager):
     assert sum(device.kernels for device in timeline.devices()) == 6
 
 
-def test_a_kernel_a_little_outside_its_call_still_is_of_it(tmp_path):
+def test_a_kernel_slightly_outside_its_call_belongs_to_it(tmp_path):
     """Clocks of host and device disagree by microseconds: idle time between calls is split."""
     calls = [
         (i * 1_000_000 + 50_000, i * 1_000_000 + 100_000) for i in range(3)
@@ -121,12 +121,12 @@ def test_a_kernel_a_little_outside_its_call_still_is_of_it(tmp_path):
     assert [end for _, end in one.windows[:-1]] == [start for start, _ in one.windows[1:]]
 
 
-def test_the_call_aligned_at_is_the_most_usual_of_all(eager, compiled, tmp_path):
-    assert captured.typical_call([eager]) == 2
-    assert captured.typical_call([eager, compiled]) == 2
+def test_timelines_align_at_the_call_nearest_to_the_median(eager, compiled, tmp_path):
+    assert loading.typical_call([eager]) == 2
+    assert loading.typical_call([eager, compiled]) == 2
     short = a_capture(tmp_path / "short", "torch.eager-composed", lengths=(100,))
-    assert captured.typical_call([eager, short]) == 0
-    assert captured.typical_call([]) is None
+    assert loading.typical_call([eager, short]) == 0
+    assert loading.typical_call([]) is None
 
 
 def samples(name, unit, values, start=BEGIN - 10_000_000, step=1_000_000):
@@ -138,7 +138,7 @@ def test_samples_around_the_calls_are_drawn_and_unknown_ones_are_gaps(tmp_path):
     power = samples("power", "W", [float(i) if i != 11 else None for i in range(40)])
     bits = samples("clock_event_reasons", "bits", [0.0] * 40)
     one = a_capture(tmp_path / "a", "torch.eager", samples=(power, bits))
-    (counter,) = one.timeline.counters  # a bit mask is no quantity
+    (counter,) = one.timeline.counters  # a bit mask is not a quantity
     assert (counter.name, counter.unit, counter.semantics) == ("power", "W", "sampled")
     np.testing.assert_array_equal(counter.value, [10.0, np.nan, 12.0])  # 2.1 ms of calls and a margin
     assert (counter.time_ns[0] + one.timeline.origin_ns) == BEGIN
@@ -155,7 +155,7 @@ def test_samples_around_the_calls_are_drawn_and_unknown_ones_are_gaps(tmp_path):
         (None, "not sampled", True),
     ],
 )
-def test_throttling_is_told_of_the_calls_only(values, says, doubt, tmp_path):
+def test_throttling_counts_during_calls_only(values, says, doubt, tmp_path):
     series = () if values is None else (samples("clock_event_reasons", "bits", values),)
     one = a_capture(tmp_path / "a", "torch.eager", samples=series)
     (line,) = [line for line in profile_page.trust(one) if line[0] == "Throttling"]
@@ -166,7 +166,7 @@ def doubts(one):
     return [label for label, _, doubt in profile_page.trust(one) if doubt]
 
 
-def test_what_to_doubt(tmp_path):
+def test_reasons_to_doubt(tmp_path):
     good = a_capture(tmp_path / "good", "torch.eager", device="cpu")
     assert doubts(good) == []
     bad = a_capture(
@@ -181,11 +181,11 @@ def test_what_to_doubt(tmp_path):
         dropped_events=7,
     )
     assert doubts(bad) == ["Profiler overhead", "Kernels per call", "Doubt"]
-    told = {label: text for label, text, _ in profile_page.trust(bad)}
-    assert told["Captured"].startswith("3 calls on NVIDIA H100, 2 CPU threads, seed 0")
-    assert "11.00 times" in told["Profiler overhead"]
-    assert told["Energy"].startswith("0.03 J a call")
-    assert told["Not seen"] == "the threads of OpenMP"
+    facts = {label: text for label, text, _ in profile_page.trust(bad)}
+    assert facts["Captured"].startswith("3 calls on NVIDIA H100, 2 CPU threads, seed 0")
+    assert "11.00 times" in facts["Profiler overhead"]
+    assert facts["Energy"].startswith("0.03 J a call")
+    assert facts["Not seen"] == "the threads of OpenMP"
     assert bad.timeline.dropped_events == 7
     (described,) = profile_page.document(GROUP, [bad])["implementations"]
     assert described["dropped_events"] == 7 and described["kernels_per_call"] is None
@@ -211,7 +211,7 @@ def test_a_trace_with_another_clock_is_doubted(tmp_path):
     assert "nothing was recorded in 3 of 3 calls" in one.doubts[0]
 
 
-def test_the_document_and_the_text_say_what_became_what(eager, compiled):
+def test_the_document_and_the_text_have_the_differences(eager, compiled):
     document = json.loads(
         json.dumps(profile_page.document(GROUP, [eager, compiled], [("triton", "needs cuda")]))
     )
@@ -231,7 +231,7 @@ def test_the_document_and_the_text_say_what_became_what(eager, compiled):
     assert "triton: not profiled: needs cuda" in text
 
 
-def test_nothing_but_text_of_a_record_reaches_the_page(tmp_path):
+def test_the_text_of_a_record_is_escaped(tmp_path):
     hostile = "</script><img src=x onerror=alert(1)>"
     one = a_capture(
         tmp_path / "a", "torch.eager", kernels=(hostile,), device_name=hostile, not_seen=(hostile,)
@@ -245,7 +245,7 @@ def test_a_record_without_traces_is_refused(tmp_path):
         a_capture(tmp_path / "a", "torch.eager", traces=())
 
 
-def test_what_is_the_same_for_all_is_told_once_and_doubts_where_they_belong(eager, compiled, tmp_path):
+def test_common_facts_are_shown_once_and_doubts_with_their_timeline(eager, compiled, tmp_path):
     composed = a_capture(
         tmp_path / "composed",
         "torch.eager-composed",

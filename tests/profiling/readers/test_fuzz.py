@@ -1,4 +1,4 @@
-"""Any bytes: a timeline or one line that says why not; no other exception, no hang, nothing executed."""
+"""Any bytes give a timeline or one line with the reason; no other exception, no hang, no code is run."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import shared
 from support.memory_snapshots import snapshot
-from support.xla_plans import RESULT
+from support.xla_schedules import RESULT
 
 from fuseproof.errors import UserError
 from fuseproof.profiling import readers
 from fuseproof.profiling.analysis import summary
-from fuseproof.profiling.pages import perfetto
 from fuseproof.profiling.timeline import intervals
+from fuseproof.profiling.writers import perfetto
 
-SAMPLES = shared.TRACES
 FUZZ = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -82,7 +81,7 @@ def try_to_load(data):
 
 
 def holds(timeline):
-    """What a timeline promises to those who read it."""
+    """The invariants of every timeline."""
     slices = timeline.slices
     assert (slices.duration_ns >= 0).all() and (slices.start_ns >= 0).all()
     assert (slices.lane >= 0).all() and (slices.lane < len(timeline.lanes)).all()
@@ -300,7 +299,7 @@ def import_all(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_what_is_mutated_here_loads_whole(kind):
+def test_unmutated_files_load(kind):
     assert try_to_load(SMALL[kind]) is not None
 
 
@@ -392,7 +391,7 @@ MESSAGE = st.lists(FIELD, max_size=5).map(
 
 @FUZZ
 @given(st.data())
-def test_plans_with_any_values(data):
+def test_schedules_with_any_values(data):
     """Something in a compiler's plan is anything: a step, a buffer, a figure."""
     plan = json.loads(json.dumps(RESULT))
     steps, buffers = plan["schedule"], plan["memory_plan"]["buffers"]
@@ -416,15 +415,12 @@ def test_pickles_of_any_plain_data(value, protocol):
     try_to_load(pickle.dumps(entries, protocol))
 
 
-@pytest.mark.skipif(
-    not SAMPLES.is_dir(), reason=f"no sample traces in {SAMPLES}: real bytes are not mutated here"
-)
 @pytest.mark.parametrize(
     "name", ["a100_triton_example.kineto.json.gz", "mi300_jax_conv.xplane.pb", "h100_memory_timeline.raw.gz"]
 )
 @settings(FUZZ, max_examples=20)
 @given(data=st.data())
 def test_mutated_real_traces(name, data):
-    raw = (SAMPLES / name).read_bytes()
+    raw = shared.sample(name).read_bytes()
     inside = gzip.decompress(raw) if name.endswith(".gz") else raw
     try_to_load(data.draw(mutations(data.draw(st.sampled_from([raw, inside])))))

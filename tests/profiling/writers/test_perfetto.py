@@ -1,4 +1,4 @@
-"""The export, read back: the same slices and busy times, and one slice at a time on each track."""
+"""A written file read back: the same slices and busy times, and one slice at a time on each track."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from support.brute_force import union
 
 from fuseproof.errors import UserError
 from fuseproof.profiling import readers
-from fuseproof.profiling.pages import perfetto
 from fuseproof.profiling.readers.xplane import protobuf
 from fuseproof.profiling.timeline.model import DEVICE_WORK, KINDS
-
-SAMPLES = shared.TRACES
+from fuseproof.profiling.writers import perfetto
 
 
 def message(data, start, end):
@@ -97,10 +95,9 @@ def busy(slices, tracks, process):
     )
 
 
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no sample traces in {SAMPLES}")
 @pytest.mark.parametrize("name", ["h100_bert.kineto.json.gz", "mi300_jax_conv.xplane.pb"])
 def test_samples_keep_slices_and_busy_time(name, tmp_path):
-    timeline = readers.load(SAMPLES / name)
+    timeline = readers.load(shared.sample(name))
     slices, tracks, samples = check([timeline], tmp_path / "out.pftrace.gz")
     for device in timeline.devices():
         assert busy(slices, tracks, device.name) == device.busy_ns

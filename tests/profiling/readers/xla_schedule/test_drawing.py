@@ -1,4 +1,4 @@
-"""Static plans as timelines: widths are the compiler's cycles or marked as none, memory is its plan."""
+"""Static schedules as timelines: widths are the compiler's cycles or marked unknown, memory is its own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import json
 
 import pytest
 from support.browser import open_viewer
-from support.xla_plans import RESULT, step
+from support.xla_schedules import RESULT, step
 
 from fuseproof.cli import main
 from fuseproof.errors import UserError
 from fuseproof.profiling import readers
 from fuseproof.profiling.analysis import summary
-from fuseproof.profiling.pages import perfetto, timeline_page
-from fuseproof.profiling.readers import xla_plan
+from fuseproof.profiling.pages import timeline_page
+from fuseproof.profiling.readers import xla_schedule
 from fuseproof.profiling.timeline.model import KINDS
+from fuseproof.profiling.writers import perfetto
 
 
 def drawn(timeline):
@@ -33,8 +34,8 @@ def drawn(timeline):
     ]
 
 
-def test_widths_are_estimates_or_said_to_be_none():
-    timeline = xla_plan.to_timeline(RESULT, "pallas")
+def test_widths_are_estimates_or_marked_as_unknown():
+    timeline = xla_schedule.to_timeline(RESULT, "pallas")
     assert (timeline.source, timeline.time_unit) == ("tpu-static", "cycles")
     assert drawn(timeline) == [
         ("schedule", "add_fusion", "kernel", 0, 300),
@@ -45,7 +46,7 @@ def test_widths_are_estimates_or_said_to_be_none():
         ("values in VMEM", "copy-start.2{0}", "other", 0, 600),
     ]
     (device,) = timeline.devices()
-    assert (device.kernels, device.busy_ns) == (2, 400)  # what has no estimate is counted nowhere
+    assert (device.kernels, device.busy_ns) == (2, 400)  # only what has an estimate counts
     assert "1 instruction of the schedule without an estimate: drawn 200 cycles wide" in timeline.warnings[0]
     assert timeline.slices.columns["cycles"].value.tolist() == [300, 100]
     assert timeline.slices.columns["cycles"].origin == "compile-time estimate"
@@ -53,8 +54,8 @@ def test_widths_are_estimates_or_said_to_be_none():
     assert [lane.derived for lane in timeline.lanes] == [False, True, True, True]
 
 
-def test_memory_is_the_plan_s():
-    timeline = xla_plan.to_timeline(RESULT, "pallas")
+def test_memory_is_the_compiler_s_assignment():
+    timeline = xla_schedule.to_timeline(RESULT, "pallas")
     total, hbm, vmem = timeline.memory
     assert {memory.semantics for memory in timeline.memory} == {"static-plan"}
     assert total.running_bytes().tolist() == [100, 132, 140, 164, 164, 120, 100]
@@ -63,28 +64,28 @@ def test_memory_is_the_plan_s():
     assert total.time_ns.tolist() == [0, 0, 0, 300, 500, 500, 600]
 
 
-def test_without_any_estimate_the_fixed_width_is_told():
+def test_without_any_estimate_a_warning_names_the_fixed_width():
     result = copy.deepcopy(RESULT)
     for each in result["schedule"]:
         each["estimated_cycles"] = None
-    timeline = xla_plan.to_timeline(result, "none")
+    timeline = xla_schedule.to_timeline(result, "none")
     assert timeline.devices() == ()
-    assert f"{xla_plan.WIDTH_WITHOUT_ESTIMATES:,} cycles wide (for want of others)" in timeline.warnings[0]
+    assert f"{xla_schedule.WIDTH_WITHOUT_ESTIMATES:,} cycles wide (none has one)" in timeline.warnings[0]
     assert [end - start for lane, *_, start, end in drawn(timeline) if lane == "schedule"] == [10_000] * 3
 
 
-def test_a_plan_s_figures_are_of_what_has_an_estimate():
-    text = summary.render_text(xla_plan.to_timeline(RESULT, "pallas"))
+def test_figures_count_only_instructions_with_an_estimate():
+    text = summary.render_text(xla_schedule.to_timeline(RESULT, "pallas"))
     assert "2 instructions with an estimate, at least 400 cycles (estimated)\n" in text
     result = copy.deepcopy(RESULT)
     result["schedule"] = [each for each in result["schedule"] if each["opcode"] != "custom-call"]
-    text = summary.render_text(xla_plan.to_timeline(result, "jax.jit"))
+    text = summary.render_text(xla_schedule.to_timeline(result, "jax.jit"))
     assert "2 instructions with an estimate, 400 cycles (estimated)\n" in text
 
 
-def test_the_page_gives_a_plan_no_share_of_busy_time(browser, tmp_path):
+def test_the_page_gives_a_schedule_no_share_of_busy_time(browser, tmp_path):
     file = tmp_path / "plan.html"
-    file.write_text(timeline_page.to_html([xla_plan.to_timeline(RESULT, "pallas")]), encoding="utf-8")
+    file.write_text(timeline_page.to_html([xla_schedule.to_timeline(RESULT, "pallas")]), encoding="utf-8")
     with open_viewer(browser, file.as_uri()) as (page, log):
         facts = page.locator(".stage > p").text_content()
         assert "2 instructions with an estimate, at least 400 cycles" in facts and "%" not in facts
@@ -109,7 +110,7 @@ def test_the_command_reads_what_compile_prints(many, tmp_path, capsys):
             readers.load(file)
 
 
-def test_a_plan_and_a_trace_have_no_common_axis(tmp_path, capsys):
+def test_a_schedule_and_a_trace_have_no_common_axis(tmp_path, capsys):
     event = {"ph": "X", "cat": "kernel", "name": "k", "pid": 0, "tid": 7, "ts": 1.5, "dur": 2}
     (tmp_path / "a.json").write_text(json.dumps({"traceEvents": [event]}))
     (tmp_path / "b.json").write_text(json.dumps(RESULT))
@@ -119,8 +120,8 @@ def test_a_plan_and_a_trace_have_no_common_axis(tmp_path, capsys):
     assert not page.exists()
 
 
-def test_the_page_and_perfetto_take_it(tmp_path):
-    timeline = xla_plan.to_timeline(RESULT, "pallas")
+def test_the_page_and_perfetto_show_a_schedule(tmp_path):
+    timeline = xla_schedule.to_timeline(RESULT, "pallas")
     text = timeline_page.to_html([timeline])
     assert "Nothing here was measured" in text and '"unit":"cycles"' in text
     perfetto.write([timeline], tmp_path / "x.pftrace")
@@ -148,7 +149,7 @@ def _without(key):
         _without("vmem_scoped_bytes"),
     ],
 )
-def test_anything_else_is_one_line_and_2(broken, tmp_path, capsys):
+def test_any_other_result_is_one_line_and_exit_code_2(broken, tmp_path, capsys):
     file = tmp_path / "x.json"
     file.write_text(json.dumps(broken))
     assert main(["timeline", str(file)]) == 2

@@ -1,7 +1,7 @@
-"""One captured implementation as one timeline: its traces, the marks of its calls, sampled counters.
+"""Loads a capture for drawing: its traces, call marks and sampled counters joined in one timeline.
 
-Reads what `capture_record` describes. Everything is put on one axis, Unix nanoseconds; what has another clock
-is left out with a warning, never shifted by guess.
+The common axis is Unix nanoseconds. Events of another clock are left out with a warning, never shifted by a
+guess.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from numpy.typing import NDArray
 
 from fuseproof.errors import UserError
 from fuseproof.profiling import capture
-from fuseproof.profiling.analysis import kernel_diff
+from fuseproof.profiling.analysis import kernels
 from fuseproof.profiling.capture import record as capture_record
 from fuseproof.profiling.capture.record import CaptureRecord, Series
 from fuseproof.profiling.timeline.assemble import Found, assemble
 from fuseproof.profiling.timeline.model import CALLS_LANE, KIND, Counter, Lane, Memory, Timeline
 
 CALL_NAME: Final = "profiled call {}"  # from 1
-_AROUND_NS: Final = (
-    1_000_000  # before the first call and after the last: half of what a capture leaves between
-)
-_MARGIN: Final = 0.25  # of the calls' span: samples this far around them are drawn
+# Before the first call and after the last: half of the idle time that a capture leaves between calls.
+_AROUND_NS: Final = 1_000_000
+_MARGIN: Final = 0.25  # share of the calls' span; samples this far around the calls are drawn
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryRise:
-    """The most that one call added to what an allocator held when the call began, the profiler on."""
+    """The most bytes that one call added to an allocator's total at the call's start, the profiler on."""
 
     allocator: str
     device: str
@@ -43,31 +42,31 @@ class MemoryRise:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Profiled:
-    """A capture as it is drawn.
+class LoadedCapture:
+    """A capture as the page draws it.
 
-    calls:  (start, end) in the timeline's time; empty if they have no place there.
-    doubts: what went wrong while reading, beyond `record.warnings` and `timeline.warnings`.
+    calls:  (start, end) of each call in the timeline's nanoseconds; empty if its clock is not Unix time.
+    doubts: problems found while loading, beyond `record.warnings` and `timeline.warnings`.
     """
 
     record: CaptureRecord
     folder: Path
     timeline: Timeline
-    calls: tuple[kernel_diff.Window, ...]
+    calls: tuple[kernels.Window, ...]
     doubts: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        return self.record.row.name
+        return self.record.implementation.name
 
     @cached_property
-    def side(self) -> kernel_diff.Side:
+    def side(self) -> kernels.Side:
         """Kernels and busy time per call."""
-        return kernel_diff.gather(self.timeline, self.windows).side
+        return kernels.gather(self.timeline, self.windows).side
 
     @property
-    def windows(self) -> tuple[kernel_diff.Window, ...]:
-        """What belongs to each call, to the middle of the idle time around it: clocks disagree a little."""
+    def windows(self) -> tuple[kernels.Window, ...]:
+        """The span of each call with half of the idle time around it: clocks disagree a little."""
         if not self.calls:
             return ()
         middles = [(end + start) // 2 for (_, end), (start, _) in itertools.pairwise(self.calls)]
@@ -76,20 +75,20 @@ class Profiled:
 
     @property
     def call_ns(self) -> float | None:
-        """Median length of a call, the profiler on: to read the page by, not a timing."""
+        """Median length of a call with the profiler on, for reading the page; not a timing."""
         lengths = [call.end_ns - call.start_ns for call in self.record.calls]
         return statistics.median(lengths) if lengths else None
 
     @cached_property
     def memory_rise(self) -> MemoryRise | None:
-        """Of the allocator that rose most, a device's before the CPU's; None where no trace tells."""
+        """Of the allocator that rose most, a device's before the CPU's; None without memory events."""
         found = [rise for memory in self.timeline.memory if (rise := _rise(memory, self.calls)) is not None]
         on_devices = [rise for rise in found if rise.device != "CPU"]
         return max(on_devices or found, key=lambda rise: rise.bytes, default=None)
 
 
-def load(folder: Path) -> Profiled:
-    """The capture in `folder`. Raises UserError for a record or a trace that cannot be read."""
+def load(folder: Path) -> LoadedCapture:
+    """The capture in `folder`. Raises UserError if the record or a trace cannot be read."""
     record = capture_record.load(folder)
     doubts: list[str] = []
     kinds = [trace.kind for trace in record.traces]
@@ -101,10 +100,8 @@ def load(folder: Path) -> Profiled:
     if main is None:
         main, others = others[0], others[1:]
     if not main.origin_is_unix:
-        doubts.append(
-            "the trace's clock is its own: calls and samples cannot be placed on it and are not drawn"
-        )
-        return Profiled(record=record, folder=folder, timeline=main, calls=(), doubts=tuple(doubts))
+        doubts.append("the trace's clock is not Unix time: calls and samples are not drawn")
+        return LoadedCapture(record=record, folder=folder, timeline=main, calls=(), doubts=tuple(doubts))
     memory = list(main.memory)
     for other in others:
         if other.origin_is_unix:
@@ -118,16 +115,19 @@ def load(folder: Path) -> Profiled:
                 for each in other.memory
             ]
         else:
-            doubts.append(f"the memory of {other.name} has a clock of its own and is not drawn")
+            doubts.append(f"the memory of {other.name} has another clock and is not drawn")
     timeline = _joined(main, memory, record)
     shift = timeline.origin_ns
     calls = tuple((call.start_ns - shift, call.end_ns - shift) for call in record.calls)
     doubts += _misplaced(timeline, calls)
-    return Profiled(record=record, folder=folder, timeline=timeline, calls=calls, doubts=tuple(doubts))
+    return LoadedCapture(record=record, folder=folder, timeline=timeline, calls=calls, doubts=tuple(doubts))
 
 
-def typical_call(profiles: Sequence[Profiled]) -> int | None:
-    """The number, from 0, of a call that all have and whose length is nowhere far from the median."""
+def typical_call(profiles: Sequence[LoadedCapture]) -> int | None:
+    """The call, from 0, whose length is nearest to the median in all captures.
+
+    None if a capture has no calls on its timeline.
+    """
     placed = [[call.end_ns - call.start_ns for call in one.record.calls] for one in profiles if one.calls]
     if len(placed) < len(profiles) or not placed or not all(placed):
         return None
@@ -140,15 +140,15 @@ def typical_call(profiles: Sequence[Profiled]) -> int | None:
 
 
 def _joined(main: Timeline, memory: Sequence[Memory], record: CaptureRecord) -> Timeline:
-    """The trace with a lane of calls and the samples, in absolute time."""
+    """The trace with a lane of calls and with the samples, in Unix nanoseconds."""
     s = main.slices
     origin = main.origin_ns
     marks = record.calls
     lane = Lane(name=CALLS_LANE, kind="device", device=_main_device(main), derived=True)
     names = (*main.names, *(CALL_NAME.format(i + 1) for i in range(len(marks))))
 
-    def both(ours: Sequence[int], theirs: NDArray[Any]) -> NDArray[Any]:
-        return np.concatenate([np.array(ours, theirs.dtype), theirs])
+    def both(first: Sequence[int], second: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([np.array(first, second.dtype), second])
 
     found = Found(
         lane=both([0] * len(marks), s.lane + 1),
@@ -186,7 +186,7 @@ def _main_device(timeline: Timeline) -> str:
 
 
 def _counter(series: Series, record: CaptureRecord) -> Counter | None:
-    """The samples around the calls; None for bit masks, which are no quantity, and without samples there."""
+    """The samples around the calls; None if there are none, and for bit masks, which are not a quantity."""
     if series.unit == "bits" or not record.calls:
         return None
     first, last = record.calls[0].start_ns, record.calls[-1].end_ns
@@ -206,10 +206,10 @@ def _counter(series: Series, record: CaptureRecord) -> Counter | None:
     )
 
 
-def _misplaced(timeline: Timeline, calls: Sequence[kernel_diff.Window]) -> list[str]:
-    """Clocks that do not agree show as calls in which nothing ran."""
+def _misplaced(timeline: Timeline, calls: Sequence[kernels.Window]) -> list[str]:
+    """A doubt for each sign that the calls and the trace have different clocks."""
     if not calls:
-        return ["no call was marked: figures are of the whole trace"]
+        return ["no call was marked: figures are for the whole trace"]
     s = timeline.slices
     others = ~np.array([lane.name == CALLS_LANE for lane in timeline.lanes], np.bool_)[s.lane]
     starts = np.sort(s.start_ns[others])
@@ -218,10 +218,10 @@ def _misplaced(timeline: Timeline, calls: Sequence[kernel_diff.Window]) -> list[
     )
     if not empty:
         return []
-    return [f"nothing was recorded in {empty} of {len(calls)} calls: the trace's clock may not be the calls'"]
+    return [f"nothing was recorded in {empty} of {len(calls)} calls: their clock may not be the trace's"]
 
 
-def _rise(memory: Memory, calls: Sequence[kernel_diff.Window]) -> MemoryRise | None:
+def _rise(memory: Memory, calls: Sequence[kernels.Window]) -> MemoryRise | None:
     running = memory.running_bytes()
     rises = []
     for start, end in calls:

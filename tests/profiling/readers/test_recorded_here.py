@@ -1,4 +1,4 @@
-"""Real captures on this machine's CPU, one framework in a process: the timelines hold what ran."""
+"""Traces that bare profilers record on this CPU, one framework in a process: timelines show what ran."""
 
 from __future__ import annotations
 
@@ -52,6 +52,8 @@ def capture(code, folder, framework):
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"needs {framework} to record a trace")
     quiet = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # TensorFlow's CPU allocator records events only with oneDNN, which is off by default on some CPUs.
+    quiet["TF_ENABLE_ONEDNN_OPTS"] = "1"
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), str(folder)],
         env=os.environ | quiet,

@@ -1,14 +1,12 @@
-"""Read XLA's buffer assignment and live ranges: which buffer lies where in memory, from when to when.
+"""XLA's text dumps of a program's memory: where each value lies, and from which instruction to which.
 
-Takes the text of `*buffer-assignment.txt` and `*live-range.txt`, which XLA writes with
-`xla_dump_hlo_as_text`. The first says where each value lies, the second between which instructions of the
-schedule it is needed; together they are the memory over the schedule. Everything here is a plan made by the
-compiler, nothing is measured.
+XLA writes `*buffer-assignment.txt` (places) and `*live-range.txt` (lifetimes) with `xla_dump_hlo_as_text`.
+Together they give the memory at each instruction of the schedule. The compiler fixed it; nothing is measured.
 
-The compiler's own figure, `peak_memory_in_bytes`, is reproduced (seen on 42 modules of three TPUs, libtpu
+The peak here equals the compiler's `peak_memory_in_bytes` (checked on 42 modules of three TPUs, libtpu
 0.0.42): arguments and results, which last for the whole program, plus the fullest moment of the fullest
-memory space. Bytes that two values share are counted once, and the few bytes of tuples' address tables not at
-all. In loops and asynchronous collectives, which write in place, the compiler counts some shared bytes twice.
+memory space. Bytes that two values share count once; the few bytes of tuples' address tables do not count.
+In loops and asynchronous collectives, which write in place, the compiler counts some shared bytes twice.
 """
 
 from __future__ import annotations
@@ -33,9 +31,10 @@ _RANGE = re.compile(r"    (\S+?)(\{[\d,]*\}):(\d+)-(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Buffer:
-    """One value in the memory the program reserves for its temporaries, live in steps first to last.
+    """One value in the memory that the program reserves for temporaries, live in steps `first` to `last`.
 
-    instruction, index: the value, such as `fusion.10` and `{1}`. offset, bytes: where in its allocation.
+    instruction, index: the value, such as `fusion.10` and `{1}`.
+    offset, bytes:      its place in the allocation.
     """
 
     instruction: str
@@ -50,11 +49,12 @@ class Buffer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryPlan:
-    """The memory of a program over its schedule.
+class MemorySchedule:
+    """The memory of a program at each step of its schedule.
 
-    steps: names of the instructions in order, those of loops and branches at their place. resident_bytes:
-    arguments and results. allocations: (space, bytes) of the reserved memory by number.
+    steps:          names of the instructions in order; those of loops and branches follow in their place.
+    resident_bytes: arguments and results.
+    allocations:    (space, bytes) of the reserved memory, by number.
     """
 
     steps: tuple[str, ...]
@@ -80,12 +80,12 @@ class MemoryPlan:
 
     @property
     def peak_bytes(self) -> int:
-        """What the compiler reports as `peak_memory_in_bytes`: see the head of this file."""
+        """The compiler's `peak_memory_in_bytes`; the docstring of this module says how it counts."""
         return self.resident_bytes + max((max(live, default=0) for live in self._live.values()), default=0)
 
     @property
     def unshared_peak_bytes(self) -> int:
-        """As `peak_bytes`, if no two values had bytes in common."""
+        """The peak if values that share bytes were counted apart."""
         counted: dict[tuple[int, int], int] = {}
         for buffer in self.buffers:
             if not buffer.is_address_table:
@@ -105,12 +105,15 @@ class MemoryPlan:
             yield _union((b.offset, b.offset + b.bytes) for b in alive)
 
 
-def parse(assignment: str, live_ranges: str, *, source: str = "XLA's dump") -> MemoryPlan:
-    """The plan in the two texts. Raises UserError, naming `source`, if one is cut off or no such dump."""
+def parse(assignment: str, live_ranges: str, *, source: str = "XLA's dump") -> MemorySchedule:
+    """The memory in the two texts.
+
+    Raises UserError, naming `source`, if one is cut off or is not such a dump.
+    """
     steps, ranges = _live_ranges(live_ranges, source)
     lines = assignment.splitlines()
     if not lines or lines[0].strip() != "BufferAssignment:":
-        raise UserError(f"{source} is no buffer assignment: it must begin with 'BufferAssignment:'")
+        raise UserError(f"{source} is not a buffer assignment: it must begin with 'BufferAssignment:'")
     resident, reserved = 0, None
     allocations: dict[int, tuple[int, int]] = {}
     buffers: list[Buffer] = []
@@ -122,14 +125,14 @@ def parse(assignment: str, live_ranges: str, *, source: str = "XLA's dump") -> M
             if "preallocated-temp" in attributes:
                 reserved = int(match[1])
                 allocations[reserved] = (int(colour[1]) if colour else HBM, size)
-            elif "thread-local" not in attributes:  # those are scalars inside reductions
+            elif "thread-local" not in attributes:  # thread-local: scalars inside reductions
                 resident += size
         elif match := _VALUE.fullmatch(line):
             if reserved is None:
                 continue
             name, index = match[1], match[2] or "{}"
             if (name, index) not in ranges:
-                raise UserError(f"{source}, line {number}: the live ranges do not have {name}{index}")
+                raise UserError(f"{source}, line {number}: {name}{index} is not in the live ranges")
             first, last = ranges[name, index]
             buffers.append(
                 Buffer(
@@ -145,21 +148,21 @@ def parse(assignment: str, live_ranges: str, *, source: str = "XLA's dump") -> M
                 )
             )
         elif not line.strip():
-            break  # what follows lists the same buffers by size
+            break  # the rest lists the same buffers by size
         elif line.startswith(("allocation", " value")):
             raise UserError(f"{source}, line {number}: cut off, or another format: {line.strip()[:60]!r}")
         else:
             break
     if not resident and not allocations:
-        raise UserError(f"{source} holds no allocation: it is cut off")
-    return MemoryPlan(
+        raise UserError(f"{source} holds no allocation: it is cut off; give the whole file")
+    return MemorySchedule(
         steps=tuple(steps), resident_bytes=resident, allocations=allocations, buffers=tuple(buffers)
     )
 
 
 def _live_ranges(text: str, source: str) -> tuple[Sequence[str], dict[tuple[str, str], tuple[int, int]]]:
     if not text.startswith("HloLiveRange"):
-        raise UserError(f"{source}'s live ranges are none: they must begin with 'HloLiveRange'")
+        raise UserError(f"{source}'s live ranges are of another format: they must begin with 'HloLiveRange'")
     head, found, tail = text.partition("\n  BufferLiveRange:\n")
     steps = [name for _, name in sorted((int(n), name) for n, name in _STEP.findall(head))]
     ranges = {(m[1], m[2]): (int(m[3]), int(m[4])) for m in map(_RANGE.fullmatch, tail.splitlines()) if m}

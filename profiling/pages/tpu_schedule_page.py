@@ -1,4 +1,4 @@
-"""The page of `fuseproof profile --target tpu-…`: what the TPU compiler plans for a case, an estimate."""
+"""The page, JSON and text of `fuseproof profile --target tpu-…`: the compiler's schedules, an estimate."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fuseproof.profiling.ahead_of_time.tpu.results import Result
 from fuseproof.profiling.ahead_of_time.tpu.text import render_text
 from fuseproof.profiling.analysis import summary
 from fuseproof.profiling.pages import timeline_page
-from fuseproof.profiling.readers import xla_plan
+from fuseproof.profiling.readers import xla_schedule
 from fuseproof.profiling.timeline.model import Timeline
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plans:
-    """What the compiler planned: `timelines` of implementations with a plan, `failures` of the others."""
+class Schedules:
+    """The schedules of a case: `timelines` of implementations that have one, `failures` of the others."""
 
     group: str
     target: str
@@ -30,7 +30,7 @@ class Plans:
     failures: Sequence[tuple[str, str]]  # implementation, reason
 
     def to_json(self) -> dict[str, Any]:
-        """What `fuseproof profile --target … --json` prints."""
+        """The document of `fuseproof profile --target … --json`."""
         return {
             "case": self.group,
             "target": self.target,
@@ -42,6 +42,7 @@ class Plans:
         }
 
     def to_text(self) -> str:
+        """The same for the terminal."""
         return render_text(self.results)
 
     def to_html(self) -> str:
@@ -53,33 +54,33 @@ class Plans:
                 f"Estimated by the compiler for {self.target}, not measured: no {self.target} was needed.",
             ),
             page=timeline_page.Page(
-                kind="static plan, an estimate", failures=self.failures, failed="Not compiled"
+                kind="static schedule, an estimate", failures=self.failures, failed="Not compiled"
             ),
         )
 
 
-def compile_plans(
+def compile_schedules(
     case: Case,
     target: str,
     chosen: Sequence[Implementation],
     *,
     folder: Path,
     progress: Callable[[str], None],
-) -> Plans:
-    """Compile each of `chosen` for a TPU; the compiler's files are kept in `folder`.
+) -> Schedules:
+    """Compile each of `chosen` for a TPU, keeping the compiler's files in `folder`.
 
-    Raises UserError for an unknown target, without libtpu, and if nothing could be compiled.
+    Raises UserError for an unknown target, if libtpu is missing, and if nothing could be compiled.
     """
     results = programs.compile_all([target], [case], chosen, output=folder, progress=progress)
     failures: list[tuple[str, str]] = []
     timelines: list[Timeline] = []
     for result in results:
         if result.figures is not None and result.figures.schedule:
-            timelines.append(xla_plan.to_timeline(result.to_json(), result.implementation))
+            timelines.append(xla_schedule.to_timeline(result.to_json(), result.implementation))
         else:
             reason = result.reason if result.figures is None else result.figures.warning
             failures.append((result.implementation, str(reason)))
     if not timelines:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures)
         raise UserError(f"nothing was compiled: {reasons or 'no implementation matches'}")
-    return Plans(group=case.group, target=target, results=results, timelines=timelines, failures=failures)
+    return Schedules(group=case.group, target=target, results=results, timelines=timelines, failures=failures)

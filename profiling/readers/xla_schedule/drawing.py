@@ -1,144 +1,53 @@
-"""A compiled TPU program's static schedule and memory plan: as plain data, and as a timeline to draw.
+"""A compiled TPU program's static schedule, drawn as a timeline whose unit is the cycle.
 
 Nothing here was measured. A schedule has an order and, for most instructions, the compiler's
-`estimated_cycles`, but no times: the timeline's unit is the cycle. Rules of the drawing:
+`estimated_cycles`, but no times. Rules of the drawing:
 
 - An instruction with an estimate is as wide as its cycles. They never overlap: the core runs them in order.
-- One without (a hand-written kernel, a collective) is of kind `unestimated`, which is counted nowhere. It is
-  as wide as the mean of the program's estimated ones, or 10,000 cycles: its width means nothing.
-- What runs no code (parameters, tuples, a loop itself) has no width. A loop's body stands there once.
-- Lanes derived from the schedule show asynchronous copies and collectives from start to wait, and how long
-  each value lives in memory.
+- An instruction without one (a hand-written kernel, a collective) is of kind `unestimated`, which no count
+  includes. It is as wide as the mean of the estimated ones, or 10,000 cycles: its width means nothing.
+- What runs no code (parameters, tuples, a loop itself) has no width. A loop's body is drawn once.
+- Derived lanes show asynchronous copies and collectives from start to wait, and the lifetime of each value
+  in memory.
 
-Memory at each instruction is the plan's: shared bytes once. "planned, as the peak counts" is what the
-compiler states the peak of: arguments and results plus the fuller of HBM's and VMEM's temporaries. Its
-highest point is `peak_memory_in_bytes`, but for programs that carry a warning. HBM's series holds arguments
-and results too, VMEM's also what an instruction's code takes for itself while it runs.
+Memory at each instruction is the compiler's assignment; bytes that values share count once. "planned, as the
+peak counts" is arguments and results plus the fuller of HBM's and VMEM's temporaries: its highest point is
+the compiler's `peak_memory_in_bytes`, except for programs that carry a warning. HBM's series includes
+arguments and results; VMEM's includes what an instruction's code takes for itself while it runs.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from fuseproof.errors import UserError
 from fuseproof.fusion.programs import hlo
-from fuseproof.profiling.readers import xla_dumps
-from fuseproof.profiling.readers.trace_file import TraceFile
-from fuseproof.profiling.readers.xla_dumps import HBM, VMEM
+from fuseproof.profiling.readers.xla_schedule import dumps
 from fuseproof.profiling.timeline.assemble import Found, assemble
 from fuseproof.profiling.timeline.model import MEMORY_ACTION, Column, Lane, Memory, Timeline, kind_codes
 
-RESULT_FILE: Final = "result.json"  # what `fuseproof compile -o` leaves in each program's folder
-WIDTH_WITHOUT_ESTIMATES: Final = 10_000
+WIDTH_WITHOUT_ESTIMATES: Final = 10_000  # cycles
 _ESTIMATE: Final = "compile-time estimate"
-_LIMIT: Final = 64 << 20  # bytes of JSON or of one dump
 _CONTROL: Final = ("while", "conditional", "call", "async-start", "async-update", "async-done")
 _ASYNCHRONOUS: Final = re.compile(r"-(start|update|done)$")
-_SCHEDULE, _ASYNC, _BUFFERS = 0, 1, 2
-
-
-def describe(module: hlo.Module, plan: xla_dumps.MemoryPlan) -> dict[str, Any]:
-    """`schedule` (what runs when, how much is live then), `memory_plan` and `vmem_bytes`, as plain data."""
-    hbm, vmem = plan.live_bytes(HBM), plan.live_bytes(VMEM)
-    by_name = {i.name: i for c in module.computations.values() for i in c.instructions}
-    schedule: list[dict[str, Any]] = []
-    for step, name in enumerate(plan.steps):
-        instruction = by_name.get(name)
-        schedule.append(
-            {
-                "instruction": name,
-                "opcode": instruction.opcode if instruction else None,
-                "op_name": instruction.op_name if instruction else None,
-                "estimated_cycles": instruction.estimated_cycles if instruction else None,
-                "fused": len(module.members(instruction)) if instruction else 0,
-                "hbm_live_bytes": plan.resident_bytes + hbm[step],
-                "vmem_live_bytes": vmem[step],
-                "vmem_scoped_bytes": instruction.scoped_bytes(VMEM) if instruction else 0,
-            }
-        )
-    return {
-        "vmem_bytes": max(
-            (step["vmem_live_bytes"] + step["vmem_scoped_bytes"] for step in schedule), default=0
-        ),
-        "schedule": schedule,
-        "memory_plan": {
-            "peak_bytes": plan.peak_bytes,
-            "resident_bytes": plan.resident_bytes,
-            "hbm_temporary_peak_bytes": plan.peak_of(HBM),
-            "vmem_peak_bytes": plan.peak_of(VMEM),
-            "buffers": [
-                {
-                    "instruction": b.instruction,
-                    "index": b.index,
-                    "space": xla_dumps.SPACES.get(b.space, str(b.space)),
-                    "offset": b.offset,
-                    "bytes": b.bytes,
-                    "first_step": b.first,
-                    "last_step": b.last,
-                }
-                for b in plan.buffers
-            ],
-        },
-    }
+_SCHEDULE, _ASYNC, _BUFFERS = 0, 1, 2  # lanes; the first of `_BUFFERS`, one for each memory space
 
 
 def to_timeline(result: Mapping[str, Any], name: str) -> Timeline:
-    """The timeline of one result of `fuseproof compile` (or of `describe`). Raises UserError."""
+    """The timeline of one result of `fuseproof compile` (or of `describe`).
+
+    Raises UserError if the result has no schedule in that form.
+    """
     try:
         return _Drawing(result).timeline(name)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         kind = type(error).__name__
         raise UserError(f"{name}: no schedule as `fuseproof compile` writes it ({kind}: {error})") from None
-
-
-def is_result(head: bytes) -> bool:
-    """Whether a JSON file that begins so is what `fuseproof compile --json` prints."""
-    return b'"implementation"' in head and b'"estimate"' in head and b'"traceEvents"' not in head
-
-
-def load_results(file: TraceFile) -> list[Timeline]:
-    """The programs of a JSON file that compiled. Raises UserError if there is none."""
-    file.max_bytes = _LIMIT
-    try:
-        document = json.loads(file.read())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file.path} is not JSON ({error}); compile again with --json") from None
-    results = document if isinstance(document, list) else [document]
-    if not all(isinstance(result, dict) for result in results):
-        raise UserError(f"{file.path} is not what `fuseproof compile --json` prints")
-    drawn = [to_timeline(result, result_name(result)) for result in results if result.get("schedule")]
-    if not drawn:
-        reasons = {str(result.get("reason") or result.get("warning")) for result in results}
-        raise UserError(f"{file.path} holds no schedule: {'; '.join(sorted(reasons))}")
-    return drawn
-
-
-def load_dump(path: Path) -> Timeline:
-    """The plan that XLA left with `xla_dump_to`, by its `*buffer-assignment.txt`; the rest lies beside it."""
-    stem = path.name.removesuffix("-buffer-assignment.txt")
-    # The TPU compiler estimates cycles last of all.
-    generated = path.with_name(stem.replace("after_optimizations", "after_codegen") + ".txt")
-    program = generated if generated.is_file() else path.with_name(f"{stem}.txt")
-    texts = []
-    for part in (path, path.with_name(f"{stem}-live-range.txt"), program):
-        if not part.is_file():
-            raise UserError(f"{path} needs {part.name} beside it; dump with xla_dump_hlo_as_text")
-        texts.append(TraceFile(part, max_bytes=_LIMIT).read().decode("utf-8", "replace"))
-    assignment, ranges, text = texts
-    plan = xla_dumps.parse(assignment, ranges, source=str(path))
-    module = hlo.parse(text, source=str(program))
-    return to_timeline(describe(module, plan), module.name)
-
-
-def result_name(result: Mapping[str, Any]) -> str:
-    return f"{result.get('implementation')} of {result.get('case')} for {result.get('target')}"
 
 
 class _Drawing:
@@ -169,7 +78,7 @@ class _Drawing:
         self.start: list[int] = (ends - width).tolist()
         self.end: list[int] = ends.tolist()
         self.names: dict[str, int] = {}
-        self.rows: list[tuple[int, int, int, int, str]] = []  # lane, start, end, name, kind
+        self.slices: list[tuple[int, int, int, int, str]] = []  # lane, start, end, name, kind
         self.facts: dict[str, dict[int, int]] = {}
 
     def timeline(self, name: str) -> Timeline:
@@ -177,7 +86,7 @@ class _Drawing:
         self._instructions()
         self._asynchronous()
         self._buffers()
-        lane, start, end, named, kinds = zip(*self.rows, strict=True) if self.rows else ((),) * 5
+        lane, start, end, named, kinds = zip(*self.slices, strict=True) if self.slices else ((),) * 5
         starts = np.array(start, np.int64)
         found = Found(
             lane=np.array(lane, np.int32),
@@ -203,7 +112,7 @@ class _Drawing:
 
     def _lanes(self) -> list[Lane]:
         found = {b["space"] for b in self.result["memory_plan"]["buffers"]}
-        known = list(xla_dumps.SPACES.values())
+        known = list(dumps.SPACES.values())
         spaces = [space for space in known if space in found] + sorted(found.difference(known))
         self.spaces = {space: _BUFFERS + i for i, space in enumerate(spaces)}
         titles = ["schedule", "in flight, start to wait", *(f"values in {space}" for space in spaces)]
@@ -213,8 +122,8 @@ class _Drawing:
         ]
 
     def _add(self, lane: int, start: int, end: int, name: str, kind: str, **facts: int | str | None) -> None:
-        number = len(self.rows)
-        self.rows.append((lane, start, end, self._name(name), kind))
+        number = len(self.slices)
+        self.slices.append((lane, start, end, self._name(name), kind))
         for key, value in facts.items():
             if value is not None:
                 known = self._name(value) if isinstance(value, str) else value
@@ -240,7 +149,7 @@ class _Drawing:
                 )
 
     def _asynchronous(self) -> None:
-        """From `copy-start.3` to `copy-done.3`: names pair as XLA makes them."""
+        """Slices from `copy-start.3` to `copy-done.3`, which XLA names alike."""
         started: dict[str, int] = {}
         for i, step in enumerate(self.schedule):
             opcode, name = str(step["opcode"]), str(step["instruction"])
@@ -308,17 +217,17 @@ class _Drawing:
         )
 
     def _warnings(self) -> list[str]:
-        told = []
+        warnings = []
         count = sum(self.unestimated)
         if count:
-            rule = "the mean of the others" if self.nominal and self._any_estimate() else "for want of others"
-            told.append(
+            rule = "the mean of the others" if self.nominal and self._any_estimate() else "none has one"
+            warnings.append(
                 f"{count} instruction{'s' if count > 1 else ''} of the schedule without an estimate: drawn "
-                f"{self.nominal:,} cycles wide ({rule}), which means nothing, and counted nowhere"
+                f"{self.nominal:,} cycles wide ({rule}), which means nothing, and not counted"
             )
         if self.result.get("warning"):
-            told.append(str(self.result["warning"]))
-        return told
+            warnings.append(str(self.result["warning"]))
+        return warnings
 
     def _any_estimate(self) -> bool:
         return any(step["estimated_cycles"] is not None for step in self.schedule)
@@ -344,7 +253,7 @@ def _is_count(value: object) -> bool:
 
 
 def _runs(opcode: str | None) -> bool:
-    """Whether an instruction runs code on the core while others wait."""
+    """Whether the core runs code for an instruction while the others wait."""
     if opcode is None:
         return True
     return opcode not in hlo.FREE_OPCODES and opcode not in _CONTROL and not _ASYNCHRONOUS.search(opcode)

@@ -1,4 +1,4 @@
-"""Captures through real workers on this CPU, and of devices that are not here through a scripted one."""
+"""Captures by real workers on this CPU, and by a scripted worker of devices that this machine lacks."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from fuseproof.errors import UserError
 from fuseproof.implementations import IMPLEMENTATIONS, Implementation
 from fuseproof.measure.worker_process import WorkerProcess
 from fuseproof.profiling import capture, kernel_count
-from fuseproof.profiling.capture import CaptureError, Options
+from fuseproof.profiling.capture import CaptureError, Options, runner
 from fuseproof.profiling.capture import record as capture_record
 
 CASE = Case.from_group("layer_norm[33x65-float32-forward]")
 
 
-def row(name):
+def layer_norm(name):
     return next(each for each in IMPLEMENTATIONS if (each.operator, each.name) == ("layer_norm", name))
 
 
 def need(framework):
-    """The module, or the test is skipped. Not for TensorFlow, which with triton in one process crashes it."""
+    """The module; skips the test without it. Not for TensorFlow: with Triton in one process it crashes."""
     return pytest.importorskip(framework, reason=f"needs {framework} to record a trace")
 
 
 def captured(name, folder, **options):
     record = capture.capture(
-        CASE, row(name), device="cpu", directory=folder, options=Options(**{"calls": 3, **options})
+        CASE, layer_norm(name), device="cpu", directory=folder, options=Options(**{"calls": 3, **options})
     )
     assert capture_record.load(folder / name) == record
     (timeline,) = capture.timelines(folder / name, record)
@@ -45,10 +45,10 @@ def captured(name, folder, **options):
 
 
 def profiled(ask, folder, name, device):
-    """What a worker, real or scripted, has prepared."""
+    """The capture of an implementation that a worker, real or scripted, has prepared."""
     return capture.profile_prepared(
         ask,
-        row(name),
+        layer_norm(name),
         group=CASE.group,
         device=device,
         description={"version": "1", "device": f"a {device}"},
@@ -74,7 +74,7 @@ def profile_data(file):
                 yield event.name, began + event.start_ns, "hlo_op" in {key for key, _ in event.stats}
 
 
-def check_what_every_capture_tells(record, timeline, version):
+def check_facts_of_every_capture(record, timeline, version):
     assert record.group == CASE.group and record.device == "cpu"
     assert record.versions[record.framework] == version
     assert len(record.calls) == len(record.profiler_on_seconds) == len(record.profiler_off_seconds) == 3
@@ -92,10 +92,10 @@ def check_what_every_capture_tells(record, timeline, version):
 def test_torch(tmp_path):
     torch = need("torch")
     record, timeline, file = captured("torch.eager-composed", tmp_path)
-    check_what_every_capture_tells(record, timeline, torch.__version__)
+    check_facts_of_every_capture(record, timeline, torch.__version__)
     document = json.loads(gzip.decompress(file.read_bytes()), parse_float=Decimal)
     events = [each for each in document["traceEvents"] if each.get("cat") == "cpu_op"]
-    # What no other operator contains; of these `to` does nothing here, for the input is float32 already.
+    # The outermost operators; `to` does nothing here, because the input is float32 already.
     spans = [(each["ts"], each["ts"] + each["dur"]) for each in events]
     outer = [
         each
@@ -114,22 +114,24 @@ def test_torch(tmp_path):
 
 def test_kernels_of_inductor(tmp_path, start_worker, monkeypatch):
     need("torch")
-    # One kernel is compiled here: making a header for many takes longer than it saves.
+    # Precompiling a header takes longer than it saves for one kernel.
     monkeypatch.setenv("TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS", "0")
+    # Scalar code: probing for vector instructions would compile more than the kernel.
+    monkeypatch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "0")
     worker = start_worker("torch")
     worker.open_case(CASE.group)
     found = {}
     for name in ("torch.eager", "torch.compile"):
-        worker.prepare(row(name))
+        worker.prepare(layer_norm(name))
         folder = tmp_path / name
         folder.mkdir()
         found[name] = profiled(worker.ask, folder, name, "cpu")
     assert found["torch.eager"].kernel_counts == found["torch.compile"].kernel_counts == (1, 1)
     assert found["torch.eager"].kernel_names == ("aten::native_layer_norm",)
     events = json.loads(gzip.decompress((tmp_path / "torch.compile" / "torch.json.gz").read_bytes()))
-    ours = [each["name"] for each in events["traceEvents"] if each.get("name", "").startswith("cpp_")]
-    assert len(ours) == 3 and len(set(ours)) == 1  # one more for the call that warms the profiler up
-    # The dispatcher's own knowledge: composites, views, allocations and what is no operator do not count.
+    inductor = [each["name"] for each in events["traceEvents"] if each.get("name", "").startswith("cpp_")]
+    assert len(inductor) == 3 and len(set(inductor)) == 1  # two calls, and one that warms the profiler up
+    # By the dispatcher: composites, views, allocations and names that are not operators do not count.
     judged = {
         "aten::mul": True,
         "aten::native_layer_norm": True,
@@ -149,12 +151,12 @@ def test_kernels_of_inductor(tmp_path, start_worker, monkeypatch):
     assert kept == [name for name, counts in judged.items() if counts]
     loop = worker.ask("repeat", name="torch.eager", seconds=0.01)
     assert loop["calls"] >= 1 and loop["end_ns"] - loop["start_ns"] >= 10_000_000
-    # The wrapped kernels are put back: timing in this process would not be of other code.
+    # The wrapped kernels are restored, so that timing in this process is of the same code.
     assert worker.ask("leg", name="torch.compile", rounds=1, calls=1, warm_up=0)["wall"]
 
 
 def test_memory_history_of_a_gpu_ends_with_the_profile(tmp_path, monkeypatch):
-    """With PyTorch's functions for it replaced, as there is no GPU here: not verified on hardware."""
+    """With stand-ins for PyTorch's functions, without a GPU: not verified on hardware."""
     torch = need("torch")
     from fuseproof.frameworks import torch as framework
 
@@ -169,7 +171,7 @@ def test_memory_history_of_a_gpu_ends_with_the_profile(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(torch.cuda.memory, "_dump_snapshot", asked.append)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no CUDA
+        warnings.simplefilter("ignore")  # PyTorch warns that CUDA is missing
         with framework.profile(tmp_path, memory=True, stacks=True) as found:
             torch.ones(3)
         with pytest.raises(ZeroDivisionError), framework.profile(tmp_path, memory=True, stacks=False):
@@ -182,7 +184,7 @@ def test_memory_history_of_a_gpu_ends_with_the_profile(tmp_path, monkeypatch):
 def test_jax(tmp_path):
     jax = need("jax")
     record, timeline, file = captured("jax.jit", tmp_path, stacks=True)
-    check_what_every_capture_tells(record, timeline, jax.__version__)
+    check_facts_of_every_capture(record, timeline, jax.__version__)
     counts = [0, 0, 0]
     for name, start_ns, is_hlo in profile_data(file):
         call = within(record, start_ns)
@@ -198,7 +200,7 @@ def test_copies_of_what_a_call_consumes_are_not_its_kernels(tmp_path, start_work
     worker.open_case(CASE.group)
     counts = {}
     for name in ("jax.jit", "jax.jit-donate"):
-        worker.prepare(row(name))
+        worker.prepare(layer_norm(name))
         counts[name] = profiled(worker.ask, tmp_path, name, "cpu").kernels_per_call
     assert counts["jax.jit"] is not None
     assert counts["jax.jit-donate"] == counts["jax.jit"]
@@ -208,7 +210,7 @@ def test_tensorflow(tmp_path):
     if (found := metadata.packages_distributions().get("tensorflow")) is None:
         pytest.skip("needs tensorflow to record a trace")
     record, timeline, file = captured("tf.eager", tmp_path)
-    check_what_every_capture_tells(record, timeline, metadata.version(found[0]))
+    check_facts_of_every_capture(record, timeline, metadata.version(found[0]))
     counts = [0, 0, 0]
     for name, start_ns, _ in profile_data(file):
         call = within(record, start_ns)
@@ -245,7 +247,7 @@ def not_here(x, weight, bias):
         ("not_here", "needs a power of two"),
     ],
 )
-def test_what_fails_is_one_clear_line(name, says, tmp_path, monkeypatch):
+def test_a_failure_is_one_clear_line(name, says, tmp_path, monkeypatch):
     need("jax")
     ask = WorkerProcess.ask
     monkeypatch.setattr(
@@ -266,8 +268,8 @@ def test_what_fails_is_one_clear_line(name, says, tmp_path, monkeypatch):
     assert not (tmp_path / name / capture_record.FILE_NAME).exists()
 
 
-def test_what_cannot_run_here_is_told_before_a_process_is_started(tmp_path, monkeypatch):
-    monkeypatch.setattr(capture, "WorkerProcess", None)
+def test_an_implementation_that_cannot_run_here_is_refused_before_a_process_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "WorkerProcess", None)
     for name, device, says in (
         ("torch.eager", "tpu", "needs cpu or cuda"),
         ("torch.eager", "npu", "unknown device 'npu'; there are cpu, cuda, tpu"),
@@ -275,26 +277,26 @@ def test_what_cannot_run_here_is_told_before_a_process_is_started(tmp_path, monk
         ("pallas", "cpu", "interpreted on the CPU"),
     ):
         with pytest.raises(CaptureError, match=f"cannot profile {name} of .*: .*{says}"):
-            capture.capture(CASE, row(name), device=device, directory=tmp_path)
+            capture.capture(CASE, layer_norm(name), device=device, directory=tmp_path)
     with pytest.raises(UserError, match="cannot profile 0 calls"):
         Options(calls=0)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="choose a writable folder"):
-        capture.capture(CASE, row("jax.jit"), device="cpu", directory=tmp_path / "file")
+        capture.capture(CASE, layer_norm("jax.jit"), device="cpu", directory=tmp_path / "file")
 
 
 def test_only_captures_are_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(capture, "WorkerProcess", None)  # room is made before a process is started
+    monkeypatch.setattr(runner, "WorkerProcess", None)  # the folder is emptied before a process starts
     folder = tmp_path / "jax.jit"
     folder.mkdir()
     source = folder / "kernel.py"
     source.write_text("a year's work")
-    with pytest.raises(UserError, match="holds something that is no capture"):
-        capture.capture(CASE, row("jax.jit"), device="cpu", directory=tmp_path)
+    with pytest.raises(UserError, match="holds something that is not a capture"):
+        capture.capture(CASE, layer_norm("jax.jit"), device="cpu", directory=tmp_path)
     assert source.exists()
     source.rename(folder / "worker.log")
     with pytest.raises(TypeError):
-        capture.capture(CASE, row("jax.jit"), device="cpu", directory=tmp_path)
+        capture.capture(CASE, layer_norm("jax.jit"), device="cpu", directory=tmp_path)
     assert not any(folder.iterdir())
 
 
@@ -310,7 +312,7 @@ UNIX = 1_790_000_000_000_000_000
 
 
 class Scripted:
-    """A worker whose profiler wrote what a test wants, on a device that is not here."""
+    """A worker whose profiler writes what a test wants, for a device that this machine lacks."""
 
     def __init__(self, write, calls=((0, 1_000_000), (5_000_000, 6_000_000))):
         self.write, self.calls, self.asked = write, calls, []
@@ -359,7 +361,7 @@ def test_kernels_of_a_gpu(tmp_path):
     record = profiled(Scripted(kineto_of_a_gpu(100, 200, 5100, 5200)), tmp_path, "torch.eager", "cuda")
     assert record.kernels_per_call == 2
     assert record.kernel_rule == kernel_count.DEVICE_RULE
-    assert record.energy is None and record.samples == ()  # there is no board here
+    assert record.energy is None and record.samples == ()  # this machine has no board
     assert record.overhead == 2.0
 
 

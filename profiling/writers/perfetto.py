@@ -1,8 +1,9 @@
-"""Export to Perfetto's TrackEvent protobuf: one track for each sub-lane, so overlapping slices are all kept.
+"""Writes timelines as Perfetto's TrackEvent protobuf.
 
-(Perfetto drops overlapping slices of Chrome JSON without a word.) Sub-lanes of a lane have one name and one
-parent, which its viewer draws as one lane. Several timelines are aligned at their starts. Schema:
-protos/perfetto/trace/trace_packet.proto and track_event/*.proto of google/perfetto.
+Each sub-lane is a track, so all overlapping slices are kept; Perfetto drops those of Chrome JSON silently.
+The sub-lanes of a lane share a name and a parent, and Perfetto's viewer draws them as one lane. Several
+timelines are aligned at their starts.
+Schema: protos/perfetto/trace/trace_packet.proto and track_event/*.proto of google/perfetto.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ _WRITE_BYTES = 4 << 20
 
 
 def write(timelines: Sequence[Timeline], path: Path) -> None:
-    """Write one file; gzip if its name ends in .gz. Open it in ui.perfetto.dev."""
+    """Write all timelines to one file for ui.perfetto.dev; gzip if its name ends in .gz.
+
+    Raises UserError if the file cannot be written.
+    """
     with replacing(path) as file:
         if path.suffix == ".gz":
             with gzip.open(file, "wb", 6) as compressed:
@@ -122,7 +126,7 @@ def _series(timeline: Timeline) -> Iterator[tuple[str, str, list[int], list[floa
 
 
 def _slices(timeline: Timeline, low: int, high: int, first_track: int, first_name: int) -> Iterator[bytes]:
-    """Begin and end of each slice; within a track, which holds one sub-lane, they come in order of time."""
+    """Begin and end of each slice; those of one track (a sub-lane) are in order of time."""
     slices = timeline.slices
     order = low + np.argsort(slices.depth[low:high], kind="stable")
     columns = (slices.depth, slices.start_ns, slices.end_ns, slices.name, slices.kind)

@@ -1,0 +1,1 @@
+"""Formats that timelines are written to for other tools."""
