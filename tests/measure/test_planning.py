@@ -114,7 +114,7 @@ def test_nothing_to_measure_says_why(monkeypatch):
         ),
         (("jax.jit", "tf.xla"), {"jax.jit", "jax.eager", "tf.xla", "tf.eager"}),
     ],
-    ids=",".join,
+    ids=lambda names: ",".join(sorted(names)),
 )
 def test_only_brings_the_baselines_along(only, expected):
     assert names(make(only=only)) == expected
