@@ -57,6 +57,12 @@ class RealWorker:
         return self.ask("prepare", implementation=implementation.to_json(), **patience)
 
 
+@pytest.fixture(autouse=True)
+def no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output is laid out as into a pipe, unless a test says otherwise; xdist sets the variable."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One browser for all tests; each opens a window of its own with `support.browser.open_page`."""

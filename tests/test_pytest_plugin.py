@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -35,7 +36,9 @@ def project(tmp_path_factory):
 
     def run(*arguments):
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ARGUMENTS, *arguments]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        # Told of a worker of xdist, which these tests may run in, pytest-benchmark would disable itself.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_XDIST")}
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
     done = run("-k", "layer_norm", "--benchmark-save=base", "--benchmark-json=out.json")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -296,7 +296,7 @@ def test_second_derivatives_are_refused():
         x, weight = (torch.randn(*shape, device="meta").requires_grad_() for shape in ((4, 8), (8,)))
         y = function(x, weight)
         [dx] = torch.autograd.grad(y, x, torch.ones_like(y).requires_grad_(), create_graph=True)
-        with pytest.raises(NotImplementedError, match=rf"{name}: the gradient of the gradient"):
+        with pytest.raises(NotImplementedError, match=rf"{name}: second derivatives are not implemented"):
             dx.backward(torch.ones_like(dx))
 
 
