@@ -18,6 +18,9 @@ demo: $(VENV)/.installed ## measure the demo suite (under 6 minutes) and write d
 	@$(BIN)/fuseproof run demo
 	@$(BIN)/fuseproof report -o demo.html
 
+# A process for each core, and tests that one has not begun go to another that has nothing left.
+PYTEST_FLAGS ?= -n auto --maxprocesses 8 --dist worksteal
+
 test: $(VENV)/.installed-dev ## run every test
 	@$(BIN)/python -m pytest -q $(PYTEST_FLAGS)
 
