@@ -11,8 +11,6 @@ from typing import Any, Protocol, cast
 from fuseproof.errors import UserError
 from fuseproof.profiling.ahead_of_time.request import Request
 
-Result = Mapping[str, Any]
-
 # First characters of a target's name, and the module that compiles for it.
 FAMILIES: Mapping[str, str] = {
     "tpu-": "fuseproof.profiling.ahead_of_time.tpu.programs",
@@ -34,18 +32,27 @@ _FLAGS: Mapping[str, str] = {
 }
 
 
+class Result(Protocol):
+    """What became of one program or kernel. status: `ok`, `skipped`, `failed` or `over budget`."""
+
+    @property
+    def status(self) -> str: ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
 class Family(Protocol):
     """What a module in FAMILIES provides. TAKES: the fields of Request, of those in _FLAGS, that it uses.
 
-    A result says its `target` and `status`: `ok`, `skipped`, `failed` or `over budget`.
+    `render` takes what `answer` gave: records of the family's own.
     """
 
     TARGETS: Mapping[str, Any]
     TAKES: frozenset[str]
 
-    def answer(self, request: Request) -> list[dict[str, Any]]: ...
+    def answer(self, request: Request) -> Sequence[Result]: ...
 
-    def render(self, results: Sequence[Result], request: Request) -> str: ...
+    def render(self, results: Sequence[Any], request: Request) -> str: ...
 
 
 def run(request: Request, *, as_json: bool = False) -> tuple[str, int]:
@@ -56,7 +63,7 @@ def run(request: Request, *, as_json: bool = False) -> tuple[str, int]:
     families = _by_family(request.targets)
     for family, targets in families.items():
         _refuse_useless(family, targets, request)
-    results: list[dict[str, Any]] = []
+    results: list[Result] = []
     texts = []
     for family, targets in families.items():
         own = replace(request, targets=targets)
@@ -66,8 +73,12 @@ def run(request: Request, *, as_json: bool = False) -> tuple[str, int]:
             texts.append(family.render(found, own))
     if not results:
         raise UserError("nothing to compile: no implementation of these cases matches; see `fuseproof list`")
-    text = json.dumps(results, indent=1, allow_nan=False) + "\n" if as_json else "\n".join(texts)
-    return text, 1 if any(result["status"] in ("failed", "over budget") for result in results) else 0
+    text = (
+        json.dumps([result.to_json() for result in results], indent=1, allow_nan=False) + "\n"
+        if as_json
+        else "\n".join(texts)
+    )
+    return text, 1 if any(result.status in ("failed", "over budget") for result in results) else 0
 
 
 def _by_family(targets: Sequence[str]) -> dict[Family, list[str]]:

@@ -90,14 +90,14 @@ def require() -> None:
             )
 
 
-def answer(request: Request) -> list[dict[str, Any]]:
-    """The JSON of `compile_all` for what the user asks for. Raises UserError."""
+def answer(request: Request) -> list[Result]:
+    """The results of `compile_all` for what the user asks for. Raises UserError."""
     table = implementations.table(request.extra)
     known("implementation", request.only, [planning.ALL, *(each.name for each in table)])
     chosen = planning.wanted(table, request.only, usual=suites.USUAL)
     cases = [Case.from_group(group) for group in request.cases or DEFAULT_CASES]
     known("operator", request.operators, [case.operator.name for case in cases])
-    results = compile_all(
+    return compile_all(
         request.targets,
         [case for case in cases if not request.operators or case.operator.name in request.operators],
         [each for each in table if (each.operator, each.name) in chosen],
@@ -106,7 +106,6 @@ def answer(request: Request) -> list[dict[str, Any]]:
         output=request.output,
         progress=request.progress,
     )
-    return [result.to_json() for result in results]
 
 
 def compile_all(
@@ -284,6 +283,6 @@ def _outcome(answer: Mapping[str, Any]) -> tuple[str, str | None]:
     return FAILED, answer["error"]
 
 
-def render(results: Sequence[Mapping[str, Any]], request: Request) -> str:
+def render(results: Sequence[Result], request: Request) -> str:
     """What `fuseproof compile` prints of the results of `answer`."""
-    return render_text([Result.from_json(result) for result in results], schedule=request.schedule)
+    return render_text(results, schedule=request.schedule)

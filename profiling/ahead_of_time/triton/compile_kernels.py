@@ -66,8 +66,8 @@ def operators() -> list[str]:
     return [name for name in OPERATORS if name in COMPILE_LISTS]
 
 
-def answer(request: Request) -> list[dict[str, Any]]:
-    """The JSON of a `Result` for each target and launch, in that order.
+def answer(request: Request) -> list[Result]:
+    """A result for each target and launch, in that order.
 
     With `update_budget` the budget file is rewritten for what was compiled; nothing is then over budget.
     Raises UserError for bad input and where Triton is not installed.
@@ -99,12 +99,12 @@ def answer(request: Request) -> list[dict[str, Any]]:
         comparison.update(results, version, complete=complete)
     else:
         results = comparison.compare(results, version, complete=complete)
-    return [result.to_json() for result in results]
+    return results
 
 
-def render(results: Sequence[Mapping[str, Any]], request: Request) -> str:
+def render(results: Sequence[Result], request: Request) -> str:
     """What `fuseproof compile` prints of the results of `answer`."""
-    return render_text([Result.from_json(result) for result in results], request)
+    return render_text(results, request)
 
 
 class _Compilers:

@@ -99,16 +99,3 @@ class Result:
         if self.compared:
             document["budget"] = None if self.budget is None else asdict(self.budget)
         return document | reason
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Result:
-        """The record of which `document` is the JSON."""
-        budget = document.get("budget")
-        return cls(
-            **{name: document[name] for name in ("target", "operator", "dtype", "launch", "status")},
-            reason=document.get("reason"),
-            usage=Usage.from_json(document) if "registers" in document else None,
-            triton=document.get("triton"),
-            compared="budget" in document,
-            budget=None if budget is None else Row(**budget),
-        )

@@ -16,7 +16,6 @@ from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.triton import budget as triton_budget
 from fuseproof.profiling.ahead_of_time.triton import compile_kernels
 from fuseproof.profiling.ahead_of_time.triton.occupancy import occupancy
-from fuseproof.profiling.ahead_of_time.triton.results import Result
 
 LABELS = ("matmul[a-bfloat16]", "matmul[b-bfloat16]")
 
@@ -106,7 +105,7 @@ def test_the_shape_of_the_json(answers):
     }
 
 
-def test_every_key_of_the_json_and_back(answers):
+def test_every_key_of_the_json(answers):
     """In order: the JSON of a launch that fits, one over budget, one that failed, and an unused row."""
     answers[LABELS[1]] = {"spill_bytes": 8}
     answers["list attention"] = "ValueError: no such tile"
@@ -129,9 +128,6 @@ def test_every_key_of_the_json_and_back(answers):
     found = {(document["operator"], document["status"]): document for document in documents}
     assert {which: list(document) for which, document in found.items()} == keys
     assert found["layer_norm", "over budget"]["budget"] is None
-    for document in found.values():
-        again = Result.from_json(document).to_json()
-        assert json.dumps(again) == json.dumps(document)
 
     [updated] = json.loads(run(Request(targets=["sm_80"], update_budget=True), as_json=True)[0])
     assert list(updated) == [*head, *used, "triton"]
