@@ -95,10 +95,13 @@ def render_summary(rows: Sequence[ClaimRow]) -> str:
         lines.append(f"{row.verdict:12}  {gain:21}  {row.cases:5}  {row.claim}")
     if len(rows) > len(first):
         counts = Counter(row.verdict for row in rows)
+        compared = "; ".join(f"{row.candidate} over {row.baseline}" for row in first.values())
         tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
         lines.append(
             textwrap.fill(
-                f"The first comparison of each claim; all {len(rows)}: {tally}.", 79, break_on_hyphens=False
+                f"First comparison of each claim: {compared}. All {len(rows)}: {tally}.",
+                79,
+                break_on_hyphens=False,
             )
         )
     return "\n".join(lines) + "\n"

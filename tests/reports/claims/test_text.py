@@ -63,7 +63,9 @@ def test_the_summary_takes_the_first_comparison_over_all_dtypes(a_run, compariso
     heading, line, *tally = claims.render_summary(claims.evaluate([a_run(benchmarks)])).splitlines()
     assert heading.split()[0] == "verdict"
     assert line.split()[0] == "refuted-low" and line.split()[-2:] == ["11", "torch-compile-30-60"]
-    assert " ".join(tally).startswith("The first comparison of each claim; all 8: ")
+    assert " ".join(tally).startswith(
+        "First comparison of each claim: torch.compile over torch.eager. All 8: "
+    )
     assert longest("\n".join([line, *tally])) <= 80
 
 
