@@ -18,7 +18,7 @@ demo: $(VENV)/.installed ## measure the demo suite (under 6 minutes) and write d
 	@$(BIN)/fuseproof run demo
 	@$(BIN)/fuseproof report -o demo.html
 
-# A process for each core, and tests that one has not begun go to another that has nothing left.
+# A process for each core; one that has no tests left takes some that another has not begun.
 PYTEST_FLAGS ?= -n auto --maxprocesses 8 --dist worksteal
 
 test: $(VENV)/.installed-dev ## run every test

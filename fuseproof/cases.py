@@ -24,7 +24,7 @@ _GROUP = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The parts of a case's name; operator, shape and dtype need not be known here (a newer run's)."""
+    """The parts of a case's name, whose operator, shape and dtype only a newer version may know."""
 
     operator: str
     shape: str
@@ -66,15 +66,13 @@ class Case:
     def reason_against_peak(self, peak: float) -> str | None:
         """Why a measured peak of one call, in bytes, is implausible, else None.
 
-        Every call that uses no input up adds its results to memory. The growth of resident memory misses
-        them where they fit into pages that were resident before.
+        A call that uses up no input adds its results to memory. Where they fit into pages that were resident
+        before, resident memory does not grow by them.
         """
         least = self.operator.result_bytes(self.pass_, self.dtype)
         if peak >= least:
             return None
-        return (
-            f"peak memory of {peak:,.0f} does not even hold the results, {least:,}; it was not seen to grow"
-        )
+        return f"peak memory of {peak:,.0f} is less than the results, {least:,}: memory did not visibly grow"
 
     def refuse_absent_inputs(self, names: Iterable[str]) -> None:
         """Raise NotImplementedError if an implementation consumes an input that the case does not have."""

@@ -35,7 +35,7 @@ class ProcessDied(Exception):
 
 def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Answer every line of standard input until it ends; see `answer`."""
-    # The answers get a pipe of their own; everything else that is printed goes to standard error.
+    # The answers get a separate pipe; everything else that is printed goes to standard error.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -64,8 +64,8 @@ class Process:
     """A running `python -m MODULE ARGUMENTS…` whose module calls `serve`. Starting it returns at once.
 
     name: what messages call it.
-    log: the file that gets what it prints; without, that is searched for the cause when it dies.
-    detached: it leads a session of its own, so that Ctrl-C reaches only the parent, which then ends it with
+    log: the file for what it prints. Without one, what it printed is searched for the cause of its death.
+    detached: it leads its own session, so that Ctrl-C reaches only the parent, which then ends it with
         all that it has started.
     """
 
@@ -147,7 +147,7 @@ class Process:
         self._process.wait()
 
     def _epitaph(self) -> str:
-        """How the process died, and where it says why or what it printed last that may be the cause."""
+        """How the process died; then its log or, without one, a printed line that may be the cause."""
         status = self._process.wait()
         how = f"died of {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
         if self._log is not None:

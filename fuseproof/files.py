@@ -28,7 +28,7 @@ def writing(path: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing_to(folder: str | Path) -> Iterator[None]:
-    """As `writing`, of a folder."""
+    """As `writing`, for a folder."""
     try:
         yield
     except OSError as error:
@@ -44,7 +44,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """
     given = Path(path)
     with writing(given):
-        # What is no regular file must not be replaced by one: /dev/null, /dev/stdout, a named pipe, a folder.
+        # Only a regular file may be replaced, not /dev/null, /dev/stdout, a named pipe or a folder.
         if given.absolute().parts[1:2] == ("dev",) or (given.exists() and not given.is_file()):
             with given.open("wb") as file:
                 yield file

@@ -3,7 +3,7 @@
 A test that asks for the fixture `fuseproof_benchmark` is run once for each case and implementation of the
 suite, and calling the fixture reports the seconds that were measured. Everything selected is measured
 together, in palindromes, when the first of these tests runs. Needs nothing but pytest-benchmark's public
-interface: a timer that replays. See tests/bench/ for the whole of a user's code.
+interface: a timer that replays. tests/bench/ has all the code that a user needs.
 """
 
 from __future__ import annotations

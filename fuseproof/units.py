@@ -78,7 +78,7 @@ def memory(count: float | None) -> str:
 
 
 def number(value: float) -> str:
-    """A count, or a mean of counts: whole where it is, else to two places."""
+    """A count, or a mean of counts: without decimals if it is whole, else with two."""
     return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
 
 

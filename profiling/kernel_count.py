@@ -79,8 +79,8 @@ def by_call(timeline: Timeline, calls: Calls) -> list[NDArray[np.int64]]:
 
     A kernel belongs to the call that launched it if the trace has the launch, else to the call in which it
     began. Clocks may disagree by half the idle time between two calls, at most a millisecond. A kernel
-    further from every call belongs to none, such as those of the call that warms the profiler up and copies
-    of inputs that a call consumes.
+    further from every call belongs to none: kernels of the call that warms up the profiler, copies of inputs
+    that a call consumes.
     """
     slices = timeline.slices
     kernels = np.flatnonzero(timeline.select(timeline.lane_mask(derived=False), _KERNELS))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from support import browser as browsers
 from support.runs import make_benchmark, make_comparisons, make_run
@@ -28,6 +29,10 @@ from fuseproof.workloads.operators.rms_norm import RMSNorm
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# No example has to be fast: the machine may be busy.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Nothing these tests ask for takes a minute; on any machine only a hung worker is silent for this long.
 PATIENCE = 600.0
@@ -65,7 +70,7 @@ def no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests; each opens a window of its own with `support.browser.open_page`."""
+    """One browser for all tests; each opens its own window with `support.browser.open_page`."""
     if reason := browsers.why_not():
         pytest.skip(reason)
     with browsers.launched() as launched:

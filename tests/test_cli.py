@@ -78,7 +78,7 @@ def test_python_runs_it_as_a_module(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"fuseproof {__version__}\n", "")
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path):
+def test_a_reader_that_goes_away_is_not_an_error(tmp_path):
     command = [sys.executable, "-m", "fuseproof", "list"]
     read, write = os.pipe()
     os.close(read)

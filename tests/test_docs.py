@@ -176,7 +176,7 @@ def test_a_commit_is_checked_by_what_make_lint_runs():
         )
 
 
-def test_every_file_that_is_no_module_is_in_the_package_data():
+def test_every_file_that_is_not_a_module_is_in_the_package_data():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = settings["tool"]["setuptools"]["package-data"]["*"]
     assert (ROOT / "fuseproof" / "py.typed").is_file()

@@ -38,7 +38,7 @@ def run(folder, module, *arguments):
 
 @pytest.fixture(scope="module")
 def measured(folder):
-    """The folder with a run of the kernel of one's own in `out`."""
+    """The folder with a run of the example's kernel in `out`."""
     least = ("--blocks", "1", "--max-blocks", "1", "--palindromes", "1", "--no-profile", "--quiet")
     run(folder, "fuseproof", "run", "--case", CASE, "--only", "torch.mine", *MINE, *least, "-o", "out")
     return folder

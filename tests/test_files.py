@@ -117,7 +117,7 @@ def test_what_cannot_be_written_is_one_line_with_the_remedy(tmp_path, write):
     assert names(tmp_path) == ["file"]
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_is_not_a_file(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*Is a directory"):
         files.write_text(tmp_path, "")
     with pytest.raises(UserError, match="is a folder: name the file itself"):

@@ -1,4 +1,4 @@
-"""The house keeps its order: what import-linter cannot see, and what a newcomer relies on."""
+"""The layers: what import-linter cannot see of their order, and what a newcomer relies on."""
 
 import ast
 import re
@@ -38,12 +38,12 @@ def layer_of(module: str) -> int | None:
 
 
 def test_import_linter_sees_every_file():
-    """A folder without __init__.py below a room would be passed over in silence."""
+    """import-linter silently skips a folder without __init__.py below one of the four root folders."""
     graph = grimp.build_graph(*LINTER["root_packages"])
     assert {module_of(path) for path in FILES} <= set(graph.modules)
 
 
-def test_the_rooms_have_no_init():
+def test_the_root_folders_have_no_init():
     """With one, `import kernels` from the root would find this folder instead of the package of that name."""
     assert [room for room in ROOMS if (ROOT / room / "__init__.py").exists()] == []
     assert all((ROOT / "fuseproof" / room).is_symlink() for room in ROOMS)

@@ -36,7 +36,7 @@ def project(tmp_path_factory):
 
     def run(*arguments):
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ARGUMENTS, *arguments]
-        # Told of a worker of xdist, which these tests may run in, pytest-benchmark would disable itself.
+        # These tests may run in a worker of xdist; pytest-benchmark disables itself if it sees that.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_XDIST")}
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 

@@ -2,6 +2,6 @@
 
 A module is named for its command and has `HELP`, one line for `fuseproof --help`; `add_arguments(parser)`;
 and `run(options)`, which gives the exit code. Its docstring is what `fuseproof COMMAND --help` says.
-`fuseproof --help` imports every module, so whatever takes time to import is imported in `run`. A new command
+`fuseproof --help` imports every module, so slow imports belong in `run`. A new command
 is a new module and a name in `fuseproof.cli.COMMANDS`.
 """

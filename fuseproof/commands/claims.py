@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="judge also what `fuseproof compile --target tpu-... --without-fusion --json` printed; without "
-        "RUN, only that",
+        help="also judge what `fuseproof compile --target tpu-... --without-fusion --json` printed; without "
+        "RUN, judge only that",
     )
     arguments.add_json(parser)
     require = parser.add_argument(

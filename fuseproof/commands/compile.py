@@ -37,17 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--update-budget",
         action="store_true",
-        help="write what is found into kernels/triton/budget.toml instead of comparing the two (GPU)",
+        help="write the results into kernels/triton/budget.toml instead of comparing them with it (GPU)",
     )
     parser.add_argument(
         "--quiet", action="store_true", help="print only what is wrong and a line of summary (GPU)"
     )
     parser.add_argument("--topology", default="1x1", metavar="1x1|2x2|4x4", help="chips to shard over (TPU)")
-    parser.add_argument("--schedule", action="store_true", help="print also what runs when (TPU)")
+    parser.add_argument("--schedule", action="store_true", help="also print what runs when (TPU)")
     parser.add_argument(
         "--without-fusion",
         action="store_true",
-        help="compile also without the fusion passes, for `fuseproof claims --estimates` (TPU)",
+        help="also compile without the fusion passes, for `fuseproof claims --estimates` (TPU)",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="keep the compiler's files in DIR")
     arguments.add_json(parser)

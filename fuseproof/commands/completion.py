@@ -1,6 +1,6 @@
 """Completion on the Tab key, by argcomplete: values that it cannot read from the parser.
 
-The shell runs `fuseproof` with a variable of argcomplete's; only then is argcomplete imported.
+The shell runs `fuseproof` with an environment variable that argcomplete reads; only then is it imported.
 """
 
 from __future__ import annotations

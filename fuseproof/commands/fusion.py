@@ -1,6 +1,6 @@
 """Show what compiling changed: kernels, fusions, bytes and peak memory, eager against compiled.
 
-Each framework compiles in a process of its own. Exit code 1: an implementation failed.
+Each framework compiles in its own process. Exit code 1: an implementation failed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run",
         type=Path,
         metavar="RUN",
-        help="account for what a run measured (of it CASE, if given); its report then shows the account",
+        help="account for what a run measured, or for CASE of it; its report then shows the account",
     )
     arguments.add_only(parser, "implementations (default: all that are compiled)")
     arguments.add_implementations(parser)
@@ -121,4 +121,4 @@ def _count_kernels(
 
     options = capture.Options(calls=_CALLS, memory=False, samples=False, energy_seconds=0.0)
     record = capture.profile_prepared(ask, implementation, options=options, **where)
-    return record.kernels_per_call, "; ".join(record.warnings) or "the profiler does not tell"
+    return record.kernels_per_call, "; ".join(record.warnings) or "the profiler gives no reason"

@@ -1,4 +1,4 @@
-"""List suites, operators with their named shapes, and implementations, with why one cannot run here."""
+"""List suites, operators with named shapes, and implementations, with the reason if one cannot run here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _document(added: Sequence[str], *, device: str) -> dict[str, Any]:
-    """What there is, as plain data; `added` are the user's implementations, as `module:NAME`."""
+    """The lists as plain data; `added` are the user's implementations, as `module:NAME`."""
     from fuseproof import implementations, suites
     from fuseproof.measure.planning import reason_to_skip
     from fuseproof.workloads.operators import OPERATORS

@@ -1,7 +1,7 @@
-"""Profile each implementation of a case in a process of its own; draw timelines and memory in one page.
+"""Profile each implementation of a case in its own process; draw timelines and memory in one page.
 
-CASE may also be a directory of captures, which are drawn again. With --target the TPU compiler's plan is
-drawn, and no TPU is needed. Interrupt it at any time: what is captured is shown.
+CASE may also be a directory of captures, which are drawn again. With --target the TPU compiler's
+schedule is drawn, and no TPU is needed. Interrupt it at any time: the page shows the captures made so far.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         metavar="NAME",
-        help="tpu-v5e, tpu-v5p or tpu-v6e: draw the compiler's plan, no TPU needed",
+        help="tpu-v5e, tpu-v5p or tpu-v6e: draw the compiler's schedule, no TPU needed",
     )
     parser.add_argument("--calls", type=arguments.positive, metavar="N", help="profiled calls (default: 5)")
     arguments.add_threads(parser)
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
                     console.print(f"{doing} {what}", highlight=False, markup=False, soft_wrap=True)
 
             if options.target is not None:
-                text, page, stopped = _plan(options, progress)
+                text, page, stopped = _schedule(options, progress)
             elif folder.is_dir():
                 text, page, stopped = _draw(options, _read(options, folder))
             else:
@@ -134,7 +134,7 @@ def _capture(options: argparse.Namespace, progress: Callable[[str], None]) -> Co
         planning.Selection(only=options.only, cases=(case.group,)),
         Settings(device="cpu" if device == "tpu" else device, threads=threads),
     )
-    # A run plans for no TPU: there the capture itself says what cannot run.
+    # No plan of a run covers a TPU: there the capture says what cannot run.
     chosen = plan.implementations if device == "tpu" else plan.implementations_of(case)
     skipped = [] if device == "tpu" else [(each.implementation, each.message) for each in plan.skipped]
     calls = options.calls or capture.Options.calls
@@ -149,7 +149,7 @@ def _capture(options: argparse.Namespace, progress: Callable[[str], None]) -> Co
     return dataclasses.replace(taken, failures=[*skipped, *taken.failures])
 
 
-def _plan(options: argparse.Namespace, progress: Callable[[str], None]) -> _Outcome:
+def _schedule(options: argparse.Namespace, progress: Callable[[str], None]) -> _Outcome:
     from fuseproof import files, implementations
     from fuseproof.cases import Case
     from fuseproof.commands.terminal import fit
@@ -160,7 +160,7 @@ def _plan(options: argparse.Namespace, progress: Callable[[str], None]) -> _Outc
     schedules = tpu_schedule_page.compile_schedules(
         case,
         target,
-        _planned([each for each in table if each.operator == case.operator.name], options.only),
+        _to_compile([each for each in table if each.operator == case.operator.name], options.only),
         folder=DEFAULT_ROOT / f"{_plain(case.group)}-{target}",
         progress=progress,
     )
@@ -169,8 +169,8 @@ def _plan(options: argparse.Namespace, progress: Callable[[str], None]) -> _Outc
     return _json(schedules.to_json()) if options.json else fit(schedules.to_text()), page, False
 
 
-def _planned(known: Sequence[Implementation], only: Sequence[str]) -> list[Implementation]:
-    """`only`; without it what the suite takes, what the TPU compiler takes, and what the user added."""
+def _to_compile(known: Sequence[Implementation], only: Sequence[str]) -> list[Implementation]:
+    """Those in `only`; by default those of the suite, those the TPU compiler takes, and the user's."""
     from fuseproof import implementations, suites
 
     names = {each.name for each in known}

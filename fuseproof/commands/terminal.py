@@ -37,7 +37,7 @@ def fit(text: str) -> str:
     Into a pipe or a log of CI lines go whole, so that one line remains one finding, unless COLUMNS is set.
 
     Lines of a table, those of one paragraph with three or more gaps, are broken at one column, so that what
-    stood below each other still does. What is broken off follows on a line of its own, indented.
+    stood below each other still does. The rest of a line follows on the next, indented.
     """
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         return text

@@ -39,7 +39,7 @@ def poisoned() -> Iterator[None]:
 
 
 def peak_growth(call: Callable[[], object], repeats: int = 3) -> int | None:
-    """Bytes by which resident memory grows at most during one call, the least of `repeats` calls.
+    """The most bytes by which resident memory grows during a call, the least of `repeats` calls.
 
     Every tensor of 64 KiB or more is given back to the kernel when it is freed (so the call has to ask for
     it again), and the kernel's own high-water mark is read, so no sampling can miss the peak. The kernel
@@ -69,7 +69,7 @@ def peak_growth(call: Callable[[], object], repeats: int = 3) -> int | None:
             growths.append(_status_bytes(status, "VmHWM") - before)
         return max(0, min(growths))
     finally:
-        # Left as it was, every later call would fault its pages in anew: seen to make one ten times slower.
+        # With the low thresholds every later call faults its pages in anew (seen: ten times slower).
         libc.mallopt(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
         libc.mallopt(_M_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
 

@@ -198,7 +198,7 @@ def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
 
 # Names of the kernels that Inductor writes in C++, bare or as its own profiling option calls them.
 _INDUCTOR_KERNEL = re.compile(r"(graph_\d+_)?cpp_\w+")
-# Operators with a kernel of their own that computes nothing: they get memory, or another view of it.
+# Operators whose kernel computes nothing: they get memory, or another view of it.
 _NO_WORK = re.compile(r"aten::(new_)?empty(_\w+)?|aten::(resize_|resize_as_|set_|_unsafe_view)")
 # Events of the caching allocator that a memory history keeps: minutes of small steps, about 100 MB.
 _HISTORY = 200_000
@@ -250,7 +250,7 @@ def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, l
 
 
 def kernel_names(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are operators with work of their own on the CPU, by PyTorch's own dispatcher.
+    """Those of `names` that are operators which work on the CPU themselves, by PyTorch's own dispatcher.
 
     Left out are operators composed of others, which follow below them, those that only make a view or fetch
     memory, those that return no tensor, and names of anything else, such as a node of autograd.
@@ -300,7 +300,7 @@ def _named_inductor_kernels(warnings: list[Any]) -> Iterator[None]:
     but that would compile other code than was checked and timed. The module that Inductor loaded calls each
     kernel by a global name, which is replaced here by a function that records the range.
     """
-    # Not imported, which would take a second: where nothing was compiled it is not loaded.
+    # Looked up and not imported, which takes a second: if it is not loaded, nothing was compiled.
     cache = sys.modules.get("torch._inductor.codecache")
     modules = [] if cache is None else getattr(cache.PyCodeCache, "modules", None)
     if modules is None:

@@ -1,4 +1,4 @@
-"""The XPlane file that the profilers of JAX and TensorFlow leave deep in a folder of their own."""
+"""The XPlane file that the profilers of JAX and TensorFlow leave deep in their own folder."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _INSTALL: Mapping[str, str] = {
     "flash_attn": "pip install flash-attn --no-build-isolation",
 }
 
-# Modes of torch.compile that use CUDA graphs, and the mode that each of them is without.
+# Modes of torch.compile that use CUDA graphs, each with the mode that it is without them.
 CUDA_GRAPHS: Mapping[str, str] = {
     "reduce-overhead": "default",
     "max-autotune": "max-autotune-no-cudagraphs",
@@ -44,7 +44,7 @@ _WITHOUT_PRODUCT = ("layer_norm", "rms_norm")
 # Values that fields may hold.
 _KNOWN: Mapping[str, tuple[str, ...]] = {
     "passes": ("forward", "forward_backward"),  # operators.PASSES, whose import would cost every `--help`
-    "dtypes": PRODUCTS,  # operators.DTYPES, likewise
+    "dtypes": PRODUCTS,  # operators.DTYPES, for the same reason
     "devices": ("cpu", "cuda", "tpu"),
     "interpreted": ("cpu",),
     "layout": ("bhsd", "bshd"),

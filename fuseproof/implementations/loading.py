@@ -37,7 +37,7 @@ def table(extra: Iterable[str] = ()) -> tuple[Implementation, ...]:
     and by `extra`. Raises UserError for a reference that does not resolve, for two implementations of one
     name, and for an operator or a baseline that does not exist.
     """
-    # Not imported at the top: `--help` would take as much longer.
+    # Imported here, because at the top they would slow down `--help`.
     from importlib.metadata import entry_points
 
     from fuseproof.workloads import operators
@@ -70,7 +70,7 @@ def table(extra: Iterable[str] = ()) -> tuple[Implementation, ...]:
 
 
 def _with_absolute_target(implementation: Implementation) -> Implementation:
-    """A run may be resumed, and its workers started, from another folder than this."""
+    """With an absolute path, because a run may be resumed in, and start workers from, another folder."""
     place, _, attribute = implementation.target.rpartition(":")
     if not place.endswith(".py"):
         return implementation

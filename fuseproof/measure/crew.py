@@ -108,7 +108,7 @@ def worker_environment(*, device: str, threads: int, caches: Path, cold: bool) -
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count),
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "torchinductor"),
         "TRITON_CACHE_DIR": str(caches / "triton"),
-        "FUSEPROOF_TUNING_CACHE": str(caches / "fuseproof"),  # what our kernels were tuned to
+        "FUSEPROOF_TUNING_CACHE": str(caches / "fuseproof"),  # the configs that Triton kernels were tuned to
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "KERAS_BACKEND": "tensorflow",
         # Two frameworks share the device, so neither may take all its memory at the start.

@@ -15,7 +15,7 @@ from fuseproof.frameworks import host_memory
 from fuseproof.implementations import FRAMEWORKS
 from fuseproof.runs import environment
 
-# Share of the usable cores that other processes may keep busy before figures suffer.
+# Share of the usable cores that other processes may keep busy before measurements suffer.
 _BUSY = 0.10
 _LOAD_SECONDS = 0.5
 
@@ -24,7 +24,7 @@ _LOAD_SECONDS = 0.5
 class Finding:
     """One fact about the machine.
 
-    status: `ok`, `note` (worth knowing, nothing to repair) or `warning` (figures will suffer).
+    status: `ok`, `note` (worth knowing, nothing to repair) or `warning` (measurements will suffer).
     found:  what it is, and what it does to a measurement; remedy: what to do about it, empty if nothing.
     """
 

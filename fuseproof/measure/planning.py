@@ -166,9 +166,9 @@ def _select_implementations(
 def wanted(
     implementations: Sequence[Implementation], only: Sequence[str], *, usual: Sequence[str]
 ) -> set[tuple[str, str]]:
-    """(operator, name) of what `only` names, by default of what `usual` names and of what the user added.
+    """(operator, name) of those in `only`; by default of those in `usual` and of those that the user added.
 
-    Both name `NAME` or `OPERATOR:NAME`. All are wanted for `--only all`, and where both are empty.
+    Both hold `NAME` or `OPERATOR:NAME`. `--only all` wants all, as do an empty `only` and an empty `usual`.
     """
     if ALL in only or not (only or usual):
         return {(each.operator, each.name) for each in implementations}

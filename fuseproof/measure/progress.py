@@ -74,7 +74,7 @@ class LineProgress:
         self._left = TimeLeft(left)
 
     def show(self, run: Run) -> None:
-        """A log has the report for that."""
+        """Print nothing: the report has the speedups."""
 
     @contextlib.contextmanager
     def piece(self, kind: str, what: str) -> Iterator[None]:

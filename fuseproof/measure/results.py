@@ -30,7 +30,7 @@ def measurable(directory: RunDirectory, case: Case) -> tuple[Implementation, ...
 
 
 def assemble(directory: RunDirectory, *, complete: bool) -> Run:
-    """The run as far as its pieces are on disk; `complete` says that none is left to measure."""
+    """The run made of the pieces on disk; `complete` says that none is left to measure."""
     benchmarks: list[Benchmark] = []
     failures = list(directory.plan.skipped)
     notes: list[str] = []
@@ -173,7 +173,7 @@ def _passed(
 def _verdict(
     found: Mapping[str, Mapping[str, Any]], implementation: Implementation, case: Case
 ) -> checks.Verdict:
-    """Of an implementation that ran: whether its errors keep the limit that its baseline's errors set."""
+    """Whether the errors of an implementation that ran keep the limit that its baseline's errors set."""
 
     def errors(name: str) -> dict[str, float] | None:
         record = found.get(name)

@@ -39,7 +39,7 @@ MAX_INPUT_SETS = 4096
 _MAX_COPIES_BYTES = 256 * 2**20
 _CHECK_SEEDS = 2
 
-# Idle time around each profiled call: clocks of host and device may disagree by less, and calls stay apart.
+# Idle time around each profiled call: keeps calls apart though clocks of host and device disagree by less.
 _PROFILE_GAP = 0.002
 
 
@@ -62,7 +62,7 @@ class Worker:
         self._next_set = 0
 
     def open_case(self, *, group: str, seed: int, last_level_cache: int) -> dict[str, Any]:
-        """Forget the case before and choose the sets of inputs of this one."""
+        """Forget the previous case and choose the sets of inputs of this one."""
         self._prepared.clear()
         self._tensors: dict[str, list[tuple[dict[str, Any], Any]]] = {}
         self._references: dict[int, tuple[Arrays, NDArray[np.float32] | None, dict[str, Sampled]]] = {}

@@ -29,7 +29,7 @@ class RunDirectory:
     """What plan.json says, and access to the pieces, which are read from disk each time.
 
     environment: the machine and software at the start of the run (`environment.describe`).
-    started: the time of that, ISO 8601.
+    started: when the run started, ISO 8601.
     commit: of the folder in which the run was started (`environment.commit_info`).
     """
 
@@ -214,7 +214,7 @@ def _is_complete(path: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The JSON object in the file `path`; None if there is no such file. Raises UserError for anything else.
+    """The JSON object in the file `path`, None without the file. Raises UserError if it holds anything else.
 
     Files are written whole, so it is never half of one; a disk or an editor may still have damaged it.
     """

@@ -19,7 +19,7 @@ import psutil
 # Their versions change what is measured.
 PACKAGES = ("torch", "triton", "jax", "jaxlib", "tensorflow", "tensorflow-cpu", "keras", "numpy", "libtpu")
 
-# Increased when the way of measuring changes so much that old and new figures must not be compared.
+# Increased when the way of measuring changes so much that old and new measurements must not be compared.
 METHOD = 1
 
 _DEFAULT_LAST_LEVEL_CACHE = 64 * 2**20

@@ -175,7 +175,7 @@ def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
     for run in runs[1:]:
         if (run.fingerprint, run.fingerprint_fields) != (runs[0].fingerprint, runs[0].fingerprint_fields):
             raise UserError(
-                f"{source}: {runs[0].source} and {run.source} were not measured alike "
+                f"{source}: {runs[0].source} and {run.source} were measured differently "
                 "(their fingerprints differ); merge only files of one machine and environment"
             )
     parts: dict[str, list[Benchmark]] = {}
@@ -202,7 +202,7 @@ def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
 
 @contextlib.contextmanager
 def _as_user_error(file: Path) -> Iterator[None]:
-    """One line for whatever is wrong with a document, which may come from any other program."""
+    """Turn any error about a document into one line; any program may have written the document."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -1,10 +1,10 @@
-"""The shortest run that uses every part; its figures mean nothing."""
+"""The shortest run that uses every part; its numbers mean nothing."""
 
 from fuseproof.suites import USUAL, Suite, cases
 
 SUITE = Suite(
     name="smoke",
-    summary="three tiny cases, two blocks: does everything run? Its figures mean nothing",
+    summary="three tiny cases, two blocks: does everything run? Its numbers mean nothing",
     cases=cases(
         {"attention": ("b1_h2_s32_d16_causal",), "matmul": ("32x64x32",), "layer_norm": ("64x128",)},
         dtypes=("float32",),

@@ -1,4 +1,4 @@
-"""Making accounts: each framework compiles in a process of its own, whose programs are read there.
+"""Making accounts: each framework compiles in its own process, which also reads the programs.
 
 Kernels are counted by the caller (`CountKernels`): counting needs a profiler, which is above this package.
 """

@@ -22,7 +22,7 @@ class Work:
 
 
 def of_case(case: Case, table: Sequence[Implementation], only: Sequence[str]) -> Work:
-    """The compiled implementations of a case, of them `only` if given.
+    """The compiled implementations of a case, or those of them in `only`.
 
     Raises UserError for a name that is unknown or not compiled.
     """

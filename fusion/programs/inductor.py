@@ -70,7 +70,7 @@ def kernels(
 ) -> tuple[Operation, ...]:
     """The kernels and library calls that one call of the generated code launches, in order.
 
-    bytes: of the tensors each takes and gives, each once, those changed in place twice: this moves through
+    bytes: of the tensors that each takes and gives, once each, twice if changed in place. This moves through
     memory if the kernel itself moves nothing twice (see `Operation.loop_nests`); None if a size is unknown.
     operators: names of ATen operators, to separate them in names of C++ kernels. Raises UserError.
     """
@@ -252,7 +252,7 @@ class _Reader:
                 self._storage[name] = self._storage.get(base, base)
 
     def _learn_result(self, name: str, elements: int | None) -> None:
-        """The size of a result of a library call, which the call has written, stands only in an assertion."""
+        """Learn the size of a library call's result, which only an assertion states: the call wrote it."""
         launch, index = self._results.get(name, (None, None))
         if launch is None or elements is None or name in self._tensors or launch.item_bytes is None:
             return
@@ -308,7 +308,7 @@ def _base(node: ast.expr) -> str | None:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """In the order they run; the device guard around the launches on a GPU is looked through."""
+    """In the order they run, with those inside the device guard around the launches on a GPU."""
     for statement in body:
         if isinstance(statement, ast.With | ast.If | ast.For):
             yield from _statements(statement.body)

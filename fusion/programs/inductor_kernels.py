@@ -43,7 +43,7 @@ def definition(node: ast.stmt) -> Iterator[tuple[str, KernelSource]]:
 
 
 def _loop_nests(text: str) -> int:
-    """How many loops stand next to each other in a C++ kernel, so passes over its data.
+    """How many loops follow each other in a C++ kernel: the passes over its data.
 
     Where an outermost loop holds several loops side by side (Inductor fuses the loops over rows), those are
     the passes over a row.

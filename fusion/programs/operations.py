@@ -1,8 +1,8 @@
 """What a program does, operation by operation, and the bytes that moves: the same record for every compiler.
 
 Bytes are computed from the program, never measured: an operation reads each of its inputs once, whole, and
-writes its results once. Where one input stands twice it is read once. Views (`VIEWS`, and PyTorch's) move
-nothing, and what is read through a broadcast is its source. Scalars that are constants stand in the code.
+writes its results once. An input that occurs twice is read once. Views (`VIEWS`, and PyTorch's) move nothing,
+and reading a broadcast reads its source. Constant scalars are part of the code.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def counted(members: Iterable[str]) -> str:
 
 
 def operations_of(module: Module) -> tuple[Operation, ...]:
-    """What a module launches, in order: of optimised HLO its fusions, library calls and copies, of HLO before
-    optimisation every operation by itself, views left out.
+    """What a module launches, in order, without views: of optimised HLO its fusions, library calls, copies;
+    of HLO before optimisation every single operation.
 
     A loop's or branch's instructions come once and without bytes: how often they run is not in the text.
     """
@@ -136,7 +136,7 @@ def _is_annotation(instruction: Instruction) -> bool:
 
 
 def _bytes(instruction: Instruction, beside: Mapping[str, Instruction]) -> int:
-    """beside: the instructions of its computation."""
+    """beside: all instructions of its computation by name."""
     read = {source.name: source for name in instruction.operands if (source := _source(name, beside))}
     arrays = list(instruction.arrays)
     # cuBLAS and cuDNN get a workspace as their last result; it holds nothing the program reads.
@@ -147,7 +147,7 @@ def _bytes(instruction: Instruction, beside: Mapping[str, Instruction]) -> int:
 
 
 def _source(name: str, beside: Mapping[str, Instruction]) -> Instruction | None:
-    """What is read under this name: views are looked through; None for a scalar constant."""
+    """The instruction that is read under this name, behind any views; None for a scalar constant."""
     instruction = beside[name]
     while instruction.opcode in VIEWS or _is_annotation(instruction):
         instruction = beside[instruction.operands[0]]

@@ -33,7 +33,7 @@ _OVERWRITE = ("copy_", "zero_", "fill_")
 
 @contextlib.contextmanager
 def compiling(folder: Path) -> Iterator[None]:
-    """Within, Inductor keeps its code in `folder`, and compiles again what it has in a cache."""
+    """Within, Inductor keeps its code in `folder`, and compiles again even what its cache holds."""
     with config.patch(
         {"trace.enabled": True, "trace.debug_dir": str(folder / "trace"), "force_disable_caches": True}
     ):

@@ -97,7 +97,7 @@ class Problem:
         last_query = query_block * self.BLOCK_Q + self.BLOCK_Q - 1
         return last_query >= key_block * self.BLOCK_K if self.causal else True
 
-    # `lax.div`, not `//`: rounding down asks the default device for its kind, and ahead of time it is no TPU.
+    # `lax.div`, not `//`: `//` asks for the kind of the default device, ahead of time not a TPU.
     def key_head(self, head: Any) -> Any:
         return jax.lax.div(head, jnp.int32(self.share))
 

@@ -16,7 +16,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A GPU, as far as configs depend on it.
+    """The properties of a GPU that configs depend on.
 
     capability:    compute capability × 10.
     shared_memory: bytes that one block may use.
@@ -43,7 +43,7 @@ def architecture_of(device: torch.device) -> Architecture:
         return ARCHITECTURES[90]
     properties = torch.cuda.get_device_properties(device)
     if torch.version.hip is not None:
-        # gfx94x and gfx95x report 9.4 and 9.5, which are no NVIDIA capabilities: they get the smallest tiles.
+        # gfx94x and gfx95x report 9.4 and 9.5, not NVIDIA capabilities: they get the smallest tiles.
         shared = properties.shared_memory_per_block
         return Architecture(capability=80, shared_memory=shared, processors=properties.multi_processor_count)
     return Architecture(

@@ -216,7 +216,7 @@ def _time_all(
             value = measure(launches, device)
         except torch.cuda.OutOfMemoryError:
             raise
-        # RuntimeError: passes of the compiler and the CUDA driver have no type of their own.
+        # RuntimeError: passes of the compiler and the CUDA driver raise no subclass of it.
         except (TritonError, RuntimeError) as error:
             reasons.append(f"{candidate}: {' '.join(str(error).split())[:200]}")
             seconds.append(None)

@@ -1,1 +1,1 @@
-"""Compiled for hardware that is not needed: Triton kernels for GPUs, programs for TPUs."""
+"""Compiling for hardware that you do not have: Triton kernels for GPUs, programs for TPUs."""

@@ -33,7 +33,7 @@ _FLAGS: Mapping[str, str] = {
 
 
 class Result(Protocol):
-    """What became of one program or kernel. status: `ok`, `skipped`, `failed` or `over budget`."""
+    """The outcome for one program or kernel. status: `ok`, `skipped`, `failed` or `over budget`."""
 
     @property
     def status(self) -> str: ...
@@ -42,7 +42,7 @@ class Result(Protocol):
 
 
 class Family(Protocol):
-    """What a module in FAMILIES provides. TAKES: the fields of Request, of those in _FLAGS, that it uses.
+    """What a module in FAMILIES provides. TAKES: the fields of Request in _FLAGS that it uses.
 
     `render` takes what `answer` gave: records of the family's own.
     """

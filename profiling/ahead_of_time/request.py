@@ -20,7 +20,7 @@ class Request:
     topology:       chips to shard over.
     schedule:       print also what runs when.
     without_fusion: compile also without the compiler's fusion passes, to compare.
-    update_budget:  write what is found into the budget instead of comparing the two.
+    update_budget:  write the results into the budget instead of comparing them with it.
     quiet:          print only what is wrong and a summary.
     output:         keep the compiler's files in this directory.
     """

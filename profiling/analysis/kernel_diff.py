@@ -10,8 +10,8 @@ Two kernels are joined, in this order,
    operations of the fusion), or else those of its launch and metadata. All kernels that such joins connect
    are one row: `merged` if there are fewer kernels after than before, else `matched`.
 
-The other kernels are `only-before` and `only-after`; they may be related all the same: XLA's `fusion.4`
-has no words.
+The other kernels are `only-before` and `only-after`. They may be related too: XLA's name `fusion.4` does not
+say what it computes.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _operators_in(kernel: NamedKernel, vocabulary: Sequence[str]) -> set[str]:
 def _components(
     left: int, right: int, edges: Iterable[tuple[int, int]]
 ) -> Iterable[tuple[set[int], set[int]]]:
-    """The connected components of the graph of both sides; a node without an edge is one of its own."""
+    """The connected components of the graph of both sides; a node without an edge is a component."""
     group = list(range(left + right))
 
     def root(i: int) -> int:

@@ -38,7 +38,7 @@ def take(
     options: capture.Options,
     progress: Callable[[str], None],
 ) -> Collection:
-    """Capture each of `chosen` into `directory`; a failure is listed with its reason and stops no other.
+    """Capture each of `chosen` into `directory`; a failure is listed with its reason and the others go on.
 
     After an interrupt the collection has the captures made before it.
     """

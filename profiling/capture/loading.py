@@ -209,7 +209,7 @@ def _counter(series: Series, record: CaptureRecord) -> Counter | None:
 def _misplaced(timeline: Timeline, calls: Sequence[kernels.Window]) -> list[str]:
     """A doubt for each sign that the calls and the trace have different clocks."""
     if not calls:
-        return ["no call was marked: figures are for the whole trace"]
+        return ["no call was marked: the numbers are for the whole trace"]
     s = timeline.slices
     others = ~np.array([lane.name == CALLS_LANE for lane in timeline.lanes], np.bool_)[s.lane]
     starts = np.sort(s.start_ns[others])

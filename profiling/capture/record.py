@@ -210,7 +210,7 @@ def folders(directory: Path | str) -> list[Path]:
 def unlike(records: Sequence[CaptureRecord]) -> str | None:
     """Settings that differ although they must match, in words, else None.
 
-    A package that only some records name is no difference: each framework has packages of its own.
+    A package that only some records name is not a difference: each framework has its own packages.
     """
     conditions: dict[str, dict[str, list[str]]] = {}
     for record in records:
@@ -232,7 +232,7 @@ def unlike(records: Sequence[CaptureRecord]) -> str | None:
 
 
 def _refuse_contradictions(record: CaptureRecord) -> None:
-    """Raises ValueError or UserError for what no type can say."""
+    """Check what types cannot express. Raises ValueError or UserError."""
     Case.from_group(record.group)
     calls, counts = len(record.calls), len(record.kernel_counts)
     if counts not in (0, calls):

@@ -23,7 +23,7 @@ from fuseproof.profiling.timeline.model import DEVICE_WORK, KIND, KINDS, Column,
 # JavaScript's numbers are exact up to here; decoding would change a larger one.
 _EXACT: Final = 2**53
 
-# A property with more different values is a column of its own, not part of the table of combinations.
+# A property with more different values is a separate column, not part of the table of combinations.
 _FEW_VALUES: Final = 4096
 
 _KIND_LABELS: Final[Mapping[str, str]] = {
@@ -45,7 +45,7 @@ _MEANING: Final[Mapping[str, str]] = {
     "allocator-at-dispatch": "allocator's count at dispatch on the host; the device uses it later",
     "reserved": "held by the allocator, in use or not",
     "driver-used": "in use on the device by every process, as the driver reports",
-    "static-plan": "planned by the compiler, not measured",
+    "static-plan": "assigned by the compiler, not measured",
     "sampled": "sampled; between the points nothing is known",
 }
 
@@ -322,7 +322,7 @@ _Sparse = tuple[str, Column, Integers, NDArray[Any]]
 def _details(timeline: Timeline, position: Integers) -> tuple[list[dict[str, Any]], Integers, list[_Sparse]]:
     """The optional properties: a table of their few combinations, each slice's entry, and separate columns.
 
-    A property with many different values is a column of its own.
+    A property with many different values is a separate column.
     """
     combined = np.zeros(len(position), np.int64)
     tabled: list[tuple[str, Column]] = []

@@ -114,7 +114,7 @@ def to_html(
         notes=[*notes, *([_NO_WIDTH] if any(map(_has_unestimated, timelines)) else [])],
         page=page,
         differences=[_difference(*one) for one in differences],
-        planned="cycles" in units,
+        is_static="cycles" in units,
         most_names=_MOST_NAMES,
         trust=_shared(
             [one.name for one in timelines],
@@ -185,7 +185,7 @@ def _has_unestimated(timeline: Timeline) -> bool:
 
 def _unlike(found: Difference) -> str:
     if found.before.unit != found.after.unit:
-        return f"Not alike: {found.before.unit}s before, {found.after.unit}s after."
+        return f"Different things are compared: {found.before.unit}s before, {found.after.unit}s after."
     if found.before.source != found.after.source:
         return "Two profilers: they differ in what a kernel is, and only names of operators join kernels."
     return ""

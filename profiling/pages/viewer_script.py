@@ -32,7 +32,7 @@ def viewer_script() -> str:
 def join(entry: str, read: Callable[[str], str]) -> str:
     """The module `entry` and all that it imports, each after its own imports, in the scope of one function.
 
-    `read` gives the text of a module by its file name. Raises ValueError for what is not in the dialect.
+    `read` gives the text of a module by its file name. Raises ValueError for text outside the dialect.
     """
     joined: dict[str, str] = {}
     declared: dict[str, str] = {}

@@ -136,7 +136,7 @@ def _take(memory: Memory, chosen: NDArray[np.int64]) -> Memory:
 
 
 def reindex(columns: Mapping[str, Column], order: NDArray[np.int64], size: int) -> dict[str, Column]:
-    """Columns of `size` slices after those are reordered to `order` [n]; entries of slices not in it go."""
+    """Columns of `size` slices after those are reordered to `order` [n]; other entries are dropped."""
     place = np.full(size, -1, np.int64)
     place[order] = np.arange(len(order))
     out = {}

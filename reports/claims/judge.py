@@ -17,8 +17,8 @@ the band.
 A claim about kernels or peak memory (`metrics` in claims.toml) is judged by one ratio for each case. Such
 figures do not vary from block to block, so 5 cases suffice, and both intervals of the geometric mean have the
 cases resampled, by operator: they say how far the mean depends on which cases were chosen. A mean of exactly
-1 is no reduction: it is refuted-low. Estimates of the TPU compiler, given beside the runs, have rows of their
-own, marked as estimates.
+1 is not a reduction: refuted-low. Estimates of the TPU compiler, given beside the runs, have separate
+rows, marked as estimates.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class ClaimRow:
     bound. `break_even_calls` is the median over cases with a known compile time: inf if most never pay, NaN
     if none is known.
 
-    Where `metric` is `kernels` or `peak_memory`, `geomean` is how many times fewer or less there are;
-    `blocks` is 1, and `ci95` and `ci95_cases` are the same. `estimate`: nothing of it was measured; `device`
-    is then the target, and `run` the file.
+    Where `metric` is `kernels` or `peak_memory`, `geomean` is the factor of the reduction;
+    `blocks` is 1, and `ci95` and `ci95_cases` are the same. `estimate`: the compiler estimated it and nothing
+    was measured; `device` is then the target, and `run` the file.
     """
 
     claim: str

@@ -21,7 +21,7 @@ ALL_READINGS = (*READINGS, REDUCTION)
 class Claim:
     """A published gain of `low` to `high` (fractions) of each candidate over its baseline.
 
-    metrics:   what there is less of, `kernels` or `peak_memory`; empty for time.
+    metrics:   what is reduced, `kernels` or `peak_memory`; empty for time.
     estimates: implementations that the TPU compiler's estimates with and without fusion are about.
     """
 
@@ -97,7 +97,7 @@ def _claim_from_toml(entry: Any) -> Claim:
     if not all(isinstance(name, str) for name in estimates):
         raise ValueError("estimates must be names of implementations")
     if metrics and "readings" in entry:
-        raise ValueError("a claim with metrics has no readings: less is less")
+        raise ValueError("a claim with metrics takes no readings: they are for times")
     if estimates and not metrics:
         raise ValueError("the TPU compiler's estimates are of kernels and memory: set metrics")
     given = tuple(entry.get("readings", READINGS))

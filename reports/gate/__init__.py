@@ -9,7 +9,7 @@ regression     the slowdown's lower limit is above the margin, by Holm's correct
                one-sided 2.5 %, so that its 95 % interval always clears the margin
 missing        in base but not in head: removed, renamed or skipped there
 failed         wrong, crashed or hung in head, and not so in base
-inconclusive   too noisy, fewer than 2 blocks, or not measured alike
+inconclusive   too noisy, fewer than 2 blocks, or measured differently
 pass           none of these; a large slowdown (over 10 %, or twice the given margin if that is more) is
                excluded, as the interval's upper limit is below it
 new            in head only; reported, never failing

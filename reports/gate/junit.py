@@ -16,7 +16,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 def write_junit(result: GateResult, path: str | Path) -> None:
     """Write `result` to `path`: regression, missing and failed are failures, inconclusive is skipped.
 
-    Differing fingerprints add an error of their own: the comparison could not be made.
+    Differing fingerprints add a separate error: the comparison could not be made.
     Raises UserError if `path` cannot be written.
     """
     suite = ElementTree.Element("testsuite", name="fuseproof gate")
@@ -37,7 +37,7 @@ def write_junit(result: GateResult, path: str | Path) -> None:
             f"{name}: {before!r} in base, {after!r} in head"
             for name, before, after in result.fingerprint_differences
         ]
-        message = f"base and head were not measured alike; {'; '.join(differing)}"
+        message = f"base and head were measured differently; {'; '.join(differing)}"
         add("fingerprint", "error", "fingerprint", message)
     for row in result.rows:
         numbers = (

@@ -34,7 +34,7 @@ def render_text(result: GateResult) -> str:
             console.print(f"… and {hidden} more that pass")
         for line in _notes(result):
             console.print(line, markup=False)
-        if result.remeasure_command:  # on a line of its own, unwrapped, for copying
+        if result.remeasure_command:  # on a separate line, unwrapped, for copying
             console.print("Measure the suspects again with fresh blocks before acting on them:", style="dim")
             console.print(f"  {result.remeasure_command}", markup=False, soft_wrap=True)
         console.print(_headline(result), style=f"bold {colours[result.verdict]}", markup=False)

@@ -84,7 +84,7 @@ def _sound(run: Run) -> dict[_Key, Benchmark]:
 
 
 def _listed(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
-    """In the order of the run, cases together, and each baseline before what is compared with it."""
+    """In the order of the run, but case by case, and each baseline before those compared with it."""
     found = [b for b in benchmarks if not _is_null(b)]
     cases = {key: n for n, key in enumerate(dict.fromkeys((b.group, b.metric, b.cache) for b in found))}
     names = {name: n for n, name in enumerate(dict.fromkeys(b.implementation for b in found))}
@@ -238,7 +238,7 @@ def _whys(index: int, run: Run, rows: Sequence[Row], beside: Path | None) -> Ite
 
 
 def _link(file: Path, beside: Path | None) -> str:
-    """A relative link, which works from disk while report and file are moved together only."""
+    """A relative link: it works from disk as long as report and file are moved together."""
     return quote(os.path.relpath(file.absolute(), (beside or Path()).absolute()).replace(os.sep, "/"))
 
 
@@ -279,7 +279,7 @@ def _run_info(run: Run) -> RunInfo:
 
 
 def _machine(run: Run) -> str:
-    """Processor, threads and device in one line, as far as the run recorded them."""
+    """Processor, threads and device in one line, without those that the run did not record."""
     cpu = run.environment.get("cpu") or run.machine_info.get("cpu") or {}
     model = (cpu.get("model") or cpu.get("brand_raw")) if isinstance(cpu, Mapping) else str(cpu)
     threads = run.settings.get("threads") or run.environment.get("threads")

@@ -1,6 +1,6 @@
 """A suite through pytest-benchmark: `pytest tests/bench --benchmark-json out.json`.
 
-Options of ours: --fuseproof-suite, --fuseproof-only, --fuseproof-blocks (see `pytest --help`).
+Its options: --fuseproof-suite, --fuseproof-only, --fuseproof-blocks (see `pytest --help`).
 """
 
 from collections.abc import Callable

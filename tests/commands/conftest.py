@@ -1,4 +1,4 @@
-"""Commands called in a folder of their own, with a terminal of 80 columns."""
+"""Commands called in an empty folder, with a terminal of 80 columns."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_a_file_that_cannot_be_written_is_one_line_after_the_verdict(here, a_run
     assert "cannot write folder" in err and err.count("\n") == 1
 
 
-def test_a_failed_gate_tells_json_readers_too(here, fuseproof):
+def test_a_failed_gate_is_an_error_in_json_too(here, fuseproof):
     code, out, err = fuseproof("gate", "absent", "absent", "--json")
     assert code == 2
     document = json.loads(out)

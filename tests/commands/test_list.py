@@ -1,4 +1,4 @@
-"""`fuseproof list`: what there is, why something cannot run here, implementations of one's own."""
+"""`fuseproof list`: what there is, why something cannot run here, the user's implementations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_list_says_what_there_is_and_why_not(fuseproof):
     assert longest(text) <= 80
 
 
-def test_list_takes_implementations_of_ones_own(here, fuseproof):
+def test_list_takes_the_user_s_implementations(here, fuseproof):
     (here / "mine.py").write_text(
         "from fuseproof import Implementation\n"
         "ROW = Implementation('matmul', 'mine', framework='torch', target='mine.py:f')\n"

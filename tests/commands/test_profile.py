@@ -35,7 +35,7 @@ needs_tpu = pytest.mark.skipif(
 
 
 @needs_jax
-def test_a_failing_implementation_takes_nothing_from_the_others(tmp_path, capsys):
+def test_a_failing_implementation_does_not_affect_the_others(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(USER_FILE)
     more = ["--only", "jax.jit,jax.raises,pallas", "--implementations", "mine.py:IMPLEMENTATIONS"]
     assert main(["profile", CASE, *more, "--calls", "2", "--threads", "1", "--json"]) == 0
@@ -79,7 +79,7 @@ def test_a_failing_implementation_takes_nothing_from_the_others(tmp_path, capsys
 
 
 @needs_tpu
-def test_a_target_draws_the_compiler_s_plan(tmp_path, capsys):
+def test_a_target_draws_the_compiler_s_schedule(tmp_path, capsys):
     arguments = ["profile", CASE.replace("float32", "bfloat16"), "--target", "tpu-v5e"]
     assert main([*arguments, "--only", "jax.jit,pallas,triton", "--json"]) == 0
     printed = capsys.readouterr()
@@ -99,10 +99,10 @@ def captured(monkeypatch):
     taken = []
     happens = {}
 
-    def fake(case, row, **more):
-        taken.append(row.name)
-        if row.name in happens:
-            raise happens[row.name]
+    def fake(case, implementation, **more):
+        taken.append(implementation.name)
+        if implementation.name in happens:
+            raise happens[implementation.name]
 
     monkeypatch.setattr(capture, "capture", fake)
     record = SimpleNamespace(device="cpu")

@@ -140,7 +140,7 @@ def test_a_worker_that_dies_once_loses_only_its_leg():
     assert "".join(crew.legs) == order(0) + order(0)[::-1] + again + order(2) + order(2)[::-1]
 
 
-def test_a_worker_that_dies_twice_fails_the_row_and_the_others_go_on():
+def test_a_worker_that_dies_twice_fails_the_implementation_and_the_others_go_on():
     crew = FakeCrew({("leg", "B"): died_at(3, 4)})
     record = measure(crew)
     assert record["failures"] == {"B": "the process died of SIGSEGV"}
@@ -153,7 +153,7 @@ def test_a_worker_that_dies_twice_fails_the_row_and_the_others_go_on():
     )
 
 
-def test_an_error_fails_the_row_at_once():
+def test_an_error_fails_the_implementation_at_once():
     crew = FakeCrew({("leg", "C"): always(WorkerError("the step was compiled again"))})
     record = measure(crew)
     assert record["failures"] == {"C": "the step was compiled again"}
@@ -162,7 +162,7 @@ def test_an_error_fails_the_row_at_once():
     assert crew.legs.count("A") == crew.legs.count("B") == 6
 
 
-def test_a_baseline_that_fails_takes_nobody_along():
+def test_a_baseline_that_fails_fails_alone():
     crew = FakeCrew({("leg", "A"): died_at(0, 1)})
     record = measure(crew, max_palindromes=9)
     assert set(record["failures"]) == {"A"}
@@ -170,7 +170,7 @@ def test_a_baseline_that_fails_takes_nobody_along():
 
 
 @pytest.mark.parametrize("error", [WorkerError("no memory"), WorkerSkip("not on this CPU")], ids=repr)
-def test_a_row_that_cannot_be_prepared_fails_alone(error):
+def test_an_implementation_that_cannot_be_prepared_fails_alone(error):
     crew = FakeCrew({("prepare", "B"): always(error)})
     record = measure(crew)
     assert record["failures"] == {"B": str(error)}
@@ -179,7 +179,7 @@ def test_a_row_that_cannot_be_prepared_fails_alone(error):
     assert crew.legs.count("A") == 6
 
 
-def test_a_row_that_crashes_while_it_is_prepared_fails_alone():
+def test_an_implementation_that_crashes_while_it_is_prepared_fails_alone():
     crew = FakeCrew({("prepare", "B"): died_at(0, 1)})
     record = measure(crew)
     assert set(record["failures"]) == {"B"}
@@ -195,7 +195,7 @@ def test_a_worker_killed_once_before_its_first_leg_costs_nothing(do, name):
     assert {len(legs) for legs in record["legs"].values()} == {6}
 
 
-def test_a_row_that_kills_its_worker_in_two_legs_fails():
+def test_an_implementation_that_kills_its_worker_in_two_legs_fails():
     """Otherwise one that crashes now and then would cost a worker's start at each of its legs."""
     crew = FakeCrew({("leg", "B"): died_at(1, 4)})
     record = measure(crew)

@@ -192,7 +192,7 @@ def test_wrong_implementations_have_an_error_and_no_speedup(tmp_path, impatient)
     assert not directory.caches.exists()
 
 
-def test_a_device_that_is_absent_skips_every_row_for_the_same_reason(tmp_path):
+def test_a_device_that_is_absent_skips_every_implementation_for_the_same_reason(tmp_path):
     torch = pytest.importorskip("torch", reason="asks PyTorch for a GPU")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here, so nothing is absent")

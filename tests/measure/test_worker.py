@@ -320,7 +320,7 @@ def test_the_next_case_forgets_the_last(worker, prepare):
     assert "error" in asked(worker, "check", name=name)
 
 
-def test_the_first_call_is_timed_apart(worker, prepare, monkeypatch):
+def test_the_first_call_is_timed_separately(worker, prepare, monkeypatch):
     clock = iter([10.0, 17.5, 20.0, 20.25])
     monkeypatch.setattr("fuseproof.measure.worker.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     prepare(right)

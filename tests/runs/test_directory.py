@@ -227,7 +227,7 @@ def test_a_damaged_plan_is_one_clear_line(directory, where, value):
 @pytest.mark.parametrize(
     "text", ["", '{"plan": {', "\xff", "[" * 100_000], ids=["empty", "cut", "bytes", "deep"]
 )
-def test_a_plan_that_is_no_json_is_one_clear_line(directory, text):
+def test_a_plan_that_is_not_json_is_one_clear_line(directory, text):
     (directory.path / "plan.json").write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=r"plan\.json is damaged") as caught:
         RunDirectory.open_unfinished(directory.path)

@@ -164,7 +164,7 @@ def test_a_stock_file_without_samples_is_its_median(tmp_path):
         pytest.param("[]", id="a list"),
         pytest.param("3", id="a number"),
         pytest.param('{"traceEvents": []}', id="another format"),
-        pytest.param('{"benchmarks": {}}', id="benchmarks is no list"),
+        pytest.param('{"benchmarks": {}}', id="benchmarks is not a list"),
         pytest.param('{"benchmarks": [3]}', id="benchmark is a number"),
         pytest.param('{"benchmarks": [{}]}', id="benchmark is empty"),
         pytest.param('{"benchmarks": [], "fuseproof": {"schema": 99}}', id="schema of the future"),

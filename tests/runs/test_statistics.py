@@ -130,7 +130,7 @@ def test_null_coverage_counts_only_what_has_an_interval(a_benchmark):
     assert statistics.null_coverage([(same, same), (lone, lone), (same, slow)]) == (1, 2)
 
 
-def test_bootstrap_tells_the_same_story_and_is_reproducible(a_benchmark):
+def test_bootstrap_agrees_and_is_reproducible(a_benchmark):
     rng = np.random.default_rng(3)
     noise = {"process_noise": 0.01, "round_noise": 0.02, "rng": rng, "blocks": 12}
     baseline, candidate = a_benchmark(**noise, seconds=1.5e-3), a_benchmark(**noise)

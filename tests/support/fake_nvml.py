@@ -1,4 +1,4 @@
-"""A board that is not here: a module that answers as nvidia-ml-py 13 does; names are compared with it."""
+"""A board that this machine lacks: a module that answers as nvidia-ml-py 13 does, with the same names."""
 
 from __future__ import annotations
 

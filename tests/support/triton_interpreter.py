@@ -1,4 +1,4 @@
-"""Runs kernels in Triton's interpreter, in a process of its own.
+"""Runs kernels in Triton's interpreter, in a separate process.
 
 TRITON_INTERPRET=1 must be set before the kernels are imported, while ahead-of-time compilation needs it
 unset.

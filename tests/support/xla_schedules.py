@@ -1,4 +1,4 @@
-"""A TPU plan as `fuseproof compile` prints it."""
+"""The schedule of a TPU program as `fuseproof compile` prints it."""
 
 
 def step(name, opcode, cycles=None, hbm=100, vmem=0, scoped=0, op_name=None):

@@ -55,7 +55,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 def links_within_site(markdown: str, place: str) -> str:
     """`markdown` of the page `place` with the links that hold in a checkout turned into links of the site.
 
-    A link to a file that is no page, such as a program, becomes its text.
+    A link to a file that is not a page, such as a program, becomes its text.
     """
     source = ROOT / PAGES.get(place, f"docs/{place}")
     published = {(ROOT / source).resolve(): page for page, source in PAGES.items()}

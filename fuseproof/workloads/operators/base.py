@@ -99,7 +99,7 @@ class Operator(ABC):
         """
 
     def reason_against(self, dtype: str, pass_: str) -> str | None:
-        """Why there is no case of this shape in `dtype` and `pass_`, else None."""
+        """Why this shape has no case in `dtype` and `pass_`, None if it has one."""
         if dtype in self.dtypes:
             return None
         return f"{self.name} is not computed in {dtype}; there are {', '.join(self.dtypes)}"
@@ -186,7 +186,7 @@ def round_to(array: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
 
 
 def standard_normal(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
-    """Draws of `generator`; large arrays part by part on all cores, the same whatever their number."""
+    """Draws of `generator`: large arrays in parts on all cores, the same for any number of cores."""
     size = math.prod(shape)
     if size <= _PART:
         return generator.standard_normal(shape, dtype=np.float32)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-# Instructions that name or regroup buffers; no target runs code for them.
+# Instructions that name or regroup buffers; no device runs code for them.
 FREE_OPCODES = frozenset(
     ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id",
      "replica-id")
@@ -25,7 +25,7 @@ _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _SCOPED = re.compile(r'"used_scoped_memory_configs":\[(.*?)\]')
 _SCOPED_SIZE = re.compile(r'"memory_space":"(\d+)","offset":"\d+","size":"(\d+)"')
 _REFERENCE = re.compile(r"%?([\w.\-]+)")
-# Attributes that name computations whose instructions run as kernels of their own, by opcode; a computation
+# Attributes that name computations whose instructions run as separate kernels, by opcode; a computation
 # named by any other (a fusion's, a reduction's) runs inside the instruction that names it.
 CONTROL = {
     "while": ("condition", "body"),
@@ -119,7 +119,7 @@ class Module:
 
     @cached_property
     def launched(self) -> tuple[Instruction, ...]:
-        """Instructions that run as kernels, copies or collectives of their own, in order.
+        """Instructions that run as separate kernels, copies or collectives, in order.
 
         Of the entry computation and of the loops, branches and calls in it (their bodies once), without the
         loops themselves and without `FREE_OPCODES`.
@@ -176,5 +176,5 @@ class Module:
 
 
 def controlled_by(instruction: Instruction) -> tuple[str, ...]:
-    """The computations that a loop, branch or call runs: their instructions are kernels of their own."""
+    """The computations that a loop, branch or call runs: their instructions are separate kernels."""
     return instruction.computations(*CONTROL.get(instruction.opcode, ()))

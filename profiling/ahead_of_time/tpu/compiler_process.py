@@ -1,4 +1,4 @@
-"""The child process that compiles for a TPU that need not be there; `tpu.programs` starts it.
+"""The child process that compiles for a TPU without having one; `tpu.programs` starts it.
 
 JAX_PLATFORMS=cpu and TPU_SKIP_MDS_QUERY=1 must be set before this module is imported: otherwise JAX looks for
 a TPU, and libtpu for the cloud's metadata server.
@@ -116,7 +116,7 @@ def _without_fusion(lowered: Any) -> WithoutFusion:
 
 
 def _computing(module: hlo.Module) -> int:
-    """Instructions that run code of their own and do more than move data: what kernels are elsewhere."""
+    """Instructions that run code of their own and do more than move data: what a GPU calls kernels."""
     return sum(instruction.opcode not in _MOVES for instruction in module.launched)
 
 
@@ -213,23 +213,23 @@ def _describe(compiled: Any, module: hlo.Module, directory: Path) -> dict[str, A
         document |= dict.fromkeys(_OF_ONE_ITERATION)
         warnings.append(_LOOP)
     try:
-        plan = dumps.parse(_dump(directory, "buffer-assignment.txt"), _dump(directory, "live-range.txt"))
+        lives = dumps.parse(_dump(directory, "buffer-assignment.txt"), _dump(directory, "live-range.txt"))
     except UserError as error:
         document |= dict.fromkeys(("vmem_bytes", "schedule", "memory_plan"))
         warnings.append(str(error))
     else:
-        document |= xla_schedule.describe(module, plan)
-        if plan.peak_bytes != memory.peak_memory_in_bytes:
-            warnings.append(_difference(plan, memory.peak_memory_in_bytes))
+        document |= xla_schedule.describe(module, lives)
+        if lives.peak_bytes != memory.peak_memory_in_bytes:
+            warnings.append(_difference(lives, memory.peak_memory_in_bytes))
     return {**document, "warning": "; ".join(warnings)} if warnings else document
 
 
-def _difference(plan: dumps.MemorySchedule, figure: int) -> str:
-    both = f"the memory plan's peak is {plan.peak_bytes} bytes, the compiler's own figure {figure}"
-    if plan.peak_bytes < figure <= plan.unshared_peak_bytes:
+def _difference(lives: dumps.MemorySchedule, figure: int) -> str:
+    both = f"the schedule's peak memory is {lives.peak_bytes} bytes, the compiler's own figure {figure}"
+    if lives.peak_bytes < figure <= lives.unshared_peak_bytes:
         # Seen with loops and asynchronous collectives, which write in place.
         return f"{both}, which counts bytes that values share more than once"
-    return f"{both}: do not rely on the plan"
+    return f"{both}: do not rely on the schedule's memory"
 
 
 def _count(cost: dict[str, float], key: str) -> int | None:
@@ -246,7 +246,7 @@ def _counted(names: Iterator[str]) -> dict[str, int]:
 def _dump(directory: Path, ending: str) -> str:
     found = sorted(directory.glob(f"*after_optimizations-{ending}"))
     if len(found) != 1:
-        raise UserError(f"XLA wrote {len(found)} files *{ending} instead of one; no memory plan")
+        raise UserError(f"XLA wrote {len(found)} files *{ending} instead of one; no schedule")
     return found[0].read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Compile implementations for a TPU that need not be there, with the real TPU compiler (libtpu).
+"""Compile implementations for a TPU that you do not have, with the real TPU compiler (libtpu).
 
 Each target has a child process that compiles, `tpu.compiler_process`; one more lowers TensorFlow,
 `tpu.tensorflow_lowering`. `tpu.results` says what the figures mean.
@@ -67,7 +67,7 @@ _ENVIRONMENT = {
     # JAX must not look for a TPU here, nor libtpu for the cloud's metadata server.
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
-    # libtpu lets one process at a time use a TPU; here there is no TPU to use.
+    # libtpu lets one process at a time use a TPU; compiling uses none.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     # Without these it complains on every start, and writes its logs to /tmp/tpu_logs.
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",

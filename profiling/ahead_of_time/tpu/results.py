@@ -50,10 +50,10 @@ class Figures:
     optimal_seconds:        the compiler's own bound.
     donated_bytes:          of arguments whose memory results take.
     launched_instructions:  that run code of their own, moves of data too.
-    computing_instructions: those that do more than move data: what kernels are elsewhere.
+    computing_instructions: those that do more than move data; a GPU calls them kernels.
     kernels:                hand-written ones.
     custom_calls, collectives: counts by kind.
-    vmem_bytes, schedule, memory_plan: as `profiling.readers` describes them; None if XLA left no plan.
+    vmem_bytes, schedule, memory_plan: as `profiling.readers` describes them; None if XLA's dump lacks them.
     warning:                what makes figures unreliable or unknown.
     """
 

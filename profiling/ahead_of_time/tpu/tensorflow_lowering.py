@@ -1,6 +1,6 @@
 """The child process that lowers TensorFlow implementations to StableHLO; `tpu.programs` starts it.
 
-TensorFlow has no ahead-of-time TPU compiler of its own without its TPU build; its StableHLO is compiled by
+TensorFlow has no ahead-of-time TPU compiler without its TPU build; its StableHLO is compiled by
 the same compiler as JAX's. TensorFlow and JAX never share a process.
 """
 

@@ -15,7 +15,7 @@ def render_text(results: Sequence[Result], *, schedule: bool = False) -> str:
     versions: Mapping[str, str] = next((r.figures.versions for r in results if r.figures), {})
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     lines = [
-        f"All figures are {LABEL}{f' ({named})' if named else ''}.",
+        f"All numbers are {LABEL}{f' ({named})' if named else ''}.",
         "FLOPs and bytes are of the optimised program, what a fusion repeats counted again; Pallas counts "
         "what its author states.",
     ]

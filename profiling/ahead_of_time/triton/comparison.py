@@ -17,7 +17,7 @@ def compare(results: Sequence[Result], version: str, *, complete: tuple[str, ...
 
     Args:
         version: of Triton, whose minor version chooses the section of the budget.
-        complete: prefixes of labels; only their rows must each have a launch.
+        complete: prefixes of labels; a row whose label has such a prefix must have a launch.
     """
     budget = triton_budget.load(triton_budget.FILE)
     minor = triton_budget.minor(version)

@@ -24,7 +24,7 @@ def render_text(results: Sequence[Result], request: Request) -> str:
     if not request.update_budget:
         budget = f"{over} over budget"
     elif failed:
-        budget = "the budget is left as it was, because of what failed"
+        budget = "the budget is unchanged because of the failures"
     else:
         budget = f"wrote {triton_budget.FILE}"
     lines.append(

@@ -50,7 +50,7 @@ export class App {
     addEventListener("scroll", scrolled, { passive: true });
   }
 
-  /* Once the page can be used: what needs a pass over all slices. */
+  /* What needs a pass over all slices, done once the page can be used. */
   finish() {
     for (const stage of this.stages) stage.nameTotals = totalsByName(stage.timeline);
     byId("kernels").hidden = !this.stages.some(({ timeline }) => timeline.work.length);
@@ -189,7 +189,7 @@ export class App {
       `${shortName(title)}, ${facts.map(([label, value]) => `${label} ${value}`).join(", ")}`;
   }
 
-  /* From a table to the canvas: the slice of that name after the one chosen, of those the table is about. */
+  /* From a table to the canvas: goes to the next slice of that name, among those that the table covers. */
   chooseName(stage, name, scope) {
     const slices = slicesOfName(stage.timeline, name);
     if (!slices.length) return;
@@ -205,7 +205,7 @@ export class App {
     stage.element.scrollIntoView({ block: "nearest" });
   }
 
-  /* By the name a table has: the slices' own, or theirs without the number that XLA puts behind it. */
+  /* As chooseName, by the text in a table: a slice's name, or that without the number that XLA appends. */
   chooseText(stage, text) {
     const { names } = stage.timeline;
     const exact = names.indexOf(text);

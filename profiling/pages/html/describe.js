@@ -4,7 +4,7 @@
 import { count, integer, memory, percent, quantity, significant } from "./numbers.js";
 import { rowOf } from "./slices.js";
 import { lowerBound } from "./sorted.js";
-import { moment, planned, time } from "./times.js";
+import { isStatic, moment, time } from "./times.js";
 import { hasUnestimated, measured, workCount } from "./work.js";
 
 /* All that is known of slice i: its name as title, its kind below that, and facts. */
@@ -77,7 +77,7 @@ export function deviceFacts(timeline, call) {
         };
       });
   const sentences = found.map(({ name, slices, busy, span }, k) => {
-    const length = planned()
+    const length = isStatic()
       ? `${hasUnestimated(timeline, work[k].device) ? "at least " : ""}${time(busy)}`
       : `busy ${time(busy)} of ${time(span)} (${percent(busy / (span || 1))})`;
     return {

@@ -5,7 +5,7 @@ import { byId, element } from "./dom.js";
 import { count, integer, percent } from "./numbers.js";
 import { scopeOf } from "./scope.js";
 import { SortableTable } from "./table.js";
-import { planned, time } from "./times.js";
+import { isStatic, time } from "./times.js";
 import { byName, workCount } from "./work.js";
 
 const STANDS_IN =
@@ -162,7 +162,7 @@ export class Difference {
     const both = integer(names.size - vanished - appeared);
     byId("difference-summary").textContent = [
       `${count(vanished, "name")} vanished, ${integer(appeared)} appeared, ${both} in both.`,
-      `${planned() ? "Instructions with an estimate" : "Kernels"} ${slicesBefore} → ${slicesAfter};`,
+      `${isStatic() ? "Instructions with an estimate" : "Kernels"} ${slicesBefore} → ${slicesAfter};`,
       `busy ${time(before.busy, 4)} → ${time(after.busy, 4)}.`,
     ].join(" ");
   }

@@ -5,7 +5,7 @@ export const AXIS = OVERVIEW + 24;
 const GROUP = 24;
 const LANE_GAP = 3;
 const CHART = 58;
-const LABEL_LINE = 17; // on a narrow screen, labels have a line of their own
+const LABEL_LINE = 17; // on a narrow screen, labels have their own line
 
 function rowHeight(lane, group, expanded) {
   if (expanded) return group.device ? 18 : 16;

@@ -4,7 +4,7 @@ import { describeSlice } from "./describe.js";
 import { element } from "./dom.js";
 import { count, integer, percent } from "./numbers.js";
 import { shortName } from "./short_name.js";
-import { moment, planned, time } from "./times.js";
+import { isStatic, moment, time } from "./times.js";
 import { measured, workCount } from "./work.js";
 
 /* `facts`: [label, text] pairs. */
@@ -64,7 +64,7 @@ export function showMeasured(panel, app) {
     const found = measured(stage.timeline, ...stage.interval);
     const facts = [["Slices within", `${integer(found.slices)}, on all lanes`]];
     for (const device of found.devices) {
-      const share = planned() ? "" : ` (${percent(device.busy / (b - a))})`;
+      const share = isStatic() ? "" : ` (${percent(device.busy / (b - a))})`;
       facts.push([
         device.name,
         `${workCount(stage.timeline, device.slices)}, busy ${time(device.busy, 4)}${share}`,

@@ -7,7 +7,7 @@ import { centred, panned } from "./view.js";
 const CLICK = 4; // CSS pixels a pointer may move and still have clicked
 const MOST_CHARTS = 3; // whose values stand with a slice that is pointed at
 
-/* What is going on between a pointer's press and its release, on the plot and on the charts alike. */
+/* What is going on between a pointer's press and its release, on the plot or on the charts. */
 class Gesture {
   pointers = new Map(); // those pressed, each where it is
   spread = 0; // distance of two fingers

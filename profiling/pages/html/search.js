@@ -23,9 +23,9 @@ export function searchIn(timeline, matches) {
   return { before, hits: byStart(hits, timeline.start) };
 }
 
-/* The hits of all timelines are numbered in turn; `hits` has the slices of each. The number to begin with: of
-   the hits that `isPreferred(timeline's index, slice)` the first, or going back the last; of all hits where
-   there are none. */
+/* The number of the hit to begin with: the first one, or going back the last one, for which
+   `isPreferred(timeline's index, slice)` holds; of all hits if it holds for none. `hits` has the slices of each
+   timeline, and the hits of all timelines are numbered in turn. */
 export function firstHit(hits, step, isPreferred) {
   let number = 0;
   let last = -1;

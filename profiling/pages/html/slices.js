@@ -83,7 +83,7 @@ export function partnersOf({ correlation, count }, i) {
   return found.slice(0, MOST_PARTNERS);
 }
 
-/* Slices of a name in order of start: the devices' work, or where they did none of it the first slice of any
+/* Slices of a name in order of start: the devices' work or, if none of it has that name, the first slice on any
    lane, such as an instruction without an estimate. */
 export function slicesOfName({ name, start, work, count }, wanted) {
   const found = [];

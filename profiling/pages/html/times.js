@@ -1,5 +1,5 @@
 /* Times as a reader sees them, and the round ones that stand on the axis. One unit serves the whole page:
-   nanoseconds of a trace, or cycles of a static plan. */
+   nanoseconds of a trace, or cycles of a static schedule. */
 
 import { fixed, significant } from "./numbers.js";
 
@@ -24,9 +24,9 @@ export function useTimeUnit(name) {
   units = UNITS[name];
 }
 
-/* Whether the page shows a static plan: its work is instructions, and those without an estimate have no
+/* Whether the page shows a static schedule: its work is instructions, and those without an estimate have no
    length. */
-export const planned = () => units === UNITS.cycles;
+export const isStatic = () => units === UNITS.cycles;
 
 /* The largest unit of which there is one at least; the smallest for anything shorter. */
 const unitOf = (ns, one = 1) => units.find(([size]) => Math.abs(ns) >= size * one) || units[3];

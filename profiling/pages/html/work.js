@@ -3,7 +3,7 @@
 import { count } from "./numbers.js";
 import { firstVisible, touches } from "./slices.js";
 import { byStart, lowerBound } from "./sorted.js";
-import { planned } from "./times.js";
+import { isStatic } from "./times.js";
 
 /* What kept each device busy (work on lanes that no tool derived from others), in order of start. Where
    nothing ran on a device, as in a trace of the CPU alone, framework operators stand in: those nest, so only
@@ -31,7 +31,7 @@ export function workOf(timeline) {
 
 /* A number of pieces of work, in words. */
 export function workCount({ standsIn }, number) {
-  return planned()
+  return isStatic()
     ? `${count(number, "instruction")} with an estimate`
     : count(number, standsIn ? "operator" : "kernel");
 }

@@ -61,7 +61,7 @@ def line_roles(plane: Plane) -> list[str]:
             roles.append("work")
         else:
             roles.append("unknown")
-    # The lines of an unknown accelerator are its work, unless one of them surely is.
+    # On an unknown accelerator a line with an unknown name is work, unless another line is known to be work.
     known = "work" in roles
     return [("other" if known else "work") if role == "unknown" else role for role in roles]
 

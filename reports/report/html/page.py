@@ -102,7 +102,7 @@ class StripLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Strip:
-    """The replicates behind one comparison, placed on an axis of their own."""
+    """The replicates behind one comparison, placed on their own axis."""
 
     label: str
     ticks: tuple[tuple[float, str], ...]
@@ -163,7 +163,7 @@ def by_operator(lines: Iterable[Line]) -> dict[str, list[Line]]:
 
 
 def bands(claims: Iterable[Claim]) -> list[Band]:
-    # A band of fewer kernels or less memory is no band of speedups.
+    # A band of fewer kernels or less memory is not a band of speedups.
     found = {(c.row.text, c.row.reading): c.row.band for c in claims if c.row.reading != REDUCTION}
     return [
         Band(

@@ -129,7 +129,7 @@ def test_operators_that_the_caller_knows_are_separated():
     assert fused.members == ("_softmax", "made_up_op", "add")
 
 
-def test_a_size_that_nothing_tells_is_unknown():
+def test_a_size_that_nothing_states_is_unknown():
     (kernel,) = inductor.kernels(GPU.replace("empty_strided_cuda", "made_up"))
     assert kernel.bytes is None
 

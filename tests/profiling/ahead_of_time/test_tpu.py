@@ -1,4 +1,4 @@
-"""Compiling for TPUs that need not be there, with the real compiler: XLA, Pallas, TensorFlow, user code."""
+"""Compiling for TPUs without having one, with the real compiler: XLA, Pallas, TensorFlow, user code."""
 
 import dataclasses
 import importlib.util
@@ -152,7 +152,7 @@ def test_everything_compiles_and_is_labelled(results):
         json.dumps(result, allow_nan=False)
 
 
-def test_the_memory_plan_s_peak_is_the_compiler_s(results):
+def test_the_schedule_s_peak_memory_is_the_compiler_s(results):
     for result in results[0].values():
         plan = result["memory_plan"]
         assert plan["peak_bytes"] == result["peak_bytes"]
@@ -161,7 +161,7 @@ def test_the_memory_plan_s_peak_is_the_compiler_s(results):
         assert highest == plan["resident_bytes"] + plan["hbm_temporary_peak_bytes"] <= result["peak_bytes"]
 
 
-def test_the_drawn_plan_s_peaks_are_the_compiler_s(results):
+def test_the_drawn_schedule_s_peaks_are_the_compiler_s(results):
     found, folder = results
     for result in found.values():
         timeline = xla_schedule.to_timeline(result, "plan")
@@ -243,7 +243,7 @@ def test_a_user_s_functions_compile(user_results):
 
 
 def test_fusion_is_what_the_fusion_passes_do(user_results):
-    """With them off every instruction is one of its own, and more is live at once."""
+    """With them off no instruction is fused, and more is live at once."""
     result = user_results["jax.jit"]
     apart = result["without_fusion"]
     # Two means, their broadcasts, the square, the differences, the root, weight and bias; twenty or so.

@@ -60,7 +60,7 @@ class FakeChild:
 
 @pytest.fixture
 def answers(monkeypatch, tmp_path):
-    """A fake compiler, and a budget of its own that fits it."""
+    """A fake compiler, and a budget that fits it."""
     pytest.importorskip("triton", reason="the command asks for the package")
     monkeypatch.setattr(compile_kernels, "Child", FakeChild)
     monkeypatch.setattr(FakeChild, "answers", {})
@@ -76,7 +76,7 @@ def test_within_the_budget(answers, capsys):
     assert line == (
         "2 launches compiled with triton 3.7.1 for sm_90; 0 spill registers, 0 failed; 0 over budget"
     )
-    answers[LABELS[0]] = {"registers": 100, "dynamic_shared_bytes": 32768}  # better is no offence
+    answers[LABELS[0]] = {"registers": 100, "dynamic_shared_bytes": 32768}  # using less is allowed
     assert main(["compile", "--target", "sm_90"]) == 0
     table = capsys.readouterr().out
     assert "100     0     8      0   32768   25%  registers" in table
@@ -208,7 +208,7 @@ def test_a_launch_that_does_not_compile_fails_alone_and_leaves_the_budget(answer
     printed = capsys.readouterr().out
     assert f"FAILED: sm_90 {LABELS[0]}: the compiling process was ended by SIGABRT" in printed
     assert "FAILED: sm_90 the launches of attention: ValueError: no such tile" in printed
-    assert "left as it was" in printed
+    assert "the budget is unchanged" in printed
     assert triton_budget.FILE.read_text() == before
     assert main(["compile", "--target", "sm_90", "--quiet"]) == 1
     assert "in the budget, but" not in capsys.readouterr().out
@@ -295,7 +295,7 @@ def test_a_real_kernel_for_three_targets(monkeypatch, tmp_path, capsys):
     assert {result["target"] for result in results} == {"sm_80", "sm_90", "sm_100"}
     for result in results:
         assert result["instruction_source"] == "SASS"
-        # What is on its way ahead comes by `cp.async`, everything else in loads of 16 bytes.
+        # Loads ahead of their use are `cp.async`; all others load 16 bytes at a time.
         instructions = result["instructions"]
         assert instructions["load_128"] > 0 or instructions["cp_async"] > 0, result["launch"]
         assert result["spill_bytes"] == result["static_shared_bytes"] == 0

@@ -141,7 +141,7 @@ def test_old_drivers_know_the_reasons_by_another_name(install):
     assert read()[0]["clock_event_reasons"][0] == 8.0
 
 
-def test_a_sensor_that_does_not_answer_is_none(install):
+def test_a_sensor_that_does_not_answer_is_unknown(install):
     install(refuses=("nvmlDeviceGetTemperature", "nvmlDeviceGetTotalEnergyConsumption"))
     found, _ = read()
     assert found["temperature"][0] is None and found["energy"][0] is None

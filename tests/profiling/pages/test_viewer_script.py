@@ -55,6 +55,6 @@ def test_a_name_that_two_modules_declare_is_refused():
         )
 
 
-def test_the_viewer_s_own_script_is_no_module():
+def test_the_viewer_s_own_script_is_not_a_module():
     assert not re.search(r"^\s*(import|export)\b", viewer_script(), re.MULTILINE)
     assert viewer_script().rstrip().endswith("})();")

@@ -392,12 +392,12 @@ MESSAGE = st.lists(FIELD, max_size=5).map(
 @FUZZ
 @given(st.data())
 def test_schedules_with_any_values(data):
-    """Something in a compiler's plan is anything: a step, a buffer, a figure."""
-    plan = json.loads(json.dumps(RESULT))
-    steps, buffers = plan["schedule"], plan["memory_plan"]["buffers"]
-    owner = data.draw(st.sampled_from([plan, plan["memory_plan"], *steps, *buffers]))
+    """A step, a buffer or a figure of a compiler's schedule is anything."""
+    result = json.loads(json.dumps(RESULT))
+    steps, buffers = result["schedule"], result["memory_plan"]["buffers"]
+    owner = data.draw(st.sampled_from([result, result["memory_plan"], *steps, *buffers]))
     owner[data.draw(st.sampled_from(sorted(owner)))] = data.draw(ANY | st.integers(-(2**70), 2**70))
-    try_to_load(json.dumps(plan).encode("utf-8", "surrogatepass"))
+    try_to_load(json.dumps(result).encode("utf-8", "surrogatepass"))
 
 
 @FUZZ

@@ -125,7 +125,7 @@ def test_unknown_is_not_zero(load):
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_devices_are_counted_apart(load, devices):
+def test_devices_are_counted_separately(load, devices):
     events = [kernel(20 * i, 10 + number, device=number) for number in range(devices) for i in range(5)]
     properties = [{"id": number, "name": f"GPU of make {number}"} for number in range(devices)]
     found = load({"traceEvents": events, "deviceProperties": properties}).devices()

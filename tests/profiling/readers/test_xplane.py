@@ -296,10 +296,10 @@ def test_warnings_of_the_profiler_and_dropped_events(load):
     assert timeline.dropped_events == 1234
     assert timeline.warnings[1] == "the profiler says: slow"
     assert load(serialized(TPU)).dropped_events is None
-    told = plane(
+    reported = plane(
         "Task Environment", metadata({}, ["dropped_traces"]), "stats { metadata_id: 1 uint64_value: 3 }"
     )
-    assert summary.document(load(serialized(TPU, told)))["dropped_events"] == 3
+    assert summary.document(load(serialized(TPU, reported)))["dropped_events"] == 3
 
 
 @pytest.mark.parametrize("share", [0.1, 0.45, 0.7, 0.9, 0.99])

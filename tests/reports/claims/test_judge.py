@@ -111,7 +111,7 @@ def test_nothing_measured_still_gives_a_row(a_run, comparisons):
         assert claims.verdict_sentence(row)
 
 
-def test_each_slice_and_comparison_is_judged_apart(a_run, comparisons):
+def test_each_slice_and_comparison_is_judged_separately(a_run, comparisons):
     benchmarks = [
         *comparisons([1.45] * 5, **NOISE),
         *comparisons([1.05] * 5, dtype="bfloat16", **NOISE),
@@ -131,7 +131,7 @@ def test_each_slice_and_comparison_is_judged_apart(a_run, comparisons):
     }
 
 
-def test_runs_are_judged_apart(a_run, comparisons):
+def test_runs_are_judged_separately(a_run, comparisons):
     runs = [
         a_run(comparisons([1.45] * 6, **NOISE), source="one"),
         a_run(comparisons([1.05] * 6, **NOISE), source="two"),

@@ -10,7 +10,7 @@ Algorithm: FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691), with t
 one: dq by programs that own queries and walk over the keys, dk and dv by programs that own keys and walk over
 the queries of all heads of their group. So one program computes each sum, in a fixed order: no atomics, and
 the same bits from run to run. The price is that q kᵀ and do vᵀ are computed twice, 7 products where 5 are
-needed; 8 where a config computes dk and dv apart.
+needed; 8 where a config computes dk and dv in two launches.
 """
 
 import math

@@ -20,8 +20,8 @@ DTYPES = FLOATS
 
 def launches(dtype: torch.dtype, architecture: Architecture = ARCHITECTURES[90]) -> Iterator[Launch]:
     """Launches on meta tensors: every kernel, branch and legal config of `dtype` on the architecture."""
-    # head_dim, queries, keys, causal, every config or the first: what differs in the code but not the config
-    # is shown once. Head dim 96 has the configs of 128.
+    # head_dim, queries, keys, causal, whether with every config or only the first: code that does not depend
+    # on the config is compiled with one. Head dim 96 has the configs of 128.
     cases = (
         (128, 4096, 4096, False, False),
         (128, 4096, 4096, True, False),

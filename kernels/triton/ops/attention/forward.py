@@ -199,7 +199,7 @@ def attention_forward_kernel(
     tl.store(lse_ptr + lse_offset, (row_max + tl.log2(row_sum)) * LN_2, mask=rows < row_count)
     out_ptrs = out_ptr + heads[:, None] * out_head_stride
     out_ptrs += queries.to(tl.int64)[:, None] * out_row_stride + dims[None, :]
-    # A row whose scores are all -inf, be it of one split only, has the result 0 and the log-sum-exp -inf.
+    # A row whose scores (in this split) are all -inf has the result 0 and the log-sum-exp -inf.
     divisor = tl.where(row_sum == 0.0, 1.0, row_sum)
     store_rows(out_ptrs, acc / divisor[:, None], rows < row_count, dims, HEAD_DIM, BLOCK_D)
 

@@ -21,8 +21,8 @@ Which kernel of kernels.py runs, by the rows of configs.py:
     through pointers                         any strides; M ≤ 16, which only waits for b
     split K and a second launch to add up    too few tiles to fill the GPU: small M, or small M and N
 
-M ≤ 16 is bound by the memory that b is read from: 2 M FLOPs for each element of b. The tensor cores multiply
-16 rows whatever M is, which costs nothing beside the loads; each program keeps 48 KB of them in flight.
+M ≤ 16 is bound by the memory that b is read from: 2 M FLOPs for each element of b. The tensor cores always
+multiply 16 rows, which costs nothing beside the loads; each program keeps 48 KB of them in flight.
 
 Tiles of c are assigned in groups of rows, so that the programs that run at the same time share operands in
 the L2 cache (Tillet et al. 2019, Triton, https://doi.org/10.1145/3315508.3329973). Splitting K is what Osama

@@ -389,7 +389,7 @@ def backward_launches(
                 "STAGES": config.stages,
             },
             num_warps=config.warps,
-            num_stages=1,  # the loop has a number of stages of its own
+            num_stages=1,  # the loop itself has a number of stages
         )
     )
     if any(needs.values()):

@@ -17,7 +17,7 @@ class Config:
 
     In the forward pass BLOCK_N < columns means a loop over column blocks.
 
-    programs: this many per processor, which take tiles in turn while the next ones are on their way
+    programs: this many per processor, which take tiles in turn while the next ones are loading
               (`stages` tiles in shared memory; 1 for none); 0, in the forward pass, for one program per tile.
     """
 
@@ -35,7 +35,7 @@ class BackwardConfig(Config):
 
     blocks: column blocks of a row whose sums a program takes itself, 1 for whole rows. With 2, two programs
             share a row and each reads both halves, at about the same time, so that one of them finds it in
-            the L2 cache. 0: a kernel of its own takes the row sums, of rows of any length.
+            the L2 cache. 0: a separate kernel takes the row sums, of rows of any length.
     """
 
     blocks: int
@@ -78,7 +78,7 @@ FORWARD_CONFIGS = (
 
 
 def forward_shared_memory(config: Config, columns: int, row_bytes: int, parameter_bytes: int) -> int:
-    """Bytes of shared memory needed at most: what is on its way, and the reductions.
+    """Bytes of shared memory needed at most: loads in flight, and the reductions.
 
     row_bytes: of an element of x and residual together; parameter_bytes: of weight and bias, which the loop
     over column blocks reads with every block.
@@ -92,7 +92,7 @@ def is_legal_forward(
 ) -> bool:
     """Whether the forward kernel is correct with this config and fits; it loops over single rows only.
 
-    What a thread has on its way at once, 4 bytes in a register, may take half of the registers there are.
+    A thread's loads in flight, 4 bytes in a register, may take half of all registers.
     """
     threads = 32 * config.warps
     in_flight = config.BLOCK_M * config.BLOCK_N * row_bytes // threads
@@ -155,7 +155,7 @@ COLUMN_SUMS = (
 
 
 def backward_shared_memory(config: BackwardConfig, row_bytes: int, weight_bytes: int) -> int:
-    """Bytes of shared memory needed at most: what is on its way, and a tile on its way to another layout.
+    """Bytes of shared memory needed at most: loads in flight, and a tile that changes its layout.
 
     row_bytes: of an element of all that is read of a row (dy, x, ds, residual) together; weight_bytes: of one
     of weight, which is read with every tile where registers are few.

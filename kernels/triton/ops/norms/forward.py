@@ -101,7 +101,7 @@ def _normalise_tile(
     rstd = tl.rsqrt(tl.sum(s * s, axis=1) / columns + eps)
     tl.store(statistics_ptr + row, rstd, mask=row_mask)
 
-    if not PRELOADED:  # then only now, for the registers it saves
+    if not PRELOADED:  # loaded only now, which saves registers
         weight = load_float32(weight_ptr + column, column < columns, not EVEN_N, "evict_last")[None, :]
         if HAS_BIAS:
             bias = load_float32(bias_ptr + column, column < columns, not EVEN_N, "evict_last")[None, :]
@@ -200,7 +200,7 @@ def norm_loop_kernel(
 ):
     """One row at a time in column blocks: forwards for the statistics, then backwards for y.
 
-    Few programs, so that the rows in work stay in the L2 cache as far as they can.
+    Few programs, so that as many as possible of the rows in progress stay in the L2 cache.
     """
     columns = column_vectors * VECTOR
     lane = tl.arange(0, BLOCK_N)
@@ -331,7 +331,7 @@ def forward_launch(
         },
         constants=constants,
         num_warps=config.warps,
-        num_stages=1,  # the loops have a number of stages of their own
+        num_stages=1,  # the loops themselves have a number of stages
     )
 
 
@@ -352,7 +352,7 @@ def norm_forward(
     return_sum: bool = False,
     config: Config | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """y like x; s likewise, empty without `return_sum`; the statistics as `forward_launch` writes them.
+    """y and s like x, s empty without `return_sum`; the statistics as `forward_launch` writes them.
 
     Layer norm if `centred`, else RMS norm. Any strides; weight and bias of x's dtype or float32.
     """

@@ -55,7 +55,7 @@ def layer_norm(
         x: (..., columns), float16, bfloat16 or float32; last dimension contiguous and rows evenly spaced, not
             copied.
         weight: (columns,), of x's dtype or float32.
-        bias: (columns,), likewise; zero if None.
+        bias: (columns,), of x's dtype or float32; zero if None.
         eps: added to the variance, not negative.
         residual: shape and dtype of x, added in float32 before the statistics are taken.
         return_sum: return (y, s), s rounded to x's dtype: the next residual, without another pass.

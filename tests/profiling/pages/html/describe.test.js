@@ -56,7 +56,7 @@ test("a kernel's shape that nothing recorded is unknown, not zero; a copy has no
 test("details are shown as what they are", () => {
   assert.equal(detailText("shared memory", 226 * 1024), "226 KiB");
   assert.equal(detailText("bytes", 16), "16.0 B");
-  assert.equal(detailText("External id", 463522), "463522"); // an identifier is no quantity
+  assert.equal(detailText("External id", 463522), "463522"); // an identifier is not a quantity
   assert.equal(detailText("registers", 1680), "1,680");
   assert.equal(detailText("occupancy", 0.123456), "0.1235");
   assert.equal(detailText("hlo op", "add.1"), "add.1");
@@ -146,9 +146,9 @@ test("of many devices the least and the most busy are named", () => {
   );
 });
 
-test("a static plan has lengths, not shares; at least that where an instruction has no estimate", () => {
+test("a static schedule has lengths, not shares; at least that where an instruction has no estimate", () => {
   useTimeUnit("cycles");
-  const plan = withWork([
+  const schedule = withWork([
     {
       rows: [
         [
@@ -159,5 +159,7 @@ test("a static plan has lengths, not shares; at least that where an instruction 
       ],
     },
   ]);
-  assert.deepEqual(deviceFacts(plan, null), ["GPU 0: 2 instructions with an estimate, at least 400 cycles"]);
+  assert.deepEqual(deviceFacts(schedule, null), [
+    "GPU 0: 2 instructions with an estimate, at least 400 cycles",
+  ]);
 });

@@ -32,7 +32,7 @@ test("a number that rounds up to the next power of ten has no digit too many", (
   assert.equal(significant(99.96), "100");
 });
 
-test("a minus sign is no hyphen", () => {
+test("a negative number has a minus sign, not a hyphen", () => {
   assert.equal(fixed(-1234.5, 1), "−1,234.5");
 });
 
@@ -56,7 +56,7 @@ test("a quantity has its unit, if it has one", () => {
   assert.equal(quantity(0.5, ""), "0.500");
 });
 
-test("one of a thing is no plural", () => {
+test("a count of one is singular", () => {
   assert.equal(count(1, "kernel"), "1 kernel");
   assert.equal(count(0, "kernel"), "0 kernels");
   assert.equal(count(5165, "kernel"), "5,165 kernels");

@@ -70,7 +70,7 @@ test("each slice is found in its row", () => {
   assert.deepEqual(rows, [0, 0, 0, 1, 2]);
 });
 
-test("a row without slices is no slice's row", () => {
+test("a row without slices holds no slice", () => {
   const timeline = timelineOf([{ rows: [[], [[0, 1, "a"]], [], [[2, 1, "b"]]] }]);
   assert.deepEqual(
     [0, 1].map((i) => rowOf(timeline, i).depth),

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
-import { moment, planned, ticks, time, useTimeUnit } from "../../../../profiling/pages/html/times.js";
+import { isStatic, moment, ticks, time, useTimeUnit } from "../../../../profiling/pages/html/times.js";
 
 afterEach(() => useTimeUnit("ns"));
 
@@ -14,10 +14,10 @@ test("a time just below a unit is rounded into it", () => {
   assert.equal(time(999_500), "1.00 ms");
 });
 
-test("of a static plan cycles are counted, not nanoseconds", () => {
-  assert.equal(planned(), false);
+test("of a static schedule cycles are counted, not nanoseconds", () => {
+  assert.equal(isStatic(), false);
   useTimeUnit("cycles");
-  assert.equal(planned(), true);
+  assert.equal(isStatic(), true);
   assert.equal(time(400), "400 cycles");
   assert.equal(time(1_500_000), "1.50 Mcycles");
 });

@@ -11,7 +11,7 @@ test("planes: all lowest bytes first", () => {
   assert.deepEqual([...found], [257, 2, 3]);
 });
 
-test("four full bytes are no negative number, six are exact", () => {
+test("four full bytes are not negative, six are exact", () => {
   const column4 = column(Uint8Array.of(255, 255, 255, 255), { at: 0, planes: 4, count: 1, code: "plain" });
   assert.deepEqual([...column4], [2 ** 32 - 1]);
   const column6 = column(Uint8Array.of(255, 255, 255, 255, 255, 31), {

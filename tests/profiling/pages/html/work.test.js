@@ -145,7 +145,7 @@ test("an instant is counted where it happens", () => {
   );
 });
 
-test("devices are apart", () => {
+test("each device has its own work", () => {
   const timeline = withWork([{ rows: [[[0, 10, "a"]]] }, { device: 1, rows: [[[5, 10, "a"]]] }]);
   assert.deepEqual(
     timeline.work.map(({ name }) => name),
@@ -161,9 +161,9 @@ test("totals of a name are over all lanes", () => {
   assert.deepEqual(totals.get(two.names.indexOf("step")), { count: 1, total: 100 });
 });
 
-test("of a static plan instructions are counted, and those without an estimate are known", () => {
+test("of a static schedule instructions are counted, and those without an estimate are known", () => {
   useTimeUnit("cycles");
-  const plan = withWork([
+  const schedule = withWork([
     {
       rows: [
         [
@@ -174,10 +174,10 @@ test("of a static plan instructions are counted, and those without an estimate a
     },
     { device: 1, rows: [[[0, 5, "fusion"]]] },
   ]);
-  assert.equal(workCount(plan, 1), "1 instruction with an estimate");
+  assert.equal(workCount(schedule, 1), "1 instruction with an estimate");
   assert.deepEqual(
-    [0, 1].map((device) => hasUnestimated(plan, device)),
+    [0, 1].map((device) => hasUnestimated(schedule, device)),
     [true, false],
   );
-  assert.equal(plan.work[0].order.length, 1);
+  assert.equal(schedule.work[0].order.length, 1);
 });

@@ -84,7 +84,7 @@ def test_figures_count_only_instructions_with_an_estimate():
 
 
 def test_the_page_gives_a_schedule_no_share_of_busy_time(browser, tmp_path):
-    file = tmp_path / "plan.html"
+    file = tmp_path / "schedule.html"
     file.write_text(timeline_page.to_html([xla_schedule.to_timeline(RESULT, "pallas")]), encoding="utf-8")
     with open_viewer(browser, file.as_uri()) as (page, log):
         facts = page.locator(".stage > p").text_content()
