@@ -1,6 +1,6 @@
 """Numbers as a reader sees them: three significant digits, always with a unit, intervals in brackets.
 
-`format.js` of the timeline viewer writes times and sizes by the same rules.
+`numbers.js` of the timeline viewer writes times and sizes by the same rules.
 """
 
 from __future__ import annotations

@@ -11,12 +11,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseproof.profiling.capture.record import ProfiledCall
 from fuseproof.profiling.timeline import intervals
 from fuseproof.profiling.timeline.assemble import reindex
 from fuseproof.profiling.timeline.model import DEVICE_WORK, KIND, Timeline
@@ -36,7 +35,15 @@ _CONTROL_FLOW: Final = re.compile(r"%?(while|conditional|call)([.\- ]|$)")
 _END: Final = "end: "
 _MOST_ROOM: Final = 2_000_000  # nanoseconds
 
-Calls = Sequence[ProfiledCall]
+
+class Call(Protocol):
+    """A profiled call, as a capture's record has it: from just before it until its results are ready."""
+
+    @property
+    def start_ns(self) -> int: ...
+
+    @property
+    def end_ns(self) -> int: ...
 
 
 def rule(framework: str, timeline: Timeline) -> str:
@@ -74,7 +81,7 @@ def mark(timeline: Timeline, kernel_names: Collection[str]) -> Timeline:
     return _to_their_ends(dataclasses.replace(timeline, slices=dataclasses.replace(slices, kind=kind)))
 
 
-def by_call(timeline: Timeline, calls: Calls) -> list[NDArray[np.int64]]:
+def by_call(timeline: Timeline, calls: Sequence[Call]) -> list[NDArray[np.int64]]:
     """For each call, the indices of its kernels in a marked timeline, sorted by start.
 
     A kernel belongs to the call that launched it if the trace has the launch, else to the call in which it

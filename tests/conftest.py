@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,9 +189,3 @@ def a_run() -> Callable[..., Run]:
 @pytest.fixture(scope="session")
 def comparisons() -> Callable[..., list[Benchmark]]:
     return make_comparisons
-
-
-@pytest.fixture(scope="session")
-def shifted() -> Callable[[Benchmark, float], Benchmark]:
-    """The same samples, each taking `factor` times as long."""
-    return lambda benchmark, factor: replace(benchmark, seconds=benchmark.seconds * factor)

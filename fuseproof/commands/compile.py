@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quiet", action="store_true", help="print only what is wrong and a line of summary (GPU)"
     )
-    parser.add_argument("--topology", default="1x1", metavar="1x1|2x2|4x4", help="chips to shard over (TPU)")
+    parser.add_argument("--topology", metavar="1x1|2x2|4x4", help="chips to shard over (default: 1x1; TPU)")
     parser.add_argument("--schedule", action="store_true", help="also print what runs when (TPU)")
     parser.add_argument(
         "--without-fusion",
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
             only=options.only,
             launches=options.launch,
             extra=tuple(options.implementations),
-            topology=options.topology,
+            topology=options.topology or Request.topology,
             schedule=options.schedule,
             without_fusion=options.without_fusion,
             update_budget=options.update_budget,

@@ -76,7 +76,7 @@ def _of_cases(options: argparse.Namespace, progress: Callable[[str], None]) -> A
     from fuseproof import implementations
     from fuseproof.cases import Case
     from fuseproof.files import make_directory
-    from fuseproof.fusion.account import session, work
+    from fuseproof.fusion.account import selection, session
     from fuseproof.runs.plan import Settings
 
     if not options.cases:
@@ -84,7 +84,8 @@ def _of_cases(options: argparse.Namespace, progress: Callable[[str], None]) -> A
     settings = Settings(device=options.device, threads=arguments.usable_threads(options.threads))
     table = implementations.table(options.implementations)
     chosen = [
-        work.of_case(Case.from_group(group), table, options.only) for group in dict.fromkeys(options.cases)
+        selection.of_case(Case.from_group(group), table, options.only)
+        for group in dict.fromkeys(options.cases)
     ]
     folder = options.output or _DEFAULT_ROOT / datetime.now().strftime("%Y%m%d-%H%M%S")
     make_directory(folder)
@@ -94,7 +95,7 @@ def _of_cases(options: argparse.Namespace, progress: Callable[[str], None]) -> A
 
 def _of_run(options: argparse.Namespace, progress: Callable[[str], None]) -> Accounts:
     """The account of a run, kept in the run's directory."""
-    from fuseproof.fusion.account import session, work
+    from fuseproof.fusion.account import selection, session
     from fuseproof.runs.directory import RunDirectory
 
     directory = RunDirectory.open(options.run)
@@ -103,7 +104,7 @@ def _of_run(options: argparse.Namespace, progress: Callable[[str], None]) -> Acc
     directory.refuse_another_machine("accounted for here")  # what is compiled now must be what was measured
     with directory.locked():  # compiling would disturb what is being timed
         accounts = session.make(
-            work.of_run(directory, options.cases, options.only),
+            selection.of_run(directory, options.cases, options.only),
             directory.plan.implementations,
             directory.plan.settings,
             directory.path,

@@ -19,7 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin",
         type=arguments.fraction,
-        default=0.02,
         metavar="SHARE",
         help="tolerated slowdown, such as 2%% (the default) or 0.02",
     )
@@ -34,10 +33,9 @@ def run(options: argparse.Namespace) -> int:
     from fuseproof.reports.gate import junit
     from fuseproof.runs import run_file
 
+    margin = {} if options.margin is None else {"margin": options.margin}
     try:
-        result = gate.compare(
-            run_file.load_all(options.base), run_file.load_all(options.head), margin=options.margin
-        )
+        result = gate.compare(run_file.load_all(options.base), run_file.load_all(options.head), **margin)
     except UserError as error:
         if options.json:
             print(json.dumps({"verdict": "error", "message": str(error), "rows": []}))

@@ -2,14 +2,13 @@
 
 from fuseproof.implementations.builtin import IMPLEMENTATIONS
 from fuseproof.implementations.implementation import CUDA_GRAPHS, FRAMEWORKS, Implementation
-from fuseproof.implementations.loading import resolve, resolve_function, table
+from fuseproof.implementations.loading import resolve_function, table
 
 __all__ = [
     "CUDA_GRAPHS",
     "FRAMEWORKS",
     "IMPLEMENTATIONS",
     "Implementation",
-    "resolve",
     "resolve_function",
     "table",
 ]

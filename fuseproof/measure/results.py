@@ -18,11 +18,6 @@ from fuseproof.runs.records import Benchmark, Failure, Run
 from fuseproof.runs.run_file import run_to_json
 
 
-def failures_of_check(directory: RunDirectory, case: Case) -> list[Failure]:
-    """What failed the check of a case: skips, errors and wrong results."""
-    return _failures(directory.plan, case, directory.checked(case))
-
-
 def measurable(directory: RunDirectory, case: Case) -> tuple[Implementation, ...]:
     """The implementations of a case that passed their check, the only ones to be timed."""
     found = directory.checked(case)
@@ -136,6 +131,7 @@ def _benchmarks(
 
 
 def _failures(plan: Plan, case: Case, found: Mapping[str, Mapping[str, Any]]) -> list[Failure]:
+    """What failed the check of a case: skips, errors and wrong results."""
     failures = []
     for implementation in plan.implementations_of(case):
         record = found.get(implementation.name)

@@ -18,7 +18,7 @@ from fuseproof.errors import UserError
 from fuseproof.files import write_json
 from fuseproof.fusion import account
 from fuseproof.fusion.account import Account, Pair
-from fuseproof.fusion.account.work import Work
+from fuseproof.fusion.account.selection import Work
 from fuseproof.fusion.programs.operations import Operation
 from fuseproof.implementations import Implementation
 from fuseproof.measure import planning

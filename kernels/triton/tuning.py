@@ -117,11 +117,6 @@ def choose(
     return choice
 
 
-def forget() -> None:
-    """Forget the choices of this process; the files stay."""
-    _chosen.clear()
-
-
 def cache_directory() -> Path:
     """The directory that holds the folder `tuning`; `fuseproof` in the user's cache unless one is named."""
     for variable in ("FUSEPROOF_TUNING_CACHE", "FUSEPROOF_CACHE"):  # the second is the older name

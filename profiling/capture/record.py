@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -30,7 +30,6 @@ SCHEMA: Final = 2
 FILE_NAME: Final = "capture.json"
 
 TraceKind = Literal["kineto", "xplane", "torch-memory"]
-TRACE_KINDS: Final[tuple[str, ...]] = get_args(TraceKind)
 # Keys of capture.json that differ from the names here.
 _KEYS: Final[Mapping[str, str]] = {"implementation": "row"}
 

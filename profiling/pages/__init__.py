@@ -1,1 +1,1 @@
-"""Timelines as offline HTML pages and as Perfetto traces."""
+"""Offline HTML pages of timelines, captures and schedules, and the viewer's script in them."""

@@ -18,7 +18,7 @@ from fuseproof.profiling.capture.loading import CALL_NAME, LoadedCapture
 from fuseproof.profiling.capture.record import CaptureRecord
 from fuseproof.profiling.pages import timeline_page
 from fuseproof.profiling.pages.timeline_page import Glance, Line, Page
-from fuseproof.units import duration, memory
+from fuseproof.units import count, duration, memory
 
 # NVML's clock event reasons (NVML API reference, nvmlClocksEventReasons): name, and whether to doubt.
 CLOCK_EVENTS: Final[Mapping[int, tuple[str, bool]]] = {
@@ -134,8 +134,8 @@ def render_text(group: str, profiles: Sequence[LoadedCapture], failures: Sequenc
 def trust(one: LoadedCapture) -> Iterator[Line]:
     """(label, sentence, whether it is a reason to doubt) for each fact in a capture's record."""
     record = one.record
-    text = f"{len(record.calls)} calls on {record.device_name}, {record.threads} CPU thread"
-    text += f"{'s' if record.threads != 1 else ''}, seed {record.seed}"
+    text = f"{len(record.calls)} calls on {record.device_name}, "
+    text += f"{count(record.threads, 'CPU thread')}, seed {record.seed}"
     text += ", with Python stacks" if record.stacks else ""
     yield "Captured", text, False
     yield (

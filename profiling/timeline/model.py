@@ -86,12 +86,6 @@ class Column:
             return None
         return self.value[at].tolist()
 
-    def dense(self, slices: int) -> NDArray[np.float64]:
-        """[slices] float64, NaN where unknown; for one-dimensional numeric columns only."""
-        out = np.full(slices, np.nan)
-        out[self.index] = self.value
-        return out
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slices:

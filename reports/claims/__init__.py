@@ -1,8 +1,7 @@
 """Does a published claim hold on these runs? `load` reads claims, `judge` judges them, `text` says it."""
 
-from fuseproof.reports.claims.judge import MIN_BLOCKS, MIN_CASES, VERDICTS, ClaimRow, evaluate
+from fuseproof.reports.claims.judge import MIN_BLOCKS, VERDICTS, ClaimRow, evaluate
 from fuseproof.reports.claims.load import (
-    ALL_READINGS,
     DEFAULT_CLAIMS,
     READINGS,
     REDUCTION,
@@ -12,11 +11,9 @@ from fuseproof.reports.claims.load import (
 from fuseproof.reports.claims.text import MEANINGS, band_words, render_summary, render_text, verdict_sentence
 
 __all__ = [
-    "ALL_READINGS",
     "DEFAULT_CLAIMS",
     "MEANINGS",
     "MIN_BLOCKS",
-    "MIN_CASES",
     "READINGS",
     "REDUCTION",
     "VERDICTS",

@@ -33,16 +33,14 @@ names the benchmarks and `remeasure_command` is the command. The gate itself onl
 """
 
 from fuseproof.reports.gate.judge import compare
-from fuseproof.reports.gate.result import EXIT_CODES, FAILING, SEVERITY, GateResult, GateRow, NullControl
+from fuseproof.reports.gate.result import EXIT_CODES, SEVERITY, GateResult, GateRow
 from fuseproof.reports.gate.text import render_markdown, render_text
 
 __all__ = [
     "EXIT_CODES",
-    "FAILING",
     "SEVERITY",
     "GateResult",
     "GateRow",
-    "NullControl",
     "compare",
     "render_markdown",
     "render_text",

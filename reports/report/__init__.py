@@ -4,8 +4,8 @@
 formats: HTML, Markdown and JSON.
 """
 
-from fuseproof.reports.report.formats import FORMATS, Format, render
+from fuseproof.reports.report.formats import FORMATS, render
 from fuseproof.reports.report.summarise import summarise
 from fuseproof.reports.report.summary import Summary
 
-__all__ = ["FORMATS", "Format", "Summary", "render", "summarise"]
+__all__ = ["FORMATS", "Summary", "render", "summarise"]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from fuseproof import units
 from fuseproof.cases import Group, parse_group
 from fuseproof.fusion import account as accounts
 from fuseproof.reports import claims
@@ -285,7 +286,7 @@ def _machine(run: Run) -> str:
     threads = run.settings.get("threads") or run.environment.get("threads")
     parts = [str(model)] if model else []
     if isinstance(threads, int):
-        parts.append(f"{threads} threads" if threads != 1 else "1 thread")
+        parts.append(units.count(threads, "thread"))
     devices = sorted({b.device for b in run.benchmarks if b.device})
     parts += [device.upper() if device in ("cpu", "tpu", "gpu") else device for device in devices]
     return ", ".join(parts) or "an unnamed machine"

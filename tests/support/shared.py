@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-_FOLDER = Path(__file__).parents[3] / "shared" / "data" / "traces"
+FOLDER = Path(__file__).parents[3] / "shared" / "data" / "traces"
 
 
 def sample(name: str) -> Path:
     """The real trace of that name; skips the test, naming the missing file, without it."""
-    path = _FOLDER / name
+    path = FOLDER / name
     if not path.exists():
         pytest.skip(f"no sample trace {path}: this test reads a real one")
     return path

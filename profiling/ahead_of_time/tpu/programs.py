@@ -27,28 +27,12 @@ from fuseproof.implementations import Implementation
 from fuseproof.measure import planning
 from fuseproof.profiling.ahead_of_time.request import Request, known
 from fuseproof.profiling.ahead_of_time.tpu.results import FAILED, OK, SKIPPED, Figures, Result
+from fuseproof.profiling.ahead_of_time.tpu.targets import MESHES, TARGETS
 from fuseproof.profiling.ahead_of_time.tpu.text import render_text
 from fuseproof.profiling.readers import xla_schedule
 from fuseproof.workloads.operators import result_dtype
 
 TIMEOUT = 600.0  # seconds for one program
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """A TPU: libtpu's names of its smallest topologies of 4 and of 16 chips."""
-
-    four: str
-    sixteen: str
-
-
-TARGETS: Mapping[str, Target] = {
-    "tpu-v5e": Target(four="v5e:2x2", sixteen="v5e:4x4"),
-    "tpu-v5p": Target(four="v5p:2x2x1", sixteen="v5p:2x2x4"),
-    "tpu-v6e": Target(four="v6e:2x2", sixteen="v6e:4x4"),
-}
-# Chips as a mesh (x, y); `tpu.compiler_process` says how the operators' tensors are laid out on it.
-MESHES: Mapping[str, tuple[int, int]] = {"1x1": (1, 1), "2x2": (2, 2), "4x4": (4, 4)}
 
 # One case of each operator and pass, small enough that all three targets compile within two minutes.
 DEFAULT_CASES = tuple(

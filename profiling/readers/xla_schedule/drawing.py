@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fuseproof import units
 from fuseproof.errors import UserError
 from fuseproof.fusion.programs import hlo
 from fuseproof.profiling.readers.xla_schedule import dumps
@@ -218,11 +219,11 @@ class _Drawing:
 
     def _warnings(self) -> list[str]:
         warnings = []
-        count = sum(self.unestimated)
-        if count:
+        unestimated = sum(self.unestimated)
+        if unestimated:
             rule = "the mean of the others" if self.nominal and self._any_estimate() else "none has one"
             warnings.append(
-                f"{count} instruction{'s' if count > 1 else ''} of the schedule without an estimate: drawn "
+                f"{units.count(unestimated, 'instruction')} of the schedule without an estimate: drawn "
                 f"{self.nominal:,} cycles wide ({rule}), which means nothing, and not counted"
             )
         if self.result.get("warning"):

@@ -10,6 +10,7 @@ from fuseproof.reports.report.summary import Interval, NullControl
 from fuseproof.units import compact
 
 RUG_WIDTH = 1000  # viewBox width of a rug path; stretched to the plot by the browser
+_MARGIN = 1.04  # of an axis at either end, at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +51,11 @@ class LogScale:
         return [round(n * step, 12) for n in range(first, last + 1) if n > 0]
 
 
-def scale_over(values: Iterable[float], *, beyond: float = 1.04) -> LogScale:
-    """An axis that holds all of `values`, with a margin of the factor `beyond`."""
+def scale_over(values: Iterable[float]) -> LogScale:
+    """An axis that holds all of `values`, with a margin."""
     usable = [v for v in values if math.isfinite(v) and v > 0] or [1.0]
     low, high = min(usable), max(usable)
-    margin = max(beyond, (high / low) ** 0.03)
+    margin = max(_MARGIN, (high / low) ** 0.03)
     return LogScale(low=low / margin, high=high * margin)
 
 

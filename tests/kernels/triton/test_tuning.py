@@ -51,9 +51,14 @@ def clock(monkeypatch, tmp_path):
     monkeypatch.setattr(tuning, "compile_all", lambda candidates, device: clock.compiled.extend(candidates))
     monkeypatch.setattr(tuning, "gpu_of", lambda device: H100)
     monkeypatch.setattr(tuning, "is_capturing", lambda: False)
-    tuning.forget()
+    forget()
     yield clock
-    tuning.forget()
+    forget()
+
+
+def forget():
+    """As another process would begin: only the files are left."""
+    tuning._chosen.clear()
 
 
 def choose(configs=CONFIGS, key=(1024, torch.bfloat16, True), device=GPU):
@@ -75,7 +80,7 @@ def test_the_fastest_is_timed_once_and_remembered(clock, tmp_path):
     [entry] = json.loads(file.read_text()).values()
     assert [timed["seconds"] for timed in entry["timed"]] == [3.0, 1.0, 2.0]
 
-    tuning.forget()  # as another process would begin
+    forget()
     assert choose() is MIDDLE
     assert clock.timed == [16, 64, 128]
 
@@ -84,11 +89,11 @@ def test_other_problems_and_other_versions_are_timed_anew(clock, monkeypatch):
     choose()
     choose(key=(2048, torch.bfloat16, True))
     assert len(clock.timed) == 6
-    tuning.forget()
+    forget()
     monkeypatch.setattr(tuning, "gpu_of", lambda device: replace(H100, triton="3.8.0"))
     choose()
     assert len(clock.timed) == 9
-    tuning.forget()
+    forget()
     monkeypatch.setattr(tuning, "hash_of_source", lambda root: "edited")
     choose()
     assert len(clock.timed) == 12
@@ -97,7 +102,7 @@ def test_other_problems_and_other_versions_are_timed_anew(clock, monkeypatch):
 def test_a_choice_among_other_candidates_is_not_taken(clock):
     assert choose() is MIDDLE
     assert choose((SMALL, LARGE)) is LARGE
-    tuning.forget()
+    forget()
     assert choose() is MIDDLE  # and not LARGE, which the file now holds
 
 
@@ -159,14 +164,14 @@ def test_a_damaged_file_is_ignored_and_replaced(clock, tmp_path, content):
     choose()
     file = the_file(tmp_path)
     file.write_bytes(content.encode("latin-1"))
-    tuning.forget()
+    forget()
     if content.startswith("{") and len(content) > 1:
         assert choose() is MIDDLE  # one bad entry is not the whole file
     else:
         with pytest.warns(RuntimeWarning, match="delete it"):
             assert choose() is MIDDLE
     assert len(clock.timed) == 6
-    tuning.forget()
+    forget()
     choose()
     assert len(clock.timed) == 6
 

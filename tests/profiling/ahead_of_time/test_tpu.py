@@ -18,6 +18,7 @@ from fuseproof.profiling.ahead_of_time import families
 from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.tpu import programs
 from fuseproof.profiling.ahead_of_time.tpu.results import Result
+from fuseproof.profiling.ahead_of_time.tpu.targets import TARGETS
 from fuseproof.profiling.ahead_of_time.tpu.text import render_text
 from fuseproof.profiling.readers import xla_schedule
 from fuseproof.profiling.timeline.model import KIND
@@ -225,7 +226,7 @@ def test_the_schedule_is_the_module_s(results):
 def test_flash_attention_needs_no_memory_for_scores(results):
     found, _ = results
     group = CASES[0].group
-    for target in programs.TARGETS:
+    for target in TARGETS:
         plain, flash = (found[target, group, name] for name in ("jax.jit", "pallas"))
         scores = 2 * 300 * 300 * 4
         temporaries = [

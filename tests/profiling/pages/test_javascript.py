@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.synthetic_trace import synthetic
+from support.unpacking import unpack
 
 from fuseproof.profiling.pages import packing
 from fuseproof.profiling.pages.viewer_script import viewer_script
@@ -63,7 +64,7 @@ def sample(tmp_path_factory):
         counters=(*trace.counters, power),
     )
     packed = packing.pack(trace)
-    unpacked = packing.unpack(packed)
+    unpacked = unpack(packed)
     manifest = unpacked.manifest
     assert {column["planes"] for column in manifest["columns"].values()} >= {1, 2, 5}
     assert {one["value"]["code"] for one in manifest["sparse"]} == {"float", "zigzag"}

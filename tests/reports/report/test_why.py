@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from support.report_pages import HOSTILE, Page
+from support.pages import HOSTILE, Page
 
 from fuseproof.errors import UserError
 from fuseproof.fusion import account

@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 import pytest
 import torch
+from support.cuda import needs_cuda, relative_rms
 from torch.nn.functional import scaled_dot_product_attention
 
 from fuseproof.kernels.triton import attention
@@ -21,15 +22,9 @@ from fuseproof.kernels.triton.ops.attention.configs import (
 )
 from fuseproof.kernels.triton.ops.attention.forward import attention_forward
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a CUDA GPU, to run what the compiler makes of the kernels"
-)
+pytestmark = needs_cuda
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32]
-
-
-def relative_rms(result, exact):
-    return ((result.double() - exact).square().mean() / exact.square().mean()).sqrt().item()
 
 
 def tensors(dtype, head_dim, queries, keys):

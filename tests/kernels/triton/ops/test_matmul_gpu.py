@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.cuda import needs_cuda, relative_rms
 from torch.nn.functional import gelu
 
 from fuseproof.kernels.triton import matmul
@@ -18,9 +19,7 @@ from fuseproof.kernels.triton.ops.matmul.launches import problem_of
 
 DEVICE = "cuda"
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a CUDA GPU, to run what the compiler makes of the kernels"
-)
+pytestmark = needs_cuda
 
 DTYPES = {
     "half": torch.bfloat16,
@@ -38,10 +37,6 @@ def normal(shape, dtype, seed, layout="n"):
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(shape[::-1] if layout == "t" else shape, generator=generator).to(DEVICE, dtype)
     return rows.t() if layout == "t" else rows
-
-
-def relative_rms(result, exact):
-    return ((result.double() - exact).square().mean() / exact.square().mean()).sqrt().item()
 
 
 def name_of(config):

@@ -6,6 +6,7 @@ exist on a GPU only. A tuner takes the fastest config, so each must be right.
 
 import pytest
 import torch
+from support.cuda import needs_cuda, relative_rms
 from torch.nn.functional import layer_norm as library_norm
 
 from fuseproof.kernels.triton import layer_norm
@@ -18,17 +19,11 @@ from fuseproof.kernels.triton.ops.norms.configs import (
     is_legal_forward,
 )
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a CUDA GPU, to run what the compiler makes of the kernels"
-)
+pytestmark = needs_cuda
 
 DEVICE = "cuda"
 EPS = 1e-5
 DTYPES = [torch.float16, torch.bfloat16, torch.float32]
-
-
-def relative_rms(result, exact):
-    return ((result.double() - exact).square().mean() / exact.square().mean()).sqrt().item()
 
 
 def name_of(value):
