@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -23,7 +22,8 @@ class Interpreter:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).parents[2] / "support" / "triton_interpreter.py"],
+            # As a module, and -P: else its own folder comes first on the path and hides packages by name.
+            [sys.executable, "-P", "-m", "support.triton_interpreter"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)},

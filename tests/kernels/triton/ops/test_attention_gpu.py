@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 import pytest
 import torch
-from support.cuda import needs_cuda, relative_rms
+from support.gpu_only import needs_cuda, relative_rms
 from torch.nn.functional import scaled_dot_product_attention
 
 from fuseproof.kernels.triton import attention

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.cuda import needs_cuda, relative_rms
+from support.gpu_only import needs_cuda, relative_rms
 from torch.nn.functional import gelu
 
 from fuseproof.kernels.triton import matmul

@@ -6,7 +6,7 @@ exist on a GPU only. A tuner takes the fastest config, so each must be right.
 
 import pytest
 import torch
-from support.cuda import needs_cuda, relative_rms
+from support.gpu_only import needs_cuda, relative_rms
 from torch.nn.functional import layer_norm as library_norm
 
 from fuseproof.kernels.triton import layer_norm
