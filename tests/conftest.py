@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,11 @@ class RealWorker:
 
     def prepare(self, implementation: Implementation, **patience: float) -> dict[str, Any]:
         return self.ask("prepare", implementation=implementation.to_json(), **patience)
+
+
+# Inductor otherwise compiles a program in each fresh cache, and the tests have many, to see whether the
+# vector instructions that the CPU lists work.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 
 @pytest.fixture(autouse=True)
