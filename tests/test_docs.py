@@ -62,6 +62,8 @@ def test_every_relative_link_leads_somewhere(page):
 def files_mentioned(page: Path) -> set[str]:
     """What the code on a page names of this project: paths that begin in it, and single Python files."""
     folders = {path.name for root in (ROOT, ROOT / "fuseproof") for path in root.iterdir() if path.is_dir()}
+    # What runs and builds leave here is not of the project.
+    folders -= {line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()}
     words = re.findall(r"(?<![\w./<$~{}-])[\w.*{},-]+(?:/[\w.*{},-]+)*", code_of(page))
     paths = {path for word in words for path in alternatives(word.rstrip(".,"))} - NOT_OURS
     return {
