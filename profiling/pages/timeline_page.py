@@ -109,7 +109,9 @@ def to_html(
         compared = ((0, k, kernel_diff.compare(timelines[0], timelines[k])) for k in range(1, len(timelines)))
         differences = [one for one in compared if one[2].before.count and one[2].after.count]
     environment = offline_page.templates(_FOLDER)
+    scripts = offline_page.read(_FOLDER, "old_browser.js"), viewer_script()
     text = environment.get_template("viewer.html").render(
+        security_policy=offline_page.security_policy(*scripts),
         title=title,
         notes=[*notes, *([_NO_WIDTH] if any(map(_has_unestimated, timelines)) else [])],
         page=page,
@@ -125,7 +127,8 @@ def to_html(
         ),
         trace_notes=[dict(one.notes) for one in timelines],
         style=offline_page.style(_FOLDER, "viewer.css"),
-        script=Markup(viewer_script()),
+        old_browser=Markup(scripts[0]),
+        script=Markup(scripts[1]),
         settings=offline_page.embed({"call": call, "unit": next(iter(units), "ns")}),
         blocks=[Markup(base64.b64encode(pack(one)).decode("ascii")) for one in timelines],
     )

@@ -35,7 +35,10 @@ def to_html(summary: Summary) -> str:
         [0.9, 1.1, *(edge for band in bands for edge in (band.low, band.high))],
     )
     template = _environment().get_template("report.html")
+    script = offline_page.read(_FOLDER, "report.js")
     text = template.render(
+        security_policy=offline_page.security_policy(script),
+        script=Markup(script),
         summary=summary,
         headlines=wording.verdicts(summary, pooled=True),
         caveats=wording.caveats(summary),
@@ -90,7 +93,6 @@ def _environment() -> Environment:
         "isfinite": math.isfinite,
         "median": statistics.median,
         "style": lambda: offline_page.style(_FOLDER, "report.css"),
-        "script": lambda: Markup(offline_page.read(_FOLDER, "report.js")),
     }
     environment.filters |= {
         "words": wording.words,
