@@ -175,9 +175,7 @@ class Child:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.close()
+        self._close()
 
     def ask(self, request: Mapping[str, Any], *, timeout: float) -> dict[str, Any]:
         """The answer, a mapping with `ok`, `error` or `skipped`; the death of the process is an `error`."""
@@ -187,5 +185,10 @@ class Child:
         try:
             return self._process.receive(timeout)
         except ProcessDied as death:
-            self.__exit__()
+            self._close()
             return {"error": str(death)}
+
+    def _close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()

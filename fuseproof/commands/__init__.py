@@ -6,3 +6,8 @@ and `run(options)`, which gives the exit code. Its docstring is what `fuseproof 
 is a new module and a name in `fuseproof.cli.COMMANDS`. `arguments`, `completion` and `terminal` are no
 commands: the commands share them.
 """
+
+from typing import Final
+
+# The exit code of a command that the user stopped: the shell's convention for a program ended by SIGINT.
+INTERRUPTED: Final = 130

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from fuseproof.commands import arguments, completion
-from fuseproof.errors import UserError
+from fuseproof.errors import require_known
 
 HELP = "check published claims against runs"
 
@@ -38,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
     from fuseproof.reports import claims
     from fuseproof.reports.claims import reductions
 
-    if options.require is not None and options.require not in claims.VERDICTS:
-        raise UserError(f"unknown verdict {options.require!r}; there are {', '.join(claims.VERDICTS)}")
+    if options.require is not None:
+        require_known("verdict", [options.require], claims.VERDICTS)
     estimates = [reductions.load_estimates(path) for path in options.estimates]
     runs = arguments.load_runs(options.runs) if options.runs or not estimates else []
     rows = claims.evaluate(runs, options.claims, estimates=estimates)

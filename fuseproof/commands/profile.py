@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fuseproof.commands import arguments, completion
-from fuseproof.errors import UserError
+from fuseproof.commands import INTERRUPTED, arguments, completion
+from fuseproof.errors import UserError, require_known
 
 if TYPE_CHECKING:
     from fuseproof.implementations import Implementation
@@ -26,7 +26,6 @@ HELP = "what runs in a call, side by side"
 DEFAULT_ROOT: Final = Path(".fuseproof/profiles")
 # Its implementations are the ones profiled unless the user names others.
 _SUITE: Final = "demo"
-_INTERRUPTED: Final = 130  # the shell's convention for a program ended by SIGINT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,10 +82,10 @@ def run(options: argparse.Namespace) -> int:
                 text, page, stopped = _draw(options, _capture(options, progress))
     except KeyboardInterrupt:
         print("\nstopped before anything was captured", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     sys.stdout.write(text)
     print(f"profile: {page.resolve()}", file=sys.stderr if options.json else sys.stdout)
-    return _INTERRUPTED if stopped else 0
+    return INTERRUPTED if stopped else 0
 
 
 _Outcome = tuple[str, Path, bool]  # what to print, the page, whether the user stopped it
@@ -173,10 +172,7 @@ def _to_compile(known: Sequence[Implementation], only: Sequence[str]) -> list[Im
     """Those in `only`; by default those of the suite, those the TPU compiler takes, and the user's."""
     from fuseproof import implementations, suites
 
-    names = {each.name for each in known}
-    for name in only:
-        if name not in names:
-            raise UserError(f"unknown implementation {name!r}; there are {', '.join(sorted(names))}")
+    require_known("implementation", only, sorted(each.name for each in known))
     if only:
         return [each for each in known if each.name in only]
     usual, builtin = suites.get(_SUITE).only, implementations.table()

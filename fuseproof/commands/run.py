@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fuseproof.commands import arguments, completion
+from fuseproof.commands import INTERRUPTED, arguments, completion
 from fuseproof.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fuseproof.runs.records import Run
 
 HELP = "measure a suite"
-_INTERRUPTED: Final = 130  # the shell's convention for a program ended by SIGINT
 # With the verdicts and the counts, this much fits a terminal of 24 lines.
 _FAILURES_SHOWN: Final = 3
 _NOTES_SHOWN: Final = 2
@@ -102,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
             f"\nstopped; what is measured is kept in {directory.path}\ncontinue with: {resume}",
             file=sys.stderr,
         )
-        return _INTERRUPTED
+        return INTERRUPTED
     _summarise(measured, directory, verbose=options.verbose)
     return 0
 

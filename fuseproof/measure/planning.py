@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fuseproof.cases import CACHES, Case
-from fuseproof.errors import UserError
+from fuseproof.errors import UserError, require_known
 from fuseproof.implementations import IMPLEMENTATIONS, Implementation
 from fuseproof.runs.plan import Plan, Settings
 from fuseproof.runs.records import NULL_SUFFIX, Failure
 from fuseproof.suites import Suite
 from fuseproof.workloads.operators import DTYPES, OPERATORS, PASSES
-
-DEVICES = ("cpu", "cuda")
 
 # `--only all`: every implementation, also where the suite takes fewer.
 ALL = "all"
@@ -134,10 +132,10 @@ def _null_twin(implementation: Implementation) -> Implementation:
 
 
 def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
-    _known("operator", selection.operators, OPERATORS)
-    _known("dtype", selection.dtypes, DTYPES)
-    _known("pass", selection.passes, PASSES)
-    _known("cache regime", selection.caches, CACHES)
+    require_known("operator", selection.operators, OPERATORS)
+    require_known("dtype", selection.dtypes, DTYPES)
+    require_known("pass", selection.passes, PASSES)
+    require_known("cache regime", selection.caches, CACHES)
     named = tuple(Case.from_group(group) for group in selection.cases)
     chosen = [
         case
@@ -159,7 +157,7 @@ def _select_implementations(
     table: Sequence[Implementation], suite: Suite, selection: Selection, operators: set[str]
 ) -> tuple[Implementation, ...]:
     among = [each for each in table if each.operator in operators]
-    _known("implementation", selection.only, [ALL, *dict.fromkeys(each.name for each in among)])
+    require_known("implementation", selection.only, [ALL, *(each.name for each in among)])
     return with_baselines(among, wanted(among, selection.only, usual=suite.only))
 
 
@@ -194,9 +192,3 @@ def with_baselines(
         if baselines <= chosen:
             return tuple(i for i in implementations if (i.operator, i.name) in chosen)
         chosen = chosen | baselines
-
-
-def _known(kind: str, given: Sequence[str], known: Mapping[str, object] | Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise UserError(f"unknown {kind} {name!r}; there are {', '.join(known)}")

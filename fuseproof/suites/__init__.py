@@ -7,7 +7,7 @@ import pkgutil
 from dataclasses import dataclass
 
 from fuseproof.cases import Case
-from fuseproof.errors import UserError
+from fuseproof.errors import require_known
 from fuseproof.workloads.operators import OPERATORS
 
 # What users of each framework reach for first, and the hand-written kernels.
@@ -56,8 +56,7 @@ def names() -> list[str]:
 
 def get(name: str) -> Suite:
     """The suite named `name`. Raises UserError for any other name."""
-    if name not in names():
-        raise UserError(f"unknown suite {name!r}; there are {', '.join(names())}")
+    require_known("suite", [name], names())
     suite = importlib.import_module(f"{__name__}.{name}").SUITE
     assert isinstance(suite, Suite)
     return suite

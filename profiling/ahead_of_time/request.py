@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuseproof.errors import UserError
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -39,10 +37,3 @@ class Request:
     quiet: bool = False
     output: Path | None = None
     progress: Callable[[str], None] = lambda text: None
-
-
-def known(kind: str, given: Sequence[str], names: Sequence[str]) -> None:
-    """Raise UserError, with all of `names`, for a given name that is not among them."""
-    for name in given:
-        if name not in names:
-            raise UserError(f"unknown {kind} {name!r}; there are {', '.join(dict.fromkeys(names))}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fuseproof.errors import UserError
+from fuseproof.errors import require_known
 from fuseproof.workloads.operators.attention import Attention
 from fuseproof.workloads.operators.base import DTYPES, PASSES, Operator, Sampled, result_dtype, tensor_dtype
 from fuseproof.workloads.operators.layer_norm import LayerNorm
@@ -18,6 +18,5 @@ OPERATORS: Mapping[str, type[Operator]] = {
 
 def get(name: str) -> type[Operator]:
     """The operator class named `name`. Raises UserError for any other name."""
-    if name not in OPERATORS:
-        raise UserError(f"unknown operator {name!r}; there are {', '.join(OPERATORS)}")
+    require_known("operator", [name], OPERATORS)
     return OPERATORS[name]

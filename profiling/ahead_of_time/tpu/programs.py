@@ -21,11 +21,11 @@ from typing import Any
 from fuseproof import implementations, suites
 from fuseproof.cases import Case
 from fuseproof.child_process import Child
-from fuseproof.errors import UserError
+from fuseproof.errors import UserError, require_known
 from fuseproof.files import make_directory, write_json
 from fuseproof.implementations import Implementation
 from fuseproof.measure import planning
-from fuseproof.profiling.ahead_of_time.request import Request, known
+from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.tpu.results import FAILED, OK, SKIPPED, Figures, Result
 from fuseproof.profiling.ahead_of_time.tpu.targets import MESHES, TARGETS
 from fuseproof.profiling.ahead_of_time.tpu.text import render_text
@@ -77,10 +77,10 @@ def require() -> None:
 def answer(request: Request) -> list[Result]:
     """The results of `compile_all` for what the user asks for. Raises UserError."""
     table = implementations.table(request.extra)
-    known("implementation", request.only, [planning.ALL, *(each.name for each in table)])
+    require_known("implementation", request.only, [planning.ALL, *(each.name for each in table)])
     chosen = planning.wanted(table, request.only, usual=suites.USUAL)
     cases = [Case.from_group(group) for group in request.cases or DEFAULT_CASES]
-    known("operator", request.operators, [case.operator.name for case in cases])
+    require_known("operator", request.operators, [case.operator.name for case in cases])
     return compile_all(
         request.targets,
         [case for case in cases if not request.operators or case.operator.name in request.operators],
@@ -108,11 +108,8 @@ def compile_all(
     compiler's files (HLO before and after, buffer assignment, live ranges) are kept under `output` if given.
     Raises UserError for an unknown target or topology, and if libtpu is not installed.
     """
-    for target in targets:
-        if target not in TARGETS:
-            raise UserError(f"unknown TPU target {target!r}; there are {', '.join(TARGETS)}")
-    if topology not in MESHES:
-        raise UserError(f"unknown topology {topology!r}; there are {', '.join(MESHES)}")
+    require_known("TPU target", targets, TARGETS)
+    require_known("topology", [topology], MESHES)
     require()
     with contextlib.ExitStack() as stack:
         if output is not None:

@@ -19,9 +19,9 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from fuseproof.child_process import Child
-from fuseproof.errors import UserError
+from fuseproof.errors import UserError, require_known
 from fuseproof.files import make_directory
-from fuseproof.profiling.ahead_of_time.request import Request, known
+from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.triton import comparison
 from fuseproof.profiling.ahead_of_time.triton.occupancy import MULTIPROCESSORS, WARP, occupancy
 from fuseproof.profiling.ahead_of_time.triton.results import FAILED, OK, Result, Usage
@@ -78,7 +78,7 @@ def answer(request: Request) -> list[Result]:
                 f"compiling Triton kernels needs {package}, which is not installed; "
                 "pip install 'fuseproof[gpu]'"
             )
-    known("operator", request.operators, operators())
+    require_known("operator", request.operators, operators())
     if request.output is not None:
         make_directory(request.output)
     with _Compilers() as compilers:
