@@ -1,6 +1,6 @@
-"""A case: operator, shape, dtype, pass and cache regime, with the one name it has everywhere.
+"""A case: workload, shape, dtype, pass and cache regime, with the one name it has everywhere.
 
-The grammar of the name is here and nowhere else: `OPERATOR[SHAPE-DTYPE-PASS]`, with `-cold` before the
+The grammar of the name is here and nowhere else: `WORKLOAD[SHAPE-DTYPE-PASS]`, with `-cold` before the
 closing bracket for a cold cache. `Case.group` writes it, `parse_group` reads it.
 """
 
@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 from fuseproof.errors import UserError
 from fuseproof.workloads import operators
-from fuseproof.workloads.operators import DTYPES, PASSES, Operator
+from fuseproof.workloads.tensor import ALL_PASSES, DTYPES
+from fuseproof.workloads.workload import Workload
 
 CACHES = ("warm", "cold")
 
-_PASS = "|".join(sorted((*PASSES, "backward"), key=len, reverse=True))  # `backward` in files of other tools
+_PASS = "|".join(
+    sorted((*ALL_PASSES, "backward"), key=len, reverse=True)
+)  # `backward` in files of other tools
 _GROUP = re.compile(
     rf"(?P<operator>\w+)\[(?P<shape>[^\]]+)-(?P<dtype>\w+)-(?P<pass_>{_PASS})(?P<cold>-cold)?\]"
 )
@@ -46,16 +49,16 @@ def parse_group(group: str) -> Group | None:
 class Case:
     """One case of a suite. `float32` means IEEE: TF32 is off, as precision is part of a case's identity.
 
-    Raises UserError for a dtype or pass that the operator does not have at this shape.
+    Raises UserError for a dtype or pass that the workload does not have at this shape.
     """
 
-    operator: Operator
+    workload: Workload
     dtype: str = "float32"
     pass_: str = "forward"
     cache: str = "warm"
 
     def __post_init__(self) -> None:
-        if (reason := self.operator.reason_against(self.dtype, self.pass_)) is not None:
+        if (reason := self.workload.reason_against(self.dtype, self.pass_)) is not None:
             raise UserError(f"{self.group!r} is not a case: {reason}")
 
     @property
@@ -69,14 +72,14 @@ class Case:
         A call that uses up no input adds its results to memory. Where they fit into pages that were resident
         before, resident memory does not grow by them.
         """
-        least = self.operator.result_bytes(self.pass_, self.dtype)
+        least = self.workload.result_bytes(self.pass_, self.dtype)
         if peak >= least:
             return None
         return f"peak memory of {peak:,.0f} is less than the results, {least:,}: memory did not visibly grow"
 
     def refuse_absent_inputs(self, names: Iterable[str]) -> None:
         """Raise NotImplementedError if an implementation consumes an input that the case does not have."""
-        if absent := [name for name in names if name not in self.operator.input_shapes]:
+        if absent := [name for name in names if name not in self.workload.inputs_by_name]:
             raise NotImplementedError(f"consumes {', '.join(absent)}, which are not inputs of this case")
 
     def benchmark_name(self, implementation: str, metric: str) -> str:
@@ -86,20 +89,24 @@ class Case:
     def _name(self, *more: str) -> str:
         cold = ("cold",) if self.cache == "cold" else ()
         return (
-            f"{self.operator.name}[{'-'.join((self.operator.label, self.dtype, self.pass_, *more, *cold))}]"
+            f"{self.workload.name}[{'-'.join((self.workload.label, self.dtype, self.pass_, *more, *cold))}]"
         )
 
     @classmethod
-    def from_group(cls, group: str) -> Case:
-        """The inverse of `group`. Raises UserError for anything else."""
+    def from_group(cls, group: str, described: Iterable[Workload] = ()) -> Case:
+        """The inverse of `group`. Raises UserError for anything else.
+
+        described: workloads from outside, each at one shape, among which the case's is looked for first.
+        """
         parts = parse_group(group)
-        if parts is None or parts.dtype not in DTYPES or parts.pass_ not in PASSES:
+        if parts is None or parts.dtype not in DTYPES or parts.pass_ not in ALL_PASSES:
             raise UserError(
                 f"{group!r} is not a case; write it like layer_norm[1024x768-float32-forward] "
-                f"with a dtype of {', '.join(DTYPES)} and a pass of {', '.join(PASSES)}"
+                f"with a dtype of {', '.join(DTYPES)} and a pass of {', '.join(ALL_PASSES)}"
             )
+        own = (each for each in described if (each.name, each.label) == (parts.operator, parts.shape))
         return cls(
-            operator=operators.get(parts.operator).from_label(parts.shape),
+            workload=next(own, None) or operators.get(parts.operator).from_label(parts.shape),
             dtype=parts.dtype,
             pass_=parts.pass_,
             cache=parts.cache,

@@ -15,6 +15,8 @@ from typing import BinaryIO
 from fuseproof.errors import UserError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# What file systems that have no hard links answer.
+_WITHOUT_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 @contextlib.contextmanager
@@ -63,9 +65,12 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, whole or not at all. Raises UserError if that fails."""
+    """Write a text file, whole or not at all. Raises UserError if that fails.
+
+    A lone surrogate, which a foreign message may hold and UTF-8 has not, is written as its escape.
+    """
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def append_text(path: str | Path, text: str) -> None:
@@ -83,6 +88,28 @@ def write_json(path: str | Path, document: object, *, indent: int | None = None)
     with writing_to(Path(path).parent):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
+
+
+def create_json(path: str | Path, document: object) -> None:
+    """As `write_json`, for a file that must not be there yet: of several writers one succeeds.
+
+    Raises FileExistsError if it is there, UserError if it cannot be written.
+    """
+    given = Path(path)
+    temporary = given.with_name(f".{given.name}.{os.urandom(4).hex()}")
+    write_json(temporary, document, indent=1)
+    try:
+        os.link(temporary, given)  # unlike renaming, fails where another came first
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _WITHOUT_LINKS:
+            raise _cannot_write(given, error, "choose a writable place") from None
+        if given.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(given)) from None
+        temporary.replace(given)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def make_directory(path: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,14 +19,20 @@ from support.runs import make_benchmark, make_comparisons, make_run
 from fuseproof.files import write_json
 from fuseproof.implementations import Implementation
 from fuseproof.measure.crew import worker_environment
+from fuseproof.measure.referee import Referee
 from fuseproof.measure.worker_process import WorkerProcess
 from fuseproof.runs import environment, run_file
 from fuseproof.runs.records import Benchmark, Failure, Run
 from fuseproof.workloads.operators import Operator
 from fuseproof.workloads.operators.attention import Attention
+from fuseproof.workloads.operators.cross_entropy import CrossEntropy
+from fuseproof.workloads.operators.embedding import Embedding
 from fuseproof.workloads.operators.layer_norm import LayerNorm
 from fuseproof.workloads.operators.matmul import Matmul
 from fuseproof.workloads.operators.rms_norm import RMSNorm
+from fuseproof.workloads.operators.rotary import Rotary
+from fuseproof.workloads.operators.softmax import Softmax
+from fuseproof.workloads.operators.swiglu import SwiGLU
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -42,7 +49,9 @@ class RealWorker:
     """A worker process, asked as the crew asks it."""
 
     def __init__(self, framework: str, folder: Path) -> None:
+        self.folder = folder
         self.log = folder / f"{framework}.log"
+        self.referee = Referee()
         self.process = WorkerProcess(
             framework,
             device="cpu",
@@ -56,10 +65,30 @@ class RealWorker:
         return self.process.ask(do, timeout=timeout, **arguments)
 
     def open_case(self, group: str, *, seed: int = 0, last_level_cache: int = 1) -> dict[str, Any]:
+        self.referee.open_case(group=group, seed=seed)
         return self.ask("open_case", group=group, seed=seed, last_level_cache=last_level_cache)
 
     def prepare(self, implementation: Implementation, **patience: float) -> dict[str, Any]:
         return self.ask("prepare", implementation=implementation.to_json(), **patience)
+
+    def errors(self, name: str) -> dict[str, float]:
+        """The larger error of each tensor of two results, by the referee; NaN if one is not finite."""
+        draws = [1, 2]
+        files = [str(self.folder / f"{draw}.bin") for draw in draws]
+        self.ask("check", name=name, draws=draws, files=files)
+        found = [
+            self.referee.compare(draw=draw, file=file)["errors"]
+            for draw, file in zip(draws, files, strict=True)
+        ]
+        return {
+            tensor: math.nan if None in (one := [each[tensor] for each in found]) else max(one)
+            for tensor in found[0]
+        }
+
+    def leg(self, name: str, *, rounds: int, calls: int, warm_up: int, draw: int = 3) -> dict[str, Any]:
+        """Arms a leg and times it."""
+        self.ask("arm", name=name, draw=draw, rounds=rounds, calls=calls, warm_up=warm_up)
+        return self.ask("time")
 
 
 # Inductor otherwise compiles a program in each fresh cache, and the tests have many, to see whether the
@@ -127,6 +156,18 @@ def any_operator() -> st.SearchStrategy[Operator]:
             st.builds(norm, rows=extent, columns=extent, residual=st.booleans())
             for norm in (LayerNorm, RMSNorm)
         ),
+        st.builds(Softmax, rows=extent, columns=extent),
+        st.builds(CrossEntropy, rows=extent, vocabulary=extent, mean=st.booleans()),
+        st.builds(
+            Rotary,
+            batch=extent,
+            query_heads=extent,
+            key_value_heads=extent,
+            length=extent,
+            head_dim=st.integers(1, 500).map(lambda half: 2 * half),
+        ),
+        st.builds(SwiGLU, tokens=extent, hidden=extent, inner=extent),
+        st.builds(Embedding, tokens=extent, vocabulary=extent, hidden=extent),
     )
 
 

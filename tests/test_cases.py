@@ -13,7 +13,7 @@ def test_a_group_names_one_case(any_operator, data):
     operator, pass_ = data.draw(any_operator), data.draw(st.sampled_from(PASSES))
     dtypes = [dtype for dtype in DTYPES if operator.reason_against(dtype, pass_) is None]
     case = Case(
-        operator=operator,
+        workload=operator,
         dtype=data.draw(st.sampled_from(dtypes)),
         pass_=pass_,
         cache=data.draw(st.sampled_from(CACHES)),
@@ -22,13 +22,13 @@ def test_a_group_names_one_case(any_operator, data):
 
 
 def test_names_are_those_of_the_run_file():
-    case = Case(operator=LayerNorm(rows=4096, columns=4096), dtype="bfloat16")
+    case = Case(workload=LayerNorm(rows=4096, columns=4096), dtype="bfloat16")
     assert case.group == "layer_norm[4096x4096-bfloat16-forward]"
     assert (
         case.benchmark_name("torch.compile", "wall")
         == "layer_norm[4096x4096-bfloat16-forward-torch.compile-wall]"
     )
-    cold = Case(operator=case.operator, cache="cold", pass_="forward_backward")
+    cold = Case(workload=case.workload, cache="cold", pass_="forward_backward")
     assert cold.group == "layer_norm[4096x4096-float32-forward_backward-cold]"
     assert cold.benchmark_name("triton", "device").endswith("-triton-device-cold]")
 
@@ -53,7 +53,7 @@ def test_a_named_shape_is_the_shape():
         ("layer_norm[64x64-float32-forward]\n", "is not a case"),
         ("layer_norm[64-float32-forward]", "unknown layer_norm shape '64'"),
         ("layer_norm[0x64-float32-forward]", "at least 1"),
-        ("softmax[64x64-float32-forward]", "unknown operator 'softmax'"),
+        ("convolution[64x64-float32-forward]", "unknown operator 'convolution'"),
         ("attention[b1_h8_kv3_s4_d4-float32-forward]", "not a multiple"),
         ("attention[b1_h8_kv0_s4_d4-float32-forward]", "not a multiple"),
         ("layer_norm[64x64-tf32-forward]", "is not computed in tf32; there are float32, float16, bfloat16"),

@@ -12,6 +12,7 @@ from support.command_line import call, longest
 
 from fuseproof import __version__, cli
 from fuseproof.implementations import FRAMEWORKS
+from fuseproof.runs.records import Failure
 
 NAMES = [command.__name__.rpartition(".")[2] for command in cli.COMMANDS]
 
@@ -87,6 +88,102 @@ def test_a_reader_that_goes_away_is_not_an_error(tmp_path):
             command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=300, cwd=tmp_path
         )
     assert done.stderr == ""
+
+
+@pytest.fixture
+def crash(monkeypatch, tmp_path):
+    """Makes `fuseproof list` raise an exception, in an empty folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def prepare(error):
+        def run(options):
+            raise error
+
+        monkeypatch.setattr("fuseproof.commands.list.run", run)
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("bad\nnews \udc80\x1b[31m"), r"ValueError: bad news \udc80\x1b[31m; "),
+        (KeyError(), "KeyError; "),
+        (MemoryError(), "MemoryError; "),
+        (RecursionError("x" * 10_000), "RecursionError: xxx"),
+        (OSError(13, "Permission denied"), "PermissionError: [Errno 13] Permission denied; "),
+    ],
+    ids=["ValueError", "KeyError", "MemoryError", "RecursionError", "OSError"],
+)
+def test_a_crash_is_one_line_and_a_log(crash, capsys, tmp_path, error, said):
+    crash(error)
+    code, out, err = call(capsys, "list")
+    assert (code, out) == (2, "")
+    assert err.startswith("fuseproof: internal error: ") and said in err and err.count("\n") == 1
+    assert len(err) < 700
+    (log,) = tmp_path.glob("crash-*.log")
+    assert str(log) in err
+    assert "Traceback" in log.read_text() and type(error).__name__ in log.read_text()
+
+
+def test_a_crash_is_logged_beside_the_runs_where_there_are_any(crash, capsys, tmp_path):
+    crash(ValueError())
+    (tmp_path / "here" / ".fuseproof").mkdir()
+    assert " .fuseproof/crash-" in call(capsys, "list")[2]
+    assert not list(tmp_path.glob("crash-*")) and len(list(tmp_path.glob("here/.fuseproof/crash-*.log"))) == 1
+
+
+def test_a_crash_without_a_place_for_the_log_is_still_one_line(crash, capsys, monkeypatch, tmp_path):
+    crash(ValueError("no"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    code, _, err = call(capsys, "list")
+    assert code == 2 and "ValueError: no; set FUSEPROOF_DEBUG=1" in err and err.count("\n") == 1
+
+
+def test_a_developer_sees_the_traceback(crash, capsys, monkeypatch):
+    crash(ValueError("no"))
+    monkeypatch.setenv("FUSEPROOF_DEBUG", "1")
+    assert "Traceback" in call(capsys, "list")[2]
+
+
+def test_an_interrupt_is_no_crash(crash):
+    crash(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        cli.main(["list"])
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "fuseproof", "list"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - as a shell opens it
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, cwd=tmp_path,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "cannot write: No space left" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_terminal_that_knows_only_ascii_is_shown_escapes(tmp_path, write_run):
+    failure = Failure(
+        group="layer_norm[64x128-float32-forward]", implementation="mine", kind="error", stage="check",
+        message="bad \udc80 µ \x1b[31m",
+    )  # fmt: skip
+    write_run(tmp_path / "a" / "run.json", {"torch.eager": [1e-3] * 5, "torch.compile": [5e-4] * 5})
+    write_run(tmp_path / "b" / "run.json", {"torch.eager": [1e-3] * 5}, failures=[failure])
+    variables = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+
+    def call(*arguments):
+        command = [sys.executable, "-m", "fuseproof", *arguments]
+        done = subprocess.run(command, capture_output=True, timeout=300, cwd=tmp_path, env=variables)
+        return done.returncode, done.stdout.decode("ascii"), done.stderr.decode("ascii")
+
+    assert call("report", "absent-µ") == (2, "", "fuseproof: no such run: absent-\\xb5\n")
+    for code, *arguments in ((0, "report", "b", "--format", "md"), (0, "claims", "a"), (1, "gate", "a", "b")):
+        found, out, err = call(*arguments)
+        assert (found, err) == (code, "")
+        assert arguments[0] == "claims" or r"bad \udc80 \xb5" in out.replace("\\\\", "\\")
 
 
 # bash calls the registered function when Tab is pressed; here a script calls it and prints what it offers.

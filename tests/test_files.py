@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -134,3 +136,54 @@ def test_a_full_disk_asks_for_room(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert path.read_text() == "old"
     assert names(tmp_path) == ["report.html"]
+
+
+def test_a_full_disk_stops_writing_and_not_the_program(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with file_size_limit(1000), pytest.raises(UserError, match="make room and go on"):
+        files.write_text(path, "x" * 100_000)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["report.html"]
+
+
+@contextlib.contextmanager
+def file_size_limit(size):
+    """As a disk with little room: no file grows above this."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_half_a_character_of_a_foreign_message_does_not_prevent_a_report(tmp_path):
+    files.write_text(tmp_path / "page.html", "bad \udc80 µ")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "bad \\udc80 µ"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["with hard links", "without"])
+def test_a_file_is_created_by_one_of_several(tmp_path, monkeypatch, links):
+    if not links:
+
+        def refuse(*_):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a" / "plan.json"
+    files.create_json(path, {"x": 1})
+    with pytest.raises(FileExistsError):
+        files.create_json(path, {"x": 2})
+    assert json.loads(path.read_text()) == {"x": 1}
+    assert names(tmp_path / "a") == ["plan.json"]
+
+
+def test_a_file_that_cannot_be_created_is_one_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(UserError, match=r"cannot write .*plan\.json: .*; make room and go on"):
+        files.create_json(tmp_path / "plan.json", {})
+    assert names(tmp_path) == []

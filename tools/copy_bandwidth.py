@@ -29,7 +29,7 @@ def sizes() -> list[int]:
     """Bytes of x of every case of the suite, each size once, from small to large."""
     return sorted(
         {
-            DTYPES[case.dtype].itemsize * math.prod(case.operator.input_shapes["x"])
+            DTYPES[case.dtype].itemsize * math.prod(case.workload.input_shapes["x"])
             for case in suites.get("kernels_norms").cases
         }
     )

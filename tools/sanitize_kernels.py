@@ -17,9 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from fuseproof import frameworks
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
+from fuseproof.frameworks.calling import Signature
 from fuseproof.implementations import IMPLEMENTATIONS, Implementation, resolve_function
 from fuseproof.measure import checks
 from fuseproof.workloads.operators import OPERATORS, result_dtype, tensor_dtype
+from fuseproof.workloads.tensor import INDEX
 
 # Shapes that reach each kernel and its masks: ragged and whole tiles, one row, split keys and split K, tensor
 # descriptors, rows too long for a block, and more rows than programs.
@@ -43,36 +45,47 @@ SHAPES: Mapping[str, Sequence[str]] = {
     ),
     "layer_norm": ("5x77", "3x4096_residual", "2x9001", "140x4097", "2x70001"),
     "rms_norm": ("5x77", "3x4096_residual", "2x9001", "140x4097", "2x70001"),
+    "cross_entropy": ("5x77", "3x4096_mean", "2x9001", "70x1000_mean", "2x128256"),
+    "rotary": ("b2_h3_kv2_s77_d6", "b1_h9_kv4_s67_d64", "b2_h5_s35_d128", "b1_h4_kv1_s9_d256"),
+    "softmax": ("5x77", "3x4096", "2x9001", "2x20001", "140x33001"),
+    "swiglu": ("5x7x11", "77x64x128", "130x32x100"),
 }
 
 
 def cases(kernel: Implementation, dtypes: Sequence[str] = ()) -> Iterator[Case]:
     """The cases of SHAPES that a kernel can compute, in these dtypes or all, each with its longest pass."""
-    operator = OPERATORS[kernel.operator]
-    for label in SHAPES[kernel.operator]:
+    operator = OPERATORS[kernel.workload]
+    for label in SHAPES[kernel.workload]:
         shape = operator.from_label(label)
         for dtype in kernel.dtypes:
             passes = [pass_ for pass_ in kernel.passes if shape.reason_against(dtype, pass_) is None]
             if passes and (not dtypes or dtype in dtypes):
-                yield Case(operator=shape, dtype=dtype, pass_=passes[-1])
+                yield Case(workload=shape, dtype=dtype, pass_=passes[-1])
 
 
 def verdict_on(framework: frameworks.Framework, kernel: Implementation, case: Case) -> checks.Verdict:
     """The verdict on one call of a kernel, against the float64 reference."""
-    operator, dtype = case.operator, case.dtype
+    operator, dtype = case.workload, case.dtype
     framework.use_precision(dtype)
     arrays = operator.inputs(0, dtype)
     cotangent = operator.cotangent(0, dtype) if case.pass_ != "forward" else None
-    inputs = {name: framework.from_numpy(array, tensor_dtype(dtype)) for name, array in arrays.items()}
-    upstream = None
+    inputs = {
+        name: framework.from_numpy(array, tensor.dtype.replace(INDEX, framework.INDEX) or tensor_dtype(dtype))
+        for (name, array), tensor in zip(arrays.items(), operator.inputs_by_name.values(), strict=True)
+    }
+    upstream = {}
     if cotangent is not None:
-        inputs = framework.differentiable(inputs)
-        upstream = framework.from_numpy(cotangent, result_dtype(dtype))
-    step = framework.step(resolve_function(kernel.target), operator.options, case.pass_, kernel.compiled)
-    result = step(inputs, upstream)
-    framework.synchronize(result)
-    output, gradients = result
-    found = {"output": output, **{f"grad_{name}": gradient for name, gradient in gradients.items()}}
+        inputs = framework.differentiable(inputs, operator.differentiable)
+        of = cotangent if isinstance(cotangent, dict) else {"output": cotangent}
+        upstream = {
+            name: framework.from_numpy(array, operator.cotangents[name].dtype or result_dtype(dtype))
+            for name, array in of.items()
+        }
+    function = resolve_function(kernel.target)
+    step = framework.step(function, Signature.of(operator), case.pass_, kernel.compiled)
+    raw = step.bind(inputs, upstream)()
+    framework.synchronize(raw)
+    found = step.unpack(raw)
     errors = {
         name: checks.relative_rms(framework.to_numpy(found[name]), exact)
         for name, exact in operator.reference(arrays, cotangent).items()
@@ -89,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     kernels = [implementation for implementation in IMPLEMENTATIONS if implementation.name == "triton"]
     parser.add_argument(
-        "--operator", choices=[kernel.operator for kernel in kernels], action="append", default=[]
+        "--operator", choices=[kernel.workload for kernel in kernels], action="append", default=[]
     )
     parser.add_argument("--dtype", action="append", default=[])
     options = parser.parse_args(arguments)
@@ -103,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         framework.configure(device="cpu" if interpreted else "cuda", threads=1)
         wrong = 0
         for kernel in kernels:
-            if options.operator and kernel.operator not in options.operator:
+            if options.operator and kernel.workload not in options.operator:
                 continue
             for case in cases(kernel, options.dtype):
                 try:

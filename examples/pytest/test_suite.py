@@ -1,4 +1,4 @@
-"""A suite through pytest-benchmark: `pytest examples/pytest --fuseproof-suite smoke`."""
+"""A suite through pytest-benchmark: `pytest examples/pytest/test_suite.py --fuseproof-suite smoke`."""
 
 
 def test_suite(fuseproof_benchmark):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuseproof.commands import completion
@@ -11,6 +12,11 @@ from fuseproof.errors import UserError
 
 if TYPE_CHECKING:
     from fuseproof.runs.records import Run
+
+# Endings of what `report` and other commands write.
+_REPORTS = frozenset(
+    {".html", ".htm", ".md", ".json", ".csv", ".tex", ".pdf", ".txt", ".xml", ".png", ".svg", ".parquet"}
+)
 
 Arguments = argparse.ArgumentParser | argparse._ArgumentGroup
 
@@ -47,6 +53,37 @@ def fraction(text: str) -> float:
     return value
 
 
+def precision(text: str) -> float:
+    """As `fraction`, above 0: no interval is ever of no width."""
+    value = fraction(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is never reached; write it like 2% or 0.02")
+    return value
+
+
+def run_folder(text: str) -> Path:
+    """A folder for a run: one that is there, or a name that no report has."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file; name a folder for the run")
+    if not path.exists() and path.suffix.lower() in _REPORTS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is named like a report; name a folder, and write the report with `fuseproof report`"
+        )
+    return path
+
+
+def add_baseline(parser: Arguments, more: str = "") -> None:
+    """`--baseline NAME`; None where it is not given."""
+    argument = parser.add_argument(
+        "--baseline",
+        metavar="NAME",
+        help="compare everything with this implementation, of whatever framework; "
+        f'"own": each with its framework\'s default{more}',
+    )
+    completion.offer(argument, completion.implementations)
+
+
 def add_device(parser: Arguments) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
 
@@ -70,6 +107,16 @@ def add_implementations(parser: Arguments) -> None:
         default=[],
         metavar="MODULE:NAME",
         help="add implementations of your own, such as mine.py:IMPLEMENTATIONS",
+    )
+
+
+def add_workloads(parser: Arguments) -> None:
+    parser.add_argument(
+        "--workloads",
+        action="append",
+        default=[],
+        metavar="FILE|MODULE[:NAME]",
+        help="add workloads of your own, such as mine.py; without SUITE only they are measured",
     )
 
 

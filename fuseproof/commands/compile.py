@@ -1,5 +1,8 @@
 """Compile for hardware that you do not have. Every figure is an estimate of the compiler, not a measurement.
 
+For a GPU the project's own Triton kernels are compiled and compared with their budget; with --workloads or
+--implementations yours are, those that a call of the function launches.
+
 Exit code 1: something does not compile or is over its budget. (GPU) and (TPU) mark what only they take.
 """
 
@@ -23,9 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sm_80, sm_90, sm_100; tpu-v5e, tpu-v5p, tpu-v6e",
     )
     arguments.add_names(parser, "--operator", help="default: all")
-    arguments.add_cases(parser, "default: a few for each operator (TPU)")
-    arguments.add_only(parser, 'implementations, or "all" (default: the most used; TPU)')
+    arguments.add_cases(parser, "default: a few for each operator (TPU); of your workloads all named shapes")
+    arguments.add_only(parser, 'implementations, or "all" (default: the most used (TPU), or all of yours)')
     arguments.add_implementations(parser)
+    arguments.add_workloads(parser)
     arguments.add_names(parser, "--dtype", help="default: all (GPU)")
     parser.add_argument(
         "--launch",
@@ -69,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
             only=options.only,
             launches=options.launch,
             extra=tuple(options.implementations),
+            workloads=tuple(options.workloads),
             topology=options.topology or Request.topology,
             schedule=options.schedule,
             without_fusion=options.without_fusion,

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_only(parser, "implementations (default: all that are compiled)")
     arguments.add_implementations(parser)
+    arguments.add_workloads(parser)
     arguments.add_device(parser)
     arguments.add_threads(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: .fuseproof/fusion/<time>")
@@ -74,19 +75,17 @@ def run(options: argparse.Namespace) -> int:
 
 def _of_cases(options: argparse.Namespace, progress: Callable[[str], None]) -> Accounts:
     from fuseproof import implementations
-    from fuseproof.cases import Case
     from fuseproof.files import make_directory
     from fuseproof.fusion.account import selection, session
+    from fuseproof.measure import planning
     from fuseproof.runs.plan import Settings
 
     if not options.cases:
         raise UserError("name a case, such as layer_norm[512x768-float32-forward], or a run with --run")
     settings = Settings(device=options.device, threads=arguments.usable_threads(options.threads))
-    table = implementations.table(options.implementations)
-    chosen = [
-        selection.of_case(Case.from_group(group), table, options.only)
-        for group in dict.fromkeys(options.cases)
-    ]
+    table, workloads = implementations.everything(options.implementations, options.workloads)
+    cases = planning.named_cases(list(dict.fromkeys(options.cases)), workloads, table)
+    chosen = [selection.of_case(case, table, options.only) for case in cases]
     folder = options.output or _DEFAULT_ROOT / datetime.now().strftime("%Y%m%d-%H%M%S")
     make_directory(folder)
     accounts = session.make(chosen, table, settings, folder, count_kernels=_count_kernels, progress=progress)
@@ -102,6 +101,7 @@ def _of_run(options: argparse.Namespace, progress: Callable[[str], None]) -> Acc
     if options.implementations or options.output:
         raise UserError("--run takes its implementations from the run and keeps the account there")
     directory.refuse_another_machine("accounted for here")  # what is compiled now must be what was measured
+    directory.refuse_changed_sources()
     with directory.locked():  # compiling would disturb what is being timed
         accounts = session.make(
             selection.of_run(directory, options.cases, options.only),

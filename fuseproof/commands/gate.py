@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from fuseproof.commands import arguments
-from fuseproof.errors import UserError
 
 HELP = "is HEAD slower than BASE?"
 
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     margin = {} if options.margin is None else {"margin": options.margin}
     try:
         result = gate.compare(run_file.load_all(options.base), run_file.load_all(options.head), **margin)
-    except UserError as error:
+    except Exception as error:
         if options.json:
             print(json.dumps({"verdict": "error", "message": str(error), "rows": []}))
         raise

@@ -1,4 +1,4 @@
-"""List suites, operators with named shapes, and implementations, with the reason if one cannot run here."""
+"""List suites, workloads with named shapes, and implementations, with the reason if one cannot run here."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ _NAME_COLUMNS = 32  # longer names of implementations move what follows them
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_device(parser)
     arguments.add_implementations(parser)
+    arguments.add_workloads(parser)
     arguments.add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    document = _document(options.implementations, device=options.device)
+    document = _document(options.implementations, options.workloads, device=options.device)
     print(json.dumps(document, indent=1) if options.json else "\n".join(_lines(document)))
     return 0
 
 
-def _document(added: Sequence[str], *, device: str) -> dict[str, Any]:
-    """The lists as plain data; `added` are the user's implementations, as `module:NAME`."""
+def _document(added: Sequence[str], workloads: Sequence[str], *, device: str) -> dict[str, Any]:
+    """The lists as plain data; `added` and `workloads` are the user's, as `module:NAME`."""
     from fuseproof import implementations, suites
-    from fuseproof.measure.planning import reason_to_skip
+    from fuseproof.measure.planning import reason_not_here
     from fuseproof.workloads.operators import OPERATORS
 
     loaded = [suites.get(name) for name in suites.names()]
-    probe = {case.operator.name: case for suite in loaded for case in suite.cases if case.pass_ == "forward"}
+    table, declared = implementations.everything(added, workloads)
     return {
         "suites": [
             {"name": suite.name, "summary": suite.summary, "cases": [case.group for case in suite.cases]}
@@ -41,17 +42,27 @@ def _document(added: Sequence[str], *, device: str) -> dict[str, Any]:
         "operators": [
             {"name": name, "shape": operator.label_example, "named_shapes": dict(operator.named_shapes)}
             for name, operator in OPERATORS.items()
+        ]
+        + [
+            {
+                "name": each.name,
+                "shape": each.label_example,
+                "named_shapes": dict(each.named_shapes),
+                "from": each.target,
+            }
+            for each in declared
         ],
         "implementations": [
             {
-                "operator": each.operator,
+                "operator": each.workload,
                 "name": each.name,
                 "target": each.target,
                 "baseline": each.baseline,
                 "passes": list(each.passes),
-                "not_here": reason_to_skip(each, probe[each.operator], device),
+                "not_here": reason_not_here(each, device),
+                **({"from": each.target} if each.outside else {}),
             }
-            for each in implementations.table(added)
+            for each in table
         ],
     }
 
@@ -64,9 +75,11 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     for suite in document["suites"]:
         heading = f"  {suite['name']:{width}} {len(suite['cases']):3} cases  "
         yield hanging(heading, suite["summary"])
-    yield "\nOPERATORS (shape, then named shapes)"
+    yield "\nWORKLOADS (shape, then named shapes)"
     for operator in document["operators"]:
         yield f"  {operator['name']}: {operator['shape']}"
+        if "from" in operator:
+            yield hanging("    from ", operator["from"])
         for name, label in operator["named_shapes"].items():
             yield hanging(f"    {name:18} ", label)
     yield "\nIMPLEMENTATIONS (passes, or why it cannot run here)"
@@ -75,4 +88,6 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         for each in document["implementations"]:
             if each["operator"] == operator["name"]:
                 state = f"no: {each['not_here']}" if each["not_here"] else ", ".join(each["passes"])
-                yield hanging(f"    {each['name']:{_NAME_COLUMNS}} ", state, indent=_NAME_COLUMNS + 5)
+                whence = f"; from {each['from']}" if "from" in each else ""
+                heading = f"    {each['name']:{_NAME_COLUMNS}} "
+                yield hanging(heading, state + whence, indent=_NAME_COLUMNS + 5)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from fuseproof.profiling.capture.collection import Collection
 
 HELP = "what runs in a call, side by side"
-DEFAULT_ROOT: Final = Path(".fuseproof/profiles")
 # Its implementations are the ones profiled unless the user names others.
 _SUITE: Final = "demo"
 
@@ -35,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     completion.offer(case, completion.cases)
     arguments.add_only(parser, "implementations; their baselines are added")
     arguments.add_implementations(parser)
+    arguments.add_workloads(parser)
     parser.add_argument("--device", choices=("cpu", "cuda", "tpu"), help="default: cpu")
     parser.add_argument(
         "--target",
@@ -56,24 +55,17 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from fuseproof import files
+    from fuseproof.measure import display
 
     if options.output is not None:
         files.require_writable(options.output)
     folder = Path(options.case)
     if folder.is_dir():
         _refuse_what_captures_fix(options, folder)
-    console = Console(stderr=True)
     doing = "profiling" if options.target is None else "compiling"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with console.status(doing) as status:
-
-            def progress(what: str) -> None:
-                if console.is_terminal:
-                    status.update(f"{doing} {what}")
-                else:
-                    console.print(f"{doing} {what}", highlight=False, markup=False, soft_wrap=True)
-
+        with display.status(Console(stderr=True), doing) as progress:
             if options.target is not None:
                 text, page, stopped = _schedule(options, progress)
             elif folder.is_dir():
@@ -92,20 +84,12 @@ _Outcome = tuple[str, Path, bool]  # what to print, the page, whether the user s
 
 
 def _draw(options: argparse.Namespace, collection: Collection) -> _Outcome:
-    from fuseproof import files
     from fuseproof.commands.terminal import fit
     from fuseproof.profiling.pages import profile_page
 
-    of = collection.group, collection.profiles, collection.failures
-    if not collection.profiles:
-        if collection.stopped:
-            raise KeyboardInterrupt
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in collection.failures)
-        raise UserError(f"nothing was profiled: {reasons or 'no implementation matches'}")
-    page = options.output or _default_page(collection.group, collection.profiles[0].record.device)
-    text = _json(profile_page.document(*of)) if options.json else fit(profile_page.render_text(*of))
-    files.write_text(page, profile_page.to_html(*of))
-    return text, page, collection.stopped
+    drawn = profile_page.draw(collection, options.output)
+    text = _json(drawn.document) if options.json else fit(drawn.text)
+    return text, drawn.page, drawn.stopped
 
 
 def _read(options: argparse.Namespace, folder: Path) -> Collection:
@@ -118,21 +102,22 @@ def _capture(options: argparse.Namespace, progress: Callable[[str], None]) -> Co
     import dataclasses
 
     from fuseproof import implementations, suites
-    from fuseproof.cases import Case
     from fuseproof.measure import planning
     from fuseproof.profiling import capture
     from fuseproof.profiling.capture import collection
     from fuseproof.runs.plan import Settings
 
-    case = Case.from_group(options.case)
     threads = arguments.usable_threads(options.threads)
     device = options.device or "cpu"
+    table, workloads = implementations.everything(options.implementations, options.workloads)
     plan = planning.make(
         suites.get(_SUITE),
-        implementations.table(options.implementations),
-        planning.Selection(only=options.only, cases=(case.group,)),
+        table,
+        planning.Selection(only=options.only, cases=(options.case,)),
         Settings(device="cpu" if device == "tpu" else device, threads=threads),
+        workloads=workloads,
     )
+    (case,) = plan.cases
     # No plan of a run covers a TPU: there the capture says what cannot run.
     chosen = plan.implementations if device == "tpu" else plan.implementations_of(case)
     skipped = [] if device == "tpu" else [(each.implementation, each.message) for each in plan.skipped]
@@ -141,7 +126,7 @@ def _capture(options: argparse.Namespace, progress: Callable[[str], None]) -> Co
         case,
         chosen,
         device=device,
-        directory=DEFAULT_ROOT / f"{_plain(case.group)}-{device}",
+        directory=collection.DEFAULT_ROOT / collection.plain(case.group, device),
         options=capture.Options(calls=calls, threads=threads, stacks=options.stacks),
         progress=progress,
     )
@@ -152,18 +137,20 @@ def _schedule(options: argparse.Namespace, progress: Callable[[str], None]) -> _
     from fuseproof import files, implementations
     from fuseproof.cases import Case
     from fuseproof.commands.terminal import fit
+    from fuseproof.profiling.capture import collection
     from fuseproof.profiling.pages import tpu_schedule_page
 
     case, target = Case.from_group(options.case), str(options.target)
+    name = collection.plain(case.group, target)
     table = implementations.table(options.implementations)
     schedules = tpu_schedule_page.compile_schedules(
         case,
         target,
-        _to_compile([each for each in table if each.operator == case.operator.name], options.only),
-        folder=DEFAULT_ROOT / f"{_plain(case.group)}-{target}",
+        _to_compile([each for each in table if each.workload == case.workload.name], options.only),
+        folder=collection.DEFAULT_ROOT / name,
         progress=progress,
     )
-    page = options.output or _default_page(case.group, target)
+    page = options.output or Path(f"profile-{name}.html")
     files.write_text(page, schedules.to_html())
     return _json(schedules.to_json()) if options.json else fit(schedules.to_text()), page, False
 
@@ -198,11 +185,3 @@ def _refuse_what_captures_fix(options: argparse.Namespace, folder: Path) -> None
 
 def _json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
-
-
-def _default_page(group: str, where: str) -> Path:
-    return Path(f"profile-{_plain(group)}-{where}.html")
-
-
-def _plain(group: str) -> str:
-    return re.sub(r"[^\w.]+", "-", group).strip("-")

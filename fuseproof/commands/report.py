@@ -9,11 +9,11 @@ from pathlib import Path
 from fuseproof.commands import arguments
 
 HELP = "write the report of runs"
-_FORMATS = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_runs(parser)
+    arguments.add_baseline(parser, " (default: as the run was asked to)")
     parser.add_argument(
         "-o",
         "--output",
@@ -27,17 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from fuseproof import files
     from fuseproof.reports import report
 
     runs = arguments.load_runs(options.runs)
     output: Path | None = options.output
-    chosen = options.format or (_FORMATS.get(output.suffix.lower(), "html") if output else "html")
-    text = report.render(report.summarise(runs, beside=output.parent if output else None), chosen)
+    chosen = options.format or (report.format_of(output) if output else "html")
     if output is None and chosen != "html":
-        sys.stdout.write(text)
+        sys.stdout.write(report.render(report.summarise(runs, baseline=options.baseline), chosen))
         return 0
-    output = output or Path("report.html")
-    files.write_text(output, text)
-    print(f"report: {output.resolve()}")
+    written = report.write(runs, output or Path("report.html"), chosen, baseline=options.baseline)
+    print(f"report: {written}")
     return 0

@@ -1,4 +1,8 @@
-"""Measure a suite. Interrupt it at any time: what is finished is kept, and --resume continues from there."""
+"""Measure a suite. Interrupt it at any time: what is finished is kept, and --resume continues from there.
+
+Exit code 0; 1: nothing that was asked for could be measured; 2: bad input, or a device that is not there;
+130: interrupted.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +36,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", nargs="?", const="", metavar="RUN", help="finish a run (default: the newest unfinished)"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="default: .fuseproof/runs/<time>-<suite>"
+        "-o",
+        "--output",
+        type=arguments.run_folder,
+        metavar="DIR",
+        help="default: .fuseproof/runs/<time>-<suite>",
     )
     what = parser.add_argument_group("what to measure (default: everything in the suite)")
     arguments.add_only(what, 'implementations, to which their baselines are added, or "all"')
-    arguments.add_names(what, "--operator", help="operators")
+    arguments.add_names(what, "--operator", help="workloads, by name")
     arguments.add_names(what, "--dtype", help="dtypes")
     arguments.add_names(what, "--pass", dest="passes", help="forward, forward_backward")
     arguments.add_names(what, "--cache", help="warm, cold")
     arguments.add_cases(what, "measure this case instead of the suite's; may be repeated")
     arguments.add_implementations(what)
+    arguments.add_workloads(what)
+    arguments.add_baseline(what, " (which is the default)")
     what.add_argument(
         "--null", action="store_true", help="add an identical twin of each implementation (A/A)"
     )
@@ -49,7 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_device(how)
     arguments.add_threads(how)
     how.add_argument(
-        "--seed", type=arguments.seed, default=0, metavar="N", help="of inputs and orders (default: 0)"
+        "--seed",
+        type=arguments.seed,
+        metavar="N",
+        help="of the order of legs (default: 0)",
     )
     how.add_argument(
         "--blocks", type=arguments.positive, metavar="N", help="blocks of fresh processes, at least"
@@ -60,13 +73,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--precision",
-        type=arguments.fraction,
+        type=arguments.precision,
         metavar="SHARE",
         help="stop when every interval is this narrow, such as 2%% or 0.02",
     )
     how.add_argument(
         "--no-profile", action="store_true", help="do not count each implementation's kernels afterwards"
     )
+    how.add_argument(
+        "--share-process",
+        action="store_true",
+        help="run your implementations in the processes of the built-in ones: less memory and time, "
+        "but what one does to its process then changes the times of the others",
+    )
+    # Without a default, so that --resume can refuse it.
+    parser.set_defaults(device=None)
     printed = parser.add_argument_group("what to print")
     printed.add_argument("--quiet", action="store_true", help="no progress")
     printed.add_argument(
@@ -77,11 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from fuseproof.measure import machine, runner
-    from fuseproof.measure.progress import LineProgress, LiveProgress
+    from fuseproof.measure import display, machine, runner
     from fuseproof.profiling.capture import stage
+    from fuseproof.units import count
 
     directory = _directory(options)
+    for piece, reason in directory.refused.items():
+        print(f"not used: {directory.path / piece}, {reason}; it is measured again", file=sys.stderr)
     console = Console(quiet=options.quiet, stderr=True)
     for finding in machine.examine():
         if finding.status == "warning":
@@ -90,11 +113,8 @@ def run(options: argparse.Namespace) -> int:
             )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if console.is_terminal and not options.quiet:
-            with LiveProgress(console, keep_table=options.verbose) as progress:
-                measured = runner.run(directory, progress, stage)
-        else:
-            measured = runner.run(directory, LineProgress(console), stage)
+        with display.progress(console, keep_table=options.verbose) as progress:
+            measured = runner.run(directory, progress, stage)
     except KeyboardInterrupt:
         resume = shlex.join(["fuseproof", "run", "--resume", str(directory.path)])
         print(
@@ -103,7 +123,13 @@ def run(options: argparse.Namespace) -> int:
         )
         return INTERRUPTED
     _summarise(measured, directory, verbose=options.verbose)
-    return 0
+    if any((each.operator, each.implementation) not in directory.plan.added for each in measured.benchmarks):
+        return 0
+    reasons = dict.fromkeys(each.message for each in measured.failures)
+    first, *more = reasons or ["no implementation is left"]
+    rest = f" (and {count(len(more), 'more reason')})" if more else ""
+    print(f"fuseproof: nothing that was asked for could be measured: {first}{rest}", file=sys.stderr)
+    return 1
 
 
 def _directory(options: argparse.Namespace) -> RunDirectory:
@@ -113,20 +139,23 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
     from fuseproof.runs.directory import RunDirectory
 
     if options.resume is not None:
-        if options.suite:
-            raise UserError("--resume finishes a run as it was planned; leave out the suite")
+        _refuse_other_than_resume(options)
         return RunDirectory.open_unfinished(Path(options.resume) if options.resume else None)
-    suite = suites.get(options.suite or "demo")
+    table, workloads = implementations.everything(options.implementations, options.workloads)
+    asked_for = options.suite or not workloads
+    suite = suites.get(options.suite or "demo") if asked_for else planning.suite_of(workloads)
     settings = planning.settings_for(
         suite,
-        device=options.device,
+        device=options.device or "cpu",
         threads=arguments.usable_threads(options.threads),
-        seed=options.seed,
+        seed=options.seed or 0,
         blocks=options.blocks,
         max_blocks=options.max_blocks,
         palindromes=options.palindromes,
         profile=not options.no_profile,
+        share_process=options.share_process,
         **({} if options.precision is None else {"precision": options.precision}),
+        **({} if options.baseline is None else {"baseline": options.baseline}),
     )
     if settings.max_blocks < settings.blocks:
         raise UserError(f"--max-blocks {settings.max_blocks} is less than --blocks {settings.blocks}")
@@ -141,12 +170,28 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
     )
     planned = planning.make(
         suite,
-        implementations.table(options.implementations),
+        table,
         selection,
         settings,
+        workloads=workloads,
         command=["fuseproof", *sys.argv[1:]],
     )
+    planning.refuse_absent_device(planned)
     return RunDirectory.create(planned, options.output)
+
+
+def _refuse_other_than_resume(options: argparse.Namespace) -> None:
+    """Raises UserError, naming them, for arguments that a run to be finished has fixed already."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = [
+        action.option_strings[-1] if action.option_strings else "the suite"
+        for action in parser._actions
+        if action.dest not in ("help", "resume", "quiet", "verbose")
+        and getattr(options, action.dest) != action.default
+    ]
+    if given:
+        raise UserError(f"--resume finishes a run as it was planned; leave out {', '.join(given)}")
 
 
 def _summarise(measured: Run, directory: RunDirectory, *, verbose: bool) -> None:

@@ -1,4 +1,7 @@
-"""Text that fits the width of the terminal: COLUMNS, the terminal's own, or 80 where there is none."""
+"""Text that fits the width of the terminal: COLUMNS, the terminal's own, or 80 where there is none.
+
+What it holds may be anybody's: it only shows, moves no cursor and gives CI no command.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+
+from fuseproof import escaping
 
 
 def width() -> int:
@@ -20,8 +25,8 @@ def hanging(heading: str, text: str, *, indent: int | None = None, lines: int | 
     At most `lines` lines if given: "…" then stands for the rest.
     """
     indent = len(heading) if indent is None else indent
-    return textwrap.fill(
-        " ".join(text.split()),
+    filled = textwrap.fill(
+        escaping.line(text),
         max(width(), indent + 20),
         initial_indent=heading,
         subsequent_indent=" " * indent,
@@ -29,6 +34,7 @@ def hanging(heading: str, text: str, *, indent: int | None = None, lines: int | 
         max_lines=lines,
         placeholder=" …",
     )
+    return escaping.terminal(filled)
 
 
 def fit(text: str) -> str:
@@ -39,11 +45,11 @@ def fit(text: str) -> str:
     Lines of a table, those of one paragraph with three or more gaps, are broken at one column, so that what
     stood below each other still does. The rest of a line follows on the next, indented.
     """
-    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
-        return text
-    limit = width()
-    paragraphs = text.split("\n\n")
-    return "\n\n".join("\n".join(_fit_lines(paragraph.split("\n"), limit)) for paragraph in paragraphs)
+    text = escaping.visible(text)
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        limit = width()
+        text = "\n\n".join("\n".join(_fit_lines(each.split("\n"), limit)) for each in text.split("\n\n"))
+    return escaping.terminal(text)
 
 
 def _fit_lines(lines: Sequence[str], limit: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 import warnings
@@ -15,11 +16,28 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseproof.frameworks import host_memory, xla_profile
+from fuseproof.frameworks import (
+    Batch,
+    Bound,
+    Step,
+    calling,
+    has_own_methods,
+    host_memory,
+    host_view,
+    jax_module,
+    jax_parts,
+    xla_profile,
+)
+from fuseproof.frameworks.calling import Signature
+from fuseproof.workloads import trees
+from fuseproof.workloads.modules import State
 
 Inputs = dict[str, Any]
-Result = tuple[Any, dict[str, Any]]
-Step = Callable[[Inputs, Any], Result]
+# Bound before any other code is loaded, which may replace what these names stand for elsewhere.
+_clock = time.perf_counter
+_block = jax.block_until_ready
+
+INDEX = "int32"
 
 _device: Any = None
 
@@ -68,85 +86,211 @@ def description() -> dict[str, Any]:
     }
 
 
-def from_numpy(array: NDArray[np.float32], dtype: str) -> Any:
+def state() -> dict[str, Any]:
+    """Settings of JAX in this process that change what other calls compute, or how fast."""
+    # The dictionary of all options, contexts of the current thread left out.
+    return {f"jax {name}": value for name, value in jax.config.values.items()}
+
+
+def watched() -> dict[Any, tuple[str, ...]]:
+    """Modules and classes whose functions others call: replaced, they would falsify their numbers.
+
+    Each with the names of those that the framework itself replaces in time.
+    """
+    places = (jax, jnp, jax.lax, jax.nn, jnp.linalg, jax.monitoring, jax.tree_util, _array_type())
+    return dict.fromkeys(places, ())
+
+
+def in_float64(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, after arrays were allowed to be float64, in this process for good."""
+    jax.config.update("jax_enable_x64", True)
+    return function
+
+
+def from_numpy(array: NDArray[Any], dtype: str) -> Any:
     """A new array on the device; never an alias of `array`."""
     return jax.device_put(jnp.array(array, dtype=dtype, copy=True), _device)
 
 
-def to_numpy(array: Any) -> NDArray[np.float32]:
-    """A copy as float32, which holds every value of the supported dtypes."""
-    return np.array(array).astype(np.float32)
+def to_numpy(array: Any, dtype: Any = np.float32) -> NDArray[Any]:
+    """A copy as float32, which holds every value of the supported floating dtypes; None: as it is."""
+    own = np.array(array)
+    return own if dtype is None else own.astype(dtype)
 
 
 def dtype_name(array: Any) -> str:
     return str(array.dtype)
 
 
+def is_plain(array: Any) -> bool:
+    """Whether it is an array on the device, of no class that could compute it later."""
+    if type(array) is not _array_type() or has_own_methods(array):
+        return False
+    platforms = {each.platform for each in array.devices()}
+    return not array.is_deleted() and platforms == {_device.platform}
+
+
+@functools.cache
+def _array_type() -> Any:
+    return type(jnp.ones(1))
+
+
 def copy(array: Any) -> Any:
     return jnp.array(array, copy=True)
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two arrays have the same values."""
-    return bool(jnp.array_equal(one, other))
+def pool(values: NDArray[Any]) -> Any:
+    """One-dimensional values in their storage dtype, from which `refill` takes windows."""
+    return values if _device.platform == "cpu" else jax.device_put(values, _device)
 
 
-def differentiable(inputs: Inputs) -> Inputs:
+def refill(array: Any, pool: Any, offset: int, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+    """Give the array the window of `pool` at `offset`; on the CPU in its own memory, unseen by JAX.
+
+    On another device XLA is given the old array's memory for the new one.
+    shape: of the operator's input; axes: the order in which the array has its axes.
+    """
+    if _device.platform == "cpu":
+        host_view.fill(_view(array), host_view.window(pool, offset, shape, axes))
+        return array
+    return _overwrite(array, pool, offset, shape, axes)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4), donate_argnums=0)
+def _overwrite(array: Any, pool: Any, offset: int, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+    size = int(np.prod(shape))
+    return jax.lax.dynamic_slice(pool, (offset,), (size,)).reshape(shape).transpose(axes)
+
+
+def holds(array: Any, pool: Any, offset: int, shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether the array still has what `refill` gave it, bit by bit."""
+    own = _view(array) if _device.platform == "cpu" else np.asarray(array)
+    return host_view.equal(own, host_view.window(np.asarray(pool), offset, shape, axes))
+
+
+def _view(array: Any) -> NDArray[Any]:
+    return host_view.at(array.unsafe_buffer_pointer(), array.shape, array.dtype)
+
+
+def differentiable(inputs: Inputs, names: Sequence[str]) -> Inputs:
     return inputs
 
 
 def step(
     function: Callable[..., Any],
-    options: Mapping[str, object],
+    signature: Signature,
     pass_: str,
     compiled: str | None,
     consumes: Sequence[str] = (),
 ) -> Step:
-    """The work of one call: forward, or forward and the gradients of all inputs.
+    """The work of one call: forward, or forward and the gradients of the differentiable inputs.
 
-    `jit` donates the inputs that the step consumes.
+    `jit` donates the inputs that the step consumes; its first call raises NotImplementedError if XLA cannot
+    use the donated memory.
     """
+    operator = calling.positional(function, signature)
+    names = signature.tensors
+    chosen = [names.index(name) for name in signature.differentiable]
+    starts = len(signature.cotangents)
 
-    def forward(inputs: Inputs, cotangent: Any) -> Result:
-        return function(**inputs, **options), {}
+    def forward_backward(cotangent: Any, *tensors: Any) -> Any:
+        output, pullback = jax.vjp(operator, *tensors)
+        return output, pullback(cotangent)
 
-    def forward_backward(inputs: Inputs, cotangent: Any) -> Result:
-        output, pullback = jax.vjp(lambda named: function(**named, **options), inputs)
-        (gradients,) = pullback(cotangent)
-        return output, gradients
+    def forward_backward_of_some(*given: Any) -> Any:
+        tensors = list(given[starts:])
 
-    chosen = forward if pass_ == "forward" else forward_backward
-    if compiled is None:
-        return chosen
-    if compiled != "jit":
-        raise NotImplementedError(f"JAX has no compile mode {compiled!r}; use 'jit'")
-    return _donating(chosen, consumes) if consumes else jax.jit(chosen)
+        def of(*leaves: Any) -> Any:
+            for place, leaf in zip(chosen, leaves, strict=True):
+                tensors[place] = leaf
+            output = operator(*tensors)
+            return signature.started(output), output
 
+        _, pullback, output = jax.vjp(of, *(tensors[place] for place in chosen), has_aux=True)
+        return output, pullback(list(given[:starts]))
 
-def _donating(function: Step, consumes: Sequence[str]) -> Step:
-    """The compiled step. Its first call raises NotImplementedError if XLA cannot use the donated memory."""
+    forward = pass_ == "forward"
+    plain = signature.is_plain and signature.differentiable == names
+    both = forward_backward if plain else forward_backward_of_some
+    called: Callable[..., Any] = operator if forward else both
+    if compiled is not None:
+        if compiled != "jit":
+            raise NotImplementedError(f"JAX has no compile mode {compiled!r}; use 'jit'")
+        first = 0 if forward else starts
+        donated = tuple(first + names.index(name) for name in consumes)
+        called = jax.jit(called, donate_argnums=donated)
 
-    def by_name(cotangent: Any, **inputs: Any) -> Result:
-        return function(inputs, cotangent)
+    def bind(inputs: Inputs, cotangents: Inputs) -> Bound:
+        if compiled is None and forward:  # nothing hides how the function is called
+            arguments = signature.filled(inputs)
+            taken = calling.by_position(function, list(arguments))
+            return calling.bound(function, taken, arguments, signature.options)
+        return functools.partial(
+            called, *(() if forward else cotangents.values()), *(inputs[name] for name in names)
+        )
 
-    compiled = jax.jit(by_name, donate_argnames=tuple(consumes))
+    unpack = trees.results if forward else lambda raw: signature.named(*raw)
+    if compiled is None or not consumes:
+        return Step(bind=bind, unpack=unpack)
     warnings.filterwarnings("error", message="Some donated buffers were not usable", category=UserWarning)
+    return Step(bind=lambda *given: _saying_what_is_unusable(bind(*given), consumes), unpack=unpack)
 
-    def donate(inputs: Inputs, cotangent: Any) -> Result:
+
+def _saying_what_is_unusable(call: Bound, consumes: Sequence[str]) -> Bound:
+    """The call; XLA's warning, which only compiling gives, becomes the reason for a skip."""
+
+    def donate(*tensors: Any) -> Any:
         try:
-            return compiled(cotangent, **inputs)  # type: ignore[no-any-return]
+            return call.func(*tensors)  # type: ignore[attr-defined]
         except UserWarning:
             names = ", ".join(consumes)
             raise NotImplementedError(
                 f"no result has the shape of {names}, so its memory cannot be used again"
             ) from None
 
-    donate.lower = lambda inputs, cotangent: compiled.lower(cotangent, **inputs)  # type: ignore[attr-defined]
-    return donate
+    donate.lower = call.func.lower  # type: ignore[attr-defined]
+    return functools.partial(donate, *call.args)  # type: ignore[attr-defined]
 
 
-def synchronize(result: Result) -> None:
-    jax.block_until_ready(result)
+def module(
+    target: Any, fields: Mapping[str, object], dtype: str, example: Callable[[], Mapping[str, Any]]
+) -> Any:
+    """The module that a target is or makes, on the device; its real numbers in this dtype."""
+    return jax_parts.make(target, fields, dtype, _device)
+
+
+def initial_state(module: Any) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Parameters and buffers of a new module, by name."""
+    return jax_module.initial_state(module)
+
+
+def module_step(module: Any, signature: Signature, state: State, pass_: str, compiled: str | None) -> Step:
+    """The work of one call of a module: inference, or a training step.
+
+    Raises PlainError for a module whose parameters or buffers are not those of the reference, and
+    NotImplementedError for a training step without Optax.
+    """
+    return jax_module.step(module, signature, state, pass_, compiled)
+
+
+def witness(indices: NDArray[np.int64]) -> Callable[[Any], Any]:
+    """A function that takes these elements, counted in C order, out of an array."""
+    if _device.platform == "cpu":
+        return functools.partial(_taken, indices)
+    return functools.partial(_gather, places=jax.device_put(indices.astype(np.int32), _device))
+
+
+def _taken(indices: NDArray[np.int64], array: Any) -> Any:
+    return np.asarray(array).reshape(-1)[indices]
+
+
+@jax.jit  # type: ignore[untyped-decorator]
+def _gather(array: Any, places: Any) -> Any:
+    return array.reshape(-1)[places]
+
+
+def synchronize(raw: Any) -> None:
+    _block(raw)
 
 
 def warm_up_compiler() -> None:
@@ -159,16 +303,13 @@ def reset() -> None:
     jax.clear_caches()
 
 
-@contextlib.contextmanager
-def forbid_recompilation(step: Step) -> Iterator[None]:
-    before = _compilations
-    yield
-    if _compilations != before:
-        raise RuntimeError("JAX compiled again while the step was timed")
+def compilations() -> int:
+    """How often JAX has traced, lowered or compiled anything in this process, in eager code too."""
+    return _compilations
 
 
 @contextlib.contextmanager
-def poisoned_memory(like: NDArray[np.float32]) -> Iterator[None]:
+def poisoned_memory(shape: tuple[int, ...]) -> Iterator[None]:
     """Make memory that the step allocates but does not write show: huge values on the host.
 
     XLA gives no access to its device allocator's free blocks, and its programs cannot leave one unwritten.
@@ -177,23 +318,32 @@ def poisoned_memory(like: NDArray[np.float32]) -> Iterator[None]:
         yield
 
 
-def peak_memory(call: Callable[[], Result]) -> int | None:
+def peak_memory(call: Bound) -> int | None:
     """Bytes one call adds at its peak: output, gradients and temporaries. None where that is unknown."""
     # On a GPU the peak of the allocator cannot be reset, so the peak of one call is unknown.
-    return (
-        host_memory.peak_growth(lambda: jax.block_until_ready(call())) if _device.platform == "cpu" else None
-    )
+    return host_memory.peak_growth(lambda: _block(call())) if _device.platform == "cpu" else None
 
 
-def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
-    """Seconds that `calls` back-to-back calls and one synchronisation take on the host; no device time."""
-    results = []
-    started = time.perf_counter()
-    for _ in range(calls):
-        # Dispatch is asynchronous on the CPU too: every output must be waited for, so every one is kept.
-        results.append(call())
-    jax.block_until_ready(results)
-    return time.perf_counter() - started, None
+def batch(calls: Iterable[Bound]) -> Batch:
+    """Time back-to-back calls and one synchronisation on the host; JAX has no clock on the device."""
+    clock = _clock  # whoever replaces it meanwhile replaces it for nobody
+    started = clock()
+    for call in calls:
+        # A device runs its programs in order, so the last result comes last. A list of all would give each
+        # call memory that no cache holds: up to twice the time.
+        raw = call()
+    _block(raw)
+    return Batch(host=clock() - started, device=None, last=raw)
+
+
+def single(call: Bound) -> tuple[float, float, Any]:
+    """Seconds until one call returns, and until its results are there; and what it returned."""
+    clock = _clock
+    started = clock()
+    raw = call()
+    returned = clock()
+    _block(raw)
+    return returned - started, clock() - started, raw
 
 
 @contextlib.contextmanager

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
-import re
+import functools
+import math
 import sys
 import time
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from copy import deepcopy
 from pathlib import Path
-from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fuseproof.frameworks import host_memory
+from fuseproof.frameworks import (
+    Batch,
+    Bound,
+    Step,
+    WrongResultError,
+    calling,
+    has_own_methods,
+    host_memory,
+    host_view,
+    torch_module,
+    torch_profile,
+)
+from fuseproof.frameworks.calling import Signature
 from fuseproof.implementations import CUDA_GRAPHS
+from fuseproof.workloads import trees
+from fuseproof.workloads.modules import State
 
 Inputs = dict[str, torch.Tensor]
-Result = tuple[torch.Tensor, dict[str, torch.Tensor]]
-Step = Callable[[Inputs, torch.Tensor | None], Result]
+# Bound before any other code is loaded, which may replace what these names stand for elsewhere.
+_clock = time.perf_counter
+_synchronize = torch.cuda.synchronize
+_gradients, _take = torch.autograd.grad, torch.take
+
+INDEX = "int64"
 
 _device = torch.device("cpu")
+
+# Work that is left on the device when the calls' own stream has ended: as a share of the batch, and at least
+# as many seconds as an answer of the driver takes.
+_LEFT_SHARE, _LEFT_SECONDS = 0.02, 50e-6
 
 
 def configure(*, device: str, threads: int) -> None:
@@ -57,7 +83,63 @@ def description() -> dict[str, Any]:
     }
 
 
-def from_numpy(array: NDArray[np.float32], dtype: str) -> torch.Tensor:
+def state() -> dict[str, Any]:
+    """Settings of PyTorch in this process that change what other calls compute, or how fast."""
+    found: dict[str, Any] = {
+        "torch threads": torch.get_num_threads(),
+        "torch inter-op threads": torch.get_num_interop_threads(),
+        "grad mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "anomaly mode": torch.is_anomaly_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "TF32 in products": torch.backends.cuda.matmul.allow_tf32,
+        "TF32 in convolutions": torch.backends.cudnn.allow_tf32,
+        "float16 sums in products": torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
+        "bfloat16 sums in products": torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+        "cuDNN": torch.backends.cudnn.enabled,
+        "cuDNN benchmark": torch.backends.cudnn.benchmark,
+        "cuDNN deterministic": torch.backends.cudnn.deterministic,
+        "oneDNN": torch.backends.mkldnn.enabled,
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "fill uninitialised memory": torch.utils.deterministic.fill_uninitialized_memory,
+        "flash attention": torch.backends.cuda.flash_sdp_enabled(),
+        "efficient attention": torch.backends.cuda.mem_efficient_sdp_enabled(),
+        "plain attention": torch.backends.cuda.math_sdp_enabled(),
+        "autocast": torch.is_autocast_enabled(_device.type),
+        "dispatch modes": torch._C._len_torch_dispatch_stack(),
+        "function modes": torch._C._len_torch_function_stack(),
+    }
+    if _device.type == "cuda":
+        found |= {
+            "CUDA device": torch.cuda.current_device(),
+            "CUDA stream": torch.cuda.current_stream().cuda_stream,
+            "allocator": torch.cuda.memory.get_allocator_backend(),
+        }
+    return found
+
+
+def watched() -> dict[Any, tuple[str, ...]]:
+    """Modules and classes whose functions others call: replaced, they would falsify their numbers.
+
+    Each with the names of those that the framework itself replaces in time.
+    """
+    places = (
+        torch.Tensor, torch._C._TensorBase, torch.nn.functional, torch.autograd, torch.cuda,
+        torch.cuda.Event, torch.cuda.Stream, torch.compiler,
+    )  # fmt: skip
+    # The first torch.compile imports Dynamo, which wraps these.
+    wrapped = {torch: ("manual_seed",), torch.nn.Module: ("__init__", "__setstate__")}
+    return {**dict.fromkeys(places, ()), **wrapped}
+
+
+def in_float64(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function for float64 tensors: of a module a copy whose parameters and buffers are float64."""
+    return deepcopy(function).double() if isinstance(function, torch.nn.Module) else function
+
+
+def from_numpy(array: NDArray[Any], dtype: str) -> torch.Tensor:
     """A new tensor on the device; never an alias of `array`. A matrix keeps its order in memory."""
     if array.ndim == 2 and not array.flags.c_contiguous:
         return from_numpy(array.T, dtype).T
@@ -67,13 +149,24 @@ def from_numpy(array: NDArray[np.float32], dtype: str) -> torch.Tensor:
     return torch.tensor(array, dtype=getattr(torch, dtype))
 
 
-def to_numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
-    """A copy as float32, which holds every value of the supported dtypes."""
-    return np.asarray(tensor.detach().to(device="cpu", dtype=torch.float32, copy=True))
+def to_numpy(tensor: torch.Tensor, dtype: Any = np.float32) -> NDArray[Any]:
+    """A copy as float32, which holds every value of the supported floating dtypes; None: as it is."""
+    own = tensor.dtype if dtype is None else torch.float32
+    return np.asarray(tensor.detach().to(device="cpu", dtype=own, copy=True))
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether it is a dense tensor on the device, of no class that could compute it later."""
+    return (
+        type(tensor) is torch.Tensor
+        and tensor.device.type == _device.type
+        and tensor.layout is torch.strided
+        and not has_own_methods(tensor)
+    )
 
 
 def copy(tensor: torch.Tensor) -> torch.Tensor:
@@ -81,40 +174,103 @@ def copy(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
-def same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors have the same values."""
-    if one.element_size() == 1:  # PyTorch does not compare 8-bit floats
-        one, other = one.view(torch.uint8), other.view(torch.uint8)
-    return bool(torch.equal(one, other))
+def pool(values: NDArray[Any]) -> Any:
+    """One-dimensional values in their storage dtype, from which `refill` takes windows."""
+    if _device.type != "cuda":
+        return values
+    if values.dtype == np.float32:
+        return torch.from_numpy(values).to(_device)
+    # PyTorch takes no ml_dtypes: the bytes pass, and `refill` reads them in the tensor's dtype.
+    return torch.from_numpy(values.view(np.uint8)).to(_device)
 
 
-def differentiable(inputs: Inputs) -> Inputs:
-    """The inputs as leaves that collect gradients, as a training step would hold its parameters."""
-    return {name: tensor.requires_grad_() for name, tensor in inputs.items()}
+def refill(
+    tensor: torch.Tensor, pool: Any, offset: int, shape: tuple[int, ...], axes: tuple[int, ...]
+) -> torch.Tensor:
+    """Give the tensor the window of `pool` at `offset`, in its own memory and past its version counter.
+
+    shape: of the operator's input; axes: the order in which the tensor has its axes.
+    """
+    if _device.type != "cuda":
+        host_view.fill(_view(tensor, pool), host_view.window(pool, offset, shape, axes))
+    else:
+        tensor.data.copy_(_window(tensor, pool, offset, shape, axes))
+    return tensor
+
+
+def holds(
+    tensor: torch.Tensor, pool: Any, offset: int, shape: tuple[int, ...], axes: tuple[int, ...]
+) -> bool:
+    """Whether the tensor still has what `refill` gave it, bit by bit."""
+    if _device.type != "cuda":
+        return host_view.equal(_view(tensor, pool), host_view.window(pool, offset, shape, axes))
+    expected = _window(tensor, pool, offset, shape, axes)
+    if tensor.element_size() == 1:  # PyTorch does not compare 8-bit floats
+        return bool(torch.equal(tensor.detach().view(torch.uint8), expected.view(torch.uint8)))
+    return bool(torch.equal(tensor.detach(), expected))
+
+
+def _view(tensor: torch.Tensor, pool: NDArray[Any]) -> NDArray[Any]:
+    item = tensor.element_size()
+    strides = [item * stride for stride in tensor.stride()]
+    return host_view.at(tensor.data_ptr(), tensor.shape, pool.dtype, strides)
+
+
+def _window(
+    tensor: torch.Tensor, pool: torch.Tensor, offset: int, shape: tuple[int, ...], axes: tuple[int, ...]
+) -> torch.Tensor:
+    values = pool if pool.dtype == tensor.dtype else pool.view(tensor.dtype)
+    return values[offset : offset + math.prod(shape)].view(shape).permute(axes)
+
+
+def differentiable(inputs: Inputs, names: Sequence[str]) -> Inputs:
+    """The inputs, those of `names` as leaves that collect gradients, as parameters do."""
+    return {name: tensor.requires_grad_() if name in names else tensor for name, tensor in inputs.items()}
 
 
 def step(
     function: Callable[..., Any],
-    options: Mapping[str, object],
+    signature: Signature,
     pass_: str,
     compiled: str | None,
     consumes: Sequence[str] = (),
 ) -> Step:
-    """The work of one call: forward, or forward and the gradients of all inputs.
+    """The work of one call: forward, or forward and the gradients of the differentiable inputs.
 
     Raises NotImplementedError for CUDA graphs without CUDA, where torch.compile would leave them out.
     """
     operator = function if compiled in (None, "kernel") else _compile(function, compiled)
+    taken = calling.by_position(function, list(signature.arguments))
+    both = _forward_backward if signature.cotangents == (trees.OUTPUT,) else _forward_backward_of_some
 
-    def forward(inputs: Inputs, cotangent: torch.Tensor | None) -> Result:
-        return operator(**inputs, **options), {}
+    def bind(inputs: Inputs, cotangents: Inputs) -> Bound:
+        return calling.bound(operator, taken, signature.filled(inputs), signature.options)
 
-    def forward_backward(inputs: Inputs, cotangent: torch.Tensor | None) -> Result:
-        output = operator(**inputs, **options)
-        gradients = torch.autograd.grad(output, tuple(inputs.values()), cotangent)
-        return output, dict(zip(inputs, gradients, strict=True))
+    def bind_both(inputs: Inputs, cotangents: Inputs) -> Bound:
+        leaves = tuple(inputs[name] for name in signature.differentiable)
+        return functools.partial(both, bind(inputs, cotangents), leaves, *cotangents.values(), **of)
 
-    return forward if pass_ == "forward" else forward_backward
+    of = {} if both is _forward_backward else {"started": signature.started}
+    if pass_ == "forward":
+        return Step(bind=bind, unpack=trees.results)
+    return Step(bind=bind_both, unpack=lambda raw: signature.named(*raw))
+
+
+def _forward_backward(
+    forward: Bound, leaves: tuple[torch.Tensor, ...], cotangent: torch.Tensor
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    output = forward()
+    return output, _gradients(output, leaves, cotangent)
+
+
+def _forward_backward_of_some(
+    forward: Bound,
+    leaves: tuple[torch.Tensor, ...],
+    *cotangents: torch.Tensor,
+    started: Callable[[Any], list[Any]],
+) -> tuple[Any, tuple[torch.Tensor, ...]]:
+    output = forward()
+    return output, _gradients(started(output), leaves, cotangents)
 
 
 def _compile(function: Callable[..., Any], compiled: str) -> Callable[..., Any]:
@@ -125,18 +281,53 @@ def _compile(function: Callable[..., Any], compiled: str) -> Callable[..., Any]:
         raise NotImplementedError(f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}")
     # Otherwise `dynamic` keeps its default, as in a user's one line: the first shape is compiled as static.
     return torch.compile(  # type: ignore[no-any-return]
-        function, mode=mode, dynamic=True if shapes else None
+        calling.own_copy(function), mode=mode, dynamic=True if shapes else None
     )
 
 
-def synchronize(result: Result) -> None:
+def module(
+    target: Any, fields: Mapping[str, object], dtype: str, example: Callable[[], Mapping[str, Any]]
+) -> torch.nn.Module:
+    """The module that a target is or makes, on the device; its parameters in this dtype."""
+    return torch_module.make(target, fields, dtype, _device)
+
+
+def initial_state(module: torch.nn.Module) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Parameters and buffers of a new module, by name."""
+    return torch_module.initial_state(module)
+
+
+def module_step(
+    module: torch.nn.Module, signature: Signature, state: State, pass_: str, compiled: str | None
+) -> Step:
+    """The work of one call of a module: inference, or a training step.
+
+    Raises PlainError for a module whose parameters or buffers are not those of the reference.
+    """
+    call = module if compiled in (None, "kernel") else _compile(module, compiled)
+    return torch_module.step(module, signature, state, pass_, call)
+
+
+def witness(indices: NDArray[np.int64]) -> Callable[[torch.Tensor], Any]:
+    """A function that takes these elements, counted in C order, out of a tensor on the calls' stream."""
+    places = torch.from_numpy(indices).to(_device)
+    return functools.partial(_taken, places)
+
+
+def _taken(places: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    return _take(tensor.detach(), places)
+
+
+def synchronize(raw: Any) -> None:
     if _device.type == "cuda":
-        torch.cuda.synchronize()
+        _synchronize()
 
 
 def warm_up_compiler() -> None:
     """Compile something small: the first compilation of a process takes longer, whatever it compiles."""
-    torch.compile(lambda x: x + 1)(torch.ones(8, device=_device))
+    # Of globals of its own, into which PyTorch puts what it compiled, and takes it out again some time later.
+    function = types.FunctionType((lambda x: x + 1).__code__, {"__builtins__": builtins})
+    torch.compile(function)(torch.ones(8, device=_device))
 
 
 def reset() -> None:
@@ -144,18 +335,19 @@ def reset() -> None:
     torch.compiler.reset()
 
 
-@contextlib.contextmanager
-def forbid_recompilation(step: Step) -> Iterator[None]:
-    with torch.compiler.set_stance("fail_on_recompile"):
-        yield
+def compilations() -> int:
+    """Frames that torch.compile has compiled in this process, those compiled again included."""
+    # Looked up and not imported, which takes a second: if it is not loaded, nothing was compiled.
+    utilities = sys.modules.get("torch._dynamo.utils")
+    return 0 if utilities is None else int(utilities.counters["frames"]["total"])
 
 
 @contextlib.contextmanager
-def poisoned_memory(like: NDArray[np.float32]) -> Iterator[None]:
+def poisoned_memory(shape: tuple[int, ...]) -> Iterator[None]:
     """Make memory that the step allocates but does not write show: NaN on a GPU, huge values on the host."""
     if _device.type == "cuda":
         # The caching allocator hands these blocks out again.
-        blocks = [torch.full(like.shape, torch.nan, device=_device) for _ in range(4)]
+        blocks = [torch.full(shape, torch.nan, device=_device) for _ in range(4)]
         del blocks
         yield
     else:
@@ -163,7 +355,7 @@ def poisoned_memory(like: NDArray[np.float32]) -> Iterator[None]:
             yield
 
 
-def peak_memory(call: Callable[[], Result]) -> int | None:
+def peak_memory(call: Bound) -> int | None:
     """Bytes one call adds at its peak: output, gradients and temporaries."""
     if _device.type != "cuda":
         return host_memory.peak_growth(call)
@@ -175,152 +367,60 @@ def peak_memory(call: Callable[[], Result]) -> int | None:
     return int(torch.cuda.max_memory_allocated() - before)
 
 
-def batch(call: Callable[[], Result], calls: int) -> tuple[float, float | None]:
-    """Seconds that `calls` back-to-back calls and one synchronisation take: on the host, on the device.
+def batch(calls: Iterable[Bound]) -> Batch:
+    """Time back-to-back calls and one synchronisation: on the host, and on a GPU between two events.
 
-    The device's are between two CUDA events, None on the CPU.
+    Raises WrongResultError if the GPU still works for
+    the calls after their stream has ended.
     """
     if _device.type == "cuda":
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        begin.record()
-        for _ in range(calls):
-            call()
-        end.record()
-        torch.cuda.synchronize()
-        return time.perf_counter() - started, begin.elapsed_time(end) / 1e3
-    started = time.perf_counter()
-    for _ in range(calls):
-        call()
-    return time.perf_counter() - started, None
+        return _batch_on_gpu(calls)
+    clock = _clock  # whoever replaces it meanwhile replaces it for nobody
+    started = clock()
+    for call in calls:
+        raw = None  # freed before the next call, as in a loop that discards its results
+        raw = call()
+    return Batch(host=clock() - started, device=None, last=raw)
 
 
-# Names of the kernels that Inductor writes in C++, bare or as its own profiling option calls them.
-_INDUCTOR_KERNEL = re.compile(r"(graph_\d+_)?cpp_\w+")
-# Operators whose kernel computes nothing: they get memory, or another view of it.
-_NO_WORK = re.compile(r"aten::(new_)?empty(_\w+)?|aten::(resize_|resize_as_|set_|_unsafe_view)")
-# Events of the caching allocator that a memory history keeps: minutes of small steps, about 100 MB.
-_HISTORY = 200_000
-
-
-@contextlib.contextmanager
-def profile(folder: Path, *, memory: bool, stacks: bool) -> Iterator[dict[str, list[Any]]]:
-    """Record what runs within: `torch.json.gz` (Kineto) and, on a GPU with `memory`, `torch-memory.pickle`.
-
-    Yields `traces`, `warnings` and `not_seen`, complete at the end. `stacks` records Python frames, which
-    slows every call.
-    """
-    found: dict[str, list[Any]] = {"traces": [], "warnings": [], "not_seen": []}
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    on_gpu = _device.type == "cuda"
-    if on_gpu:
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-        torch.cuda.synchronize()
-    else:
-        found["not_seen"] += [
-            "what happens inside an operator: calls into oneDNN and MKL, and the threads of OpenMP",
-        ]
-    if not stacks:
-        found["not_seen"].append("Python between the operators: record with stacks")
-    history = memory and on_gpu
-    if history:
-        torch.cuda.memory._record_memory_history(
-            context="alloc" if stacks else None, stacks="python", max_entries=_HISTORY
+def _batch_on_gpu(calls: Iterable[Bound]) -> Batch:
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    clock, synchronize = _clock, _synchronize
+    synchronize()
+    started = clock()
+    begin.record()
+    for call in calls:
+        raw = None  # as on the CPU
+        raw = call()
+    end.record()
+    end.synchronize()
+    ended = clock()
+    synchronize()
+    host = clock() - started
+    if (left := started + host - ended) > max(_LEFT_SECONDS, _LEFT_SHARE * host):
+        raise WrongResultError(
+            f"the GPU worked for {1e6 * left:.0f} µs after the stream of the calls had ended: work on "
+            "another stream was not waited for"
         )
-    try:
-        with (
-            _named_inductor_kernels(found["warnings"]),
-            torch.profiler.profile(
-                activities=activities, profile_memory=memory, record_shapes=True, with_stack=stacks
-            ) as profiler,
-        ):
-            yield found
-            if on_gpu:
-                torch.cuda.synchronize()
-        if history:
-            torch.cuda.memory._dump_snapshot(str(folder / "torch-memory.pickle"))
-    finally:
-        if history:
-            torch.cuda.memory._record_memory_history(enabled=None)
-    profiler.export_chrome_trace(str(folder / "torch.json.gz"))
-    found["traces"].append({"file": "torch.json.gz", "kind": "kineto"})
-    if history:
-        found["traces"].append({"file": "torch-memory.pickle", "kind": "torch-memory"})
+    return Batch(host=host, device=begin.elapsed_time(end) / 1e3, last=raw)
+
+
+def single(call: Bound) -> tuple[float, float, Any]:
+    """Seconds until one call returns, and until its results are there; and what it returned."""
+    synchronize(None)
+    clock = _clock
+    started = clock()
+    raw = call()
+    returned = clock()
+    synchronize(raw)
+    return returned - started, clock() - started, raw
+
+
+def profile(folder: Path, *, memory: bool, stacks: bool) -> AbstractContextManager[dict[str, list[Any]]]:
+    """Record what runs within, by `torch_profile.record`."""
+    return torch_profile.record(folder, on_gpu=_device.type == "cuda", memory=memory, stacks=stacks)
 
 
 def kernel_names(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are operators which work on the CPU themselves, by PyTorch's own dispatcher.
-
-    Left out are operators composed of others, which follow below them, those that only make a view or fetch
-    memory, those that return no tensor, and names of anything else, such as a node of autograd.
-    """
-    return [name for name in names if _INDUCTOR_KERNEL.fullmatch(name) or _is_work(name)]
-
-
-def _is_work(name: str) -> bool:
-    namespace, separator, operator = name.partition("::")
-    if not separator or not operator.isidentifier() or _NO_WORK.fullmatch(name):
-        return False
-    packet = getattr(getattr(torch.ops, namespace), operator, None)
-    if not isinstance(packet, torch._ops.OpOverloadPacket):
-        return False
-    overloads = [getattr(packet, overload) for overload in packet.overloads()]
-    functional = [each for each in overloads if not _has_out(each)]
-    return any(_writes(each) and _has_own_kernel(each) for each in functional or overloads)
-
-
-def _has_out(overload: Any) -> bool:
-    return any(
-        argument.kwarg_only and argument.alias_info is not None and argument.alias_info.is_write
-        for argument in overload._schema.arguments
-    )
-
-
-def _writes(overload: Any) -> bool:
-    return any(
-        "Tensor" in str(result.type) and (result.alias_info is None or result.alias_info.is_write)
-        for result in overload._schema.returns
-    )
-
-
-def _has_own_kernel(overload: Any) -> bool:
-    composite = torch._C.DispatchKey.CompositeImplicitAutograd
-    try:
-        return not overload.has_kernel_for_dispatch_key(composite)
-    except RuntimeError:  # TorchScript has overloads that the dispatcher does not know
-        return False
-
-
-@contextlib.contextmanager
-def _named_inductor_kernels(warnings: list[Any]) -> Iterator[None]:
-    """Within, the trace has a range for every call of a C++ kernel that Inductor wrote, named as the kernel.
-
-    The profiler sees these kernels only if they were compiled with TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE,
-    but that would compile other code than was checked and timed. The module that Inductor loaded calls each
-    kernel by a global name, which is replaced here by a function that records the range.
-    """
-    # Looked up and not imported, which takes a second: if it is not loaded, nothing was compiled.
-    cache = sys.modules.get("torch._inductor.codecache")
-    modules = [] if cache is None else getattr(cache.PyCodeCache, "modules", None)
-    if modules is None:
-        warnings.append("this PyTorch hides Inductor's loaded modules: its C++ kernels are not counted")
-    replaced: list[tuple[ModuleType, str, Any]] = []
-    for module in modules or []:
-        for name, kernel in list(vars(module).items()):
-            if isinstance(kernel, BuiltinFunctionType) and _INDUCTOR_KERNEL.fullmatch(name):
-                replaced.append((module, name, kernel))
-                setattr(module, name, _ranged(name, kernel))
-    try:
-        yield
-    finally:
-        for module, name, kernel in replaced:
-            setattr(module, name, kernel)
-
-
-def _ranged(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
-        with torch.profiler.record_function(name):
-            return kernel(*arguments)
-
-    return call
+    """Those of `names` that are operators which work on the CPU themselves."""
+    return torch_profile.kernel_names(names)

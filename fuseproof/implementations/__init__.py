@@ -2,13 +2,15 @@
 
 from fuseproof.implementations.builtin import IMPLEMENTATIONS
 from fuseproof.implementations.implementation import CUDA_GRAPHS, FRAMEWORKS, Implementation
-from fuseproof.implementations.loading import resolve_function, table
+from fuseproof.implementations.listing import everything, table
+from fuseproof.implementations.loading import resolve_function
 
 __all__ = [
     "CUDA_GRAPHS",
     "FRAMEWORKS",
     "IMPLEMENTATIONS",
     "Implementation",
+    "everything",
     "resolve_function",
     "table",
 ]

@@ -25,7 +25,9 @@ class _Traits:
     library_layout: the order of axes that jax.nn's and Keras's own call takes.
     donated:        the input whose memory a result can take.
     overwritten:    the inputs that the in-place code writes over.
-    composed_apart: False where JAX and TensorFlow have no library call: the composed code takes its name.
+    in_place:       False where there is no step that could write over the last one's memory.
+    composed_apart: the frameworks that have a library call; elsewhere the composed code takes its name.
+    keras:          False where Keras has neither a layer nor a call.
     kernels:        the hand-written kernels there are.
     triton:         the target of the Triton kernel where it is not the kernel's own function.
     triton_dtypes:  dtypes of the Triton kernel.
@@ -37,7 +39,9 @@ class _Traits:
     library_layout: str = "bhsd"
     donated: str = "x"
     overwritten: tuple[str, ...] = ()
-    composed_apart: bool = True
+    in_place: bool = True
+    composed_apart: tuple[str, ...] = ("jax", "tensorflow")
+    keras: bool = True
     kernels: tuple[str, ...] = ("pallas", "triton")
     triton: str = ""
     triton_dtypes: tuple[str, ...] = IEEE
@@ -54,7 +58,25 @@ _TRAITS = (
         library_dtypes=PRODUCTS,
     ),
     _Traits(operator="layer_norm", overwritten=("x",)),
-    _Traits(operator="rms_norm", overwritten=("x",), composed_apart=False, kernels=("triton",)),
+    _Traits(operator="rms_norm", overwritten=("x",), composed_apart=(), kernels=("triton",)),
+    _Traits(operator="softmax", overwritten=("x",), kernels=("triton",)),
+    _Traits(operator="cross_entropy", donated="logits", overwritten=("logits",), kernels=("triton",)),
+    _Traits(
+        operator="rotary",
+        donated="q",
+        overwritten=("q", "k"),
+        composed_apart=(),
+        keras=False,
+        kernels=("triton",),
+    ),
+    _Traits(operator="swiglu", kernels=("triton",), triton_dtypes=DTYPES),
+    _Traits(
+        operator="embedding",
+        donated="table",
+        in_place=False,
+        composed_apart=("tensorflow",),
+        kernels=(),
+    ),
 )
 
 
@@ -88,7 +110,7 @@ PEERS = (
 def _all() -> Iterable[Implementation]:
     for traits in _TRAITS:
         yield from _torch(traits)
-        yield from (peer for peer in PEERS if peer.operator == traits.operator)
+        yield from (peer for peer in PEERS if peer.workload == traits.operator)
         yield from _jax(traits)
         yield from _tensorflow(traits)
 
@@ -103,13 +125,14 @@ def _torch(traits: _Traits) -> Iterable[Implementation]:
         for suffix, mode in _TORCH_MODES.items():
             name = f"torch.compile{suffix}{source}"
             yield implementation(name, target=target, compiled=mode, baseline=eager)
-    yield implementation(
-        "torch.eager-inplace",
-        target=f"fuseproof.fusion.ops.torch:{operator}_inplace",
-        baseline="torch.eager-composed",
-        passes=("forward",),
-        consumes=traits.overwritten,
-    )
+    if traits.in_place:
+        yield implementation(
+            "torch.eager-inplace",
+            target=f"fuseproof.fusion.ops.torch:{operator}_inplace",
+            baseline="torch.eager-composed",
+            passes=("forward",),
+            consumes=traits.overwritten,
+        )
     if "triton" in traits.kernels:
         yield implementation(
             "triton",
@@ -134,7 +157,7 @@ def _jax(traits: _Traits) -> Iterable[Implementation]:
         consumes=(traits.donated,),
         layout=layout,
     )
-    if traits.composed_apart:
+    if "jax" in traits.composed_apart:
         composed = "jax.eager-composed"
         yield implementation(composed, target=f"{target}_composed")
         yield implementation(
@@ -158,7 +181,7 @@ def _tensorflow(traits: _Traits) -> Iterable[Implementation]:
         ("tf", "-composed", "tensorflow", "bhsd"),
         ("keras", "", "keras", traits.library_layout),
     ):
-        if source and not traits.composed_apart:
+        if (source and "tensorflow" not in traits.composed_apart) or (prefix == "keras" and not traits.keras):
             continue
         target = f"fuseproof.fusion.ops.{module}:{operator}{source.replace('-', '_')}"
         eager = f"{prefix}.eager{source}"

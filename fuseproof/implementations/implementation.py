@@ -39,15 +39,16 @@ _MODES: Mapping[str, tuple[str, ...]] = {
     "tensorflow": ("function", "xla"),
 }
 # Operators that compute no matrix product, the only thing that max-autotune tunes.
-_WITHOUT_PRODUCT = ("layer_norm", "rms_norm")
+_WITHOUT_PRODUCT = ("layer_norm", "rms_norm", "softmax", "cross_entropy", "rotary", "embedding")
 
 # Values that fields may hold.
 _KNOWN: Mapping[str, tuple[str, ...]] = {
-    "passes": ("forward", "forward_backward"),  # operators.PASSES, whose import would cost every `--help`
+    "passes": ("forward", "forward_backward", "inference", "training_step"),  # tensor.ALL_PASSES, whose
+    # import would cost every `--help`
     "dtypes": PRODUCTS,  # operators.DTYPES, for the same reason
     "devices": ("cpu", "cuda", "tpu"),
     "interpreted": ("cpu",),
-    "layout": ("bhsd", "bshd"),
+    "layout": ("bhsd", "bshd", "channels_last"),
 }
 
 
@@ -55,18 +56,19 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
 class Implementation:
     """One way to compute an operator.
 
-    operator:  name of the operator.
+    workload:  name of the workload.
     name:      `framework.variant`, unique for the operator.
     framework: `torch`, `jax` or `tensorflow`, whose tensors the target takes.
-    target:    `module:function` or `path/to/file.py:function`; called with the operator's inputs and options
-               as keyword arguments, returns the output.
+    target:    `module:function` or `path/to/file.py:function`; called with the operator's inputs by position,
+               in the operator's order, by keyword from the first parameter that has another input's name, and
+               with its options by keyword; returns the output.
     compiled:  None to call the target as it is, else the compiler's mode: for torch a mode of
                torch.compile, with `+dynamic` after it for one program for all shapes, or `kernel` for a
                target that compiles itself at its first call; for jax `jit`; for tensorflow `function` or
                `xla`.
     baseline:  the implementation that its speedup and its error limit refer to; by default the framework's
                library call.
-    passes:    passes the target can compute.
+    passes:    passes of an operator that the target can compute; a module has all of its own.
     dtypes:    dtypes of cases the target can compute.
     devices:   devices it can be timed on.
     interpreted: devices where it runs in an interpreter: its results are checked, its time means nothing.
@@ -74,10 +76,12 @@ class Implementation:
                `jit`. Every call gets new copies of them, made before the clock starts.
     requires:  a package beside the framework that the target imports.
     layout:    order of the axes of 4-dimensional tensors the target takes and returns, `bhsd` (batch, heads,
-               length, head dim) or `bshd`; conversion is never timed.
+               length, head dim) or `bshd`; conversion is never timed. `channels_last`: PyTorch's memory
+               format of that name, for them and for the module.
+    outside:   set by Fuseproof for what a user's module declares, wherever its target lies.
     """
 
-    operator: str
+    workload: str
     name: str
     _: KW_ONLY
     framework: str
@@ -91,17 +95,27 @@ class Implementation:
     consumes: tuple[str, ...] = ()
     requires: str = ""
     layout: str = "bhsd"
+    outside: bool = False
 
     def __post_init__(self) -> None:
-        for field in ("operator", "name", "framework", "target", "baseline", "requires", "layout"):
+        for field in ("workload", "name", "framework", "target", "baseline", "requires", "layout"):
             self._refuse_other_than_string(field, getattr(self, field))
         if self.framework not in FRAMEWORKS:
             raise UserError(
-                f"{self.operator} {self.name}: unknown framework {self.framework!r}; "
+                f"{self.workload} {self.name}: unknown framework {self.framework!r}; "
                 f"there are {', '.join(FRAMEWORKS)}"
             )
+        if self.requires and not self.requires.isidentifier():  # looking for a submodule imports its package
+            raise UserError(
+                f"{self.workload} {self.name}: requires {self.requires!r} is no name of a top-level package"
+            )
+        if self.layout == "channels_last" and self.framework != "torch":
+            raise UserError(
+                f"{self.workload} {self.name}: channels_last is a memory format of PyTorch, "
+                f"not of {self.framework}"
+            )
         if ":" not in self.target:
-            raise UserError(f"{self.operator} {self.name}: target {self.target!r} is not module:function")
+            raise UserError(f"{self.workload} {self.name}: target {self.target!r} is not module:function")
         if not self.baseline:
             object.__setattr__(self, "baseline", FRAMEWORKS[self.framework])
         self._refuse_unknown_mode()
@@ -114,13 +128,13 @@ class Implementation:
             for value in _as_tuple(getattr(self, field)):
                 if value not in known:
                     raise UserError(
-                        f"{self.operator} {self.name}: unknown {field} {value!r}; "
+                        f"{self.workload} {self.name}: unknown {field} {value!r}; "
                         f"there are {', '.join(known)}"
                     )
 
     def _refuse_other_than_string(self, field: str, value: object) -> None:
         if not isinstance(value, str):
-            raise UserError(f"{self.operator} {self.name}: {field} must be a string, not {value!r}")
+            raise UserError(f"{self.workload} {self.name}: {field} must be a string, not {value!r}")
 
     def _refuse_unknown_mode(self) -> None:
         if self.compiled is None:
@@ -132,21 +146,53 @@ class Implementation:
         if mode not in known or (plus and not dynamic):
             more = ", +dynamic after those of torch.compile" if self.framework == "torch" else ""
             raise UserError(
-                f"{self.operator} {self.name}: {self.framework} has no compile mode {self.compiled!r}; "
+                f"{self.workload} {self.name}: {self.framework} has no compile mode {self.compiled!r}; "
                 f"there are {', '.join(known)}{more}, and None"
             )
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its code is from outside the project: it is run, and not trusted to be right."""
+        place, _, _ = self.target.rpartition(":")
+        own = place.startswith("fuseproof.") and not place.endswith(".py")
+        return self.outside or bool(self.requires) or not own
+
+    @property
+    def yardstick(self) -> str:
+        """By whose errors and times it is believed: for one from outside the library's call.
+
+        Its author may compare it with any baseline, but not be judged by one. Of a user's workload there is
+        no library's call, and the baseline has to do.
+        """
+        from fuseproof.workloads.operators import OPERATORS  # at the top it would slow down `--help`
+
+        judged = self.is_foreign and self.workload in OPERATORS
+        return FRAMEWORKS[self.framework] if judged else self.baseline
+
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain data; `Implementation(**fields)` is the inverse."""
+        """The fields as plain data; `from_json` is the inverse."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Implementation:
+        """The inverse of `to_json`, of any version.
+
+        Raises TypeError for other fields, UserError for other values.
+        """
+        return cls(**cls.current_fields(fields))
+
+    @staticmethod
+    def current_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields as they are called here; earlier versions called a workload an operator."""
+        return {"workload" if name == "operator" else name: value for name, value in fields.items()}
 
     def reason_not_on(self, device: str) -> str | None:
         """Why it cannot be timed on `device`, else None."""
         mode = (self.compiled or "").partition("+")[0]
         if device != "cuda" and self.framework == "torch" and mode in CUDA_GRAPHS:
             return f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}"
-        if device != "cuda" and mode == "max-autotune-no-cudagraphs" and self.operator in _WITHOUT_PRODUCT:
-            return f"{self.operator} has no product to tune; on {device} {mode!r} is 'default'"
+        if device != "cuda" and mode == "max-autotune-no-cudagraphs" and self.workload in _WITHOUT_PRODUCT:
+            return f"{self.workload} has no product to tune; on {device} {mode!r} is 'default'"
         if device in self.devices:
             return self._reason_not_installed()
         if device in self.interpreted:

@@ -7,12 +7,13 @@ plus rounding. Errors are relative RMS: absolute tolerances would let all zeros 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseproof.workloads.described import PARAMETERS
 from fuseproof.workloads.operators import DTYPES, Sampled, result_dtype
 from fuseproof.workloads.operators.base import rms
 
@@ -40,6 +41,7 @@ class Verdict:
     tensor: str
     relative_rms: float
     limit: float
+    random: bool = False
 
     @property
     def passed(self) -> bool:
@@ -47,6 +49,11 @@ class Verdict:
 
     @property
     def message(self) -> str:
+        if math.isfinite(self.relative_rms) and self.random:
+            return (
+                f"{self.tensor} is drawn from another distribution than the reference's: "
+                f"{self.relative_rms:.2g} times as far from it as a draw may be"
+            )
         if math.isfinite(self.relative_rms):
             return (
                 f"{self.tensor} is wrong: relative RMS error {self.relative_rms:.2g}, limit {self.limit:.2g}"
@@ -55,7 +62,12 @@ class Verdict:
 
 
 def relative_rms(result: NDArray[np.float32], reference: Sampled) -> float:
-    """RMS of the difference over RMS of the reference on the sampled part; NaN if any value is not finite."""
+    """RMS of the difference over RMS of the reference on the sampled part; NaN if any value is not finite.
+
+    Of a random tensor how far it is from the distribution of the reference, 1 at the limit.
+    """
+    if reference.drawn is not None:
+        return reference.drawn.distance(result)
     if not np.isfinite(result).all():
         return math.nan
     difference = rms(result[reference.index] - reference.values)
@@ -84,18 +96,50 @@ def rounding(dtype: str, longest: int) -> float:
 
 
 def judge(
-    errors: Mapping[str, float], baseline: Mapping[str, float] | None, *, dtype: str, longest: int
+    errors: Mapping[str, float],
+    baseline: Mapping[str, float] | None,
+    *,
+    dtype: str,
+    longest: int,
+    random: bool = False,
+    stored: str = "",
 ) -> Verdict:
     """The verdict on a result whose tensors have these errors; `longest` is the longest axis of the case.
 
     With the baseline's errors the limit is 2 × its error + rounding, never above the ceiling. Without them
-    (this is the baseline, or the baseline cannot run here) the limit is the ceiling.
+    (this is the baseline, or the baseline cannot run here) the limit is the ceiling. Of random tensors it is
+    the distance 1 from the reference's distribution. stored: the dtype of parameters, if not that of results.
     """
-    verdicts = []
-    for tensor, error in errors.items():
-        limit = CEILINGS[dtype]
+    found = limits(errors, baseline, dtype=dtype, longest=longest, random=random, stored=stored)
+    return worst(errors, found, random=random)
+
+
+def limits(
+    tensors: Iterable[str],
+    baseline: Mapping[str, float] | None,
+    *,
+    dtype: str,
+    longest: int,
+    random: bool = False,
+    stored: str = "",
+) -> dict[str, float]:
+    """The limit of each tensor's error, as `judge` has it."""
+    if random:
+        return dict.fromkeys(tensors, 1.0)
+    found = {}
+    for tensor in tensors:
+        # A step of the optimizer is small beside the parameter: what is stored says whether it was taken.
+        own = stored if stored and tensor.startswith(PARAMETERS) else dtype
+        found[tensor] = CEILINGS[own]
         if baseline is not None and math.isfinite(baseline.get(tensor, math.nan)):
-            limit = min(limit, 2 * baseline[tensor] + rounding(dtype, longest))
-        verdicts.append(Verdict(tensor=tensor, relative_rms=error, limit=limit))
-    worst = max(verdicts, key=lambda v: math.inf if math.isnan(v.relative_rms) else v.relative_rms / v.limit)
-    return worst
+            found[tensor] = min(found[tensor], 2 * baseline[tensor] + rounding(own, longest))
+    return found
+
+
+def worst(errors: Mapping[str, float], limit_of: Mapping[str, float], *, random: bool = False) -> Verdict:
+    """The verdict on the tensor that is furthest over its limit, or nearest to it."""
+    verdicts = [
+        Verdict(tensor=tensor, relative_rms=error, limit=limit_of[tensor], random=random)
+        for tensor, error in errors.items()
+    ]
+    return max(verdicts, key=lambda v: math.inf if math.isnan(v.relative_rms) else v.relative_rms / v.limit)

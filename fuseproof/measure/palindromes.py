@@ -10,6 +10,8 @@ from typing import TypeVar
 import numpy as np
 from scipy import stats
 
+from fuseproof.implementations import Implementation
+
 T = TypeVar("T")
 
 ROUNDS_PER_LEG = 3
@@ -23,6 +25,15 @@ _WARM_UP_SHARE = 0.2
 # slower than the next leg of the same code, on two cores.
 _SETTLE_SECONDS = 0.005
 
+# Single calls with new values after an inspected leg, at most: with what prepares them they take about twice
+# a call, and a leg has dozens.
+PROBES = 3
+_FEWEST_PROBES = 2  # with the one of the last leg of a cell enough for a judgement
+_CALLS_FOR_A_PROBE = 8
+
+# An implementation from outside that is this much slower than the others has legs of its own.
+_MUCH_SLOWER = 20.0
+
 # Within a block: stop when the standard error of every comparison is below this (nvbench's default is 0.5 %).
 WITHIN_BLOCK_PRECISION = 0.005
 
@@ -31,13 +42,19 @@ WITHIN_BLOCK_PRECISION = 0.005
 class Leg:
     """`rounds` timed rounds of `calls` back-to-back calls, after untimed calls.
 
-    There are `settle` untimed calls if the leg before was another framework's, otherwise `warm_up`.
+    There are `settle` untimed calls if the leg before was another worker's, otherwise `warm_up`.
     """
 
     rounds: int
     calls: int
     warm_up: int
     settle: int
+
+    @property
+    def probes(self) -> int:
+        """How many single calls to time after it; none after a leg of one call, whose values are new."""
+        total = self.rounds * self.calls
+        return 0 if total == 1 else min(PROBES, max(_FEWEST_PROBES, total // _CALLS_FOR_A_PROBE))
 
 
 def leg_for(slowest: float, leg_seconds: float) -> Leg:
@@ -55,6 +72,26 @@ def leg_for(slowest: float, leg_seconds: float) -> Leg:
         warm_up = max(1, round(_WARM_UP_SHARE * leg_seconds / slowest))
     settle = max(warm_up, math.ceil(_SETTLE_SECONDS / slowest))
     return Leg(rounds=rounds, calls=calls, warm_up=warm_up, settle=settle)
+
+
+def legs(
+    implementations: Sequence[Implementation], seconds: Mapping[str, float], leg_seconds: float
+) -> dict[str, Leg]:
+    """The leg of each implementation, by name; `seconds` per call.
+
+    Those that come with Fuseproof set the length for their framework. One from outside gets the same, unless
+    it is so slow that the run would wait for it: it must not choose the legs of its baseline.
+    """
+    slowest: dict[str, float] = {}
+    for each in sorted(implementations, key=lambda one: one.is_foreign):
+        if not each.is_foreign or each.framework not in slowest:
+            slowest[each.framework] = max(slowest.get(each.framework, 0.0), seconds[each.name])
+    found = {}
+    for each in implementations:
+        shared = slowest[each.framework]
+        own = seconds[each.name] if seconds[each.name] > _MUCH_SLOWER * shared else shared
+        found[each.name] = leg_for(own, leg_seconds)
+    return found
 
 
 def palindrome(groups: Sequence[Sequence[T]], seed: Sequence[int]) -> tuple[list[T], list[T]]:

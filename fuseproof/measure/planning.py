@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from fuseproof.cases import CACHES, Case
+import psutil
+
+from fuseproof.cases import CACHES, Case, Group, parse_group
 from fuseproof.errors import UserError, require_known
 from fuseproof.implementations import IMPLEMENTATIONS, Implementation
+from fuseproof.measure import describing
 from fuseproof.runs.plan import Plan, Settings
-from fuseproof.runs.records import NULL_SUFFIX, Failure
+from fuseproof.runs.records import NULL_SUFFIX, OWN, Failure
 from fuseproof.suites import Suite
-from fuseproof.workloads.operators import DTYPES, OPERATORS, PASSES
+from fuseproof.units import memory
+from fuseproof.workloads.declared import Declared
+from fuseproof.workloads.described import Described
+from fuseproof.workloads.operators import OPERATORS
+from fuseproof.workloads.tensor import ALL_PASSES, DTYPES, MODULE_PASSES
+
+# Resident memory of a worker. Seen, in MiB: PyTorch 390, of it 240 without a case; JAX 190 without;
+# TensorFlow 630. They start in 1.6 s, 0.7 s and 3 s of one core.
+_PROCESS_BYTES: Mapping[str, int] = {"torch": 400 << 20, "jax": 400 << 20, "tensorflow": 700 << 20}
 
 # `--only all`: every implementation, also where the suite takes fewer.
 ALL = "all"
+
+# Of drivers: NVIDIA's boards and modules, Windows' subsystem, and AMD, which PyTorch calls cuda too.
+_DEVICE_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
+
+# Characters of a case's name; Python refuses to read numbers of more than 4,300 digits.
+_LONGEST_NAME = 200
 
 
 def settings_for(
@@ -69,54 +91,130 @@ def make(
     selection: Selection,
     settings: Settings,
     *,
+    workloads: Sequence[Declared] = (),
     command: Sequence[str] = (),
 ) -> Plan:
-    """The plan of a run. Raises UserError if no case matches, or no implementation can run here."""
+    """The plan of a run. Raises UserError if no case matches, or no implementation can run here.
+
+    workloads: of users, whose cases are measured beside the suite's.
+    """
     if suite.device and settings.device != suite.device and not selection.cases:
         raise UserError(
             f"the suite {suite.name!r} is made for {suite.device}; add --device {suite.device}, or name its "
             "cases with --case"
         )
-    cases = _select_cases(suite, selection)
-    selected = _select_implementations(table, suite, selection, {case.operator.name for case in cases})
+    cases = _select_cases(suite, selection, workloads, table)
+    selected, asked = _select_implementations(
+        table, suite, selection, {case.workload.name for case in cases}, settings.baseline
+    )
     if selection.null:
         selected = tuple(twin for own in selected for twin in (own, _null_twin(own)))
+        asked |= {(operator, name + NULL_SUFFIX) for operator, name in asked}
+    return _planned(suite.name, cases, selected, asked, settings, command)
+
+
+def of_cases(
+    name: str,
+    cases: Sequence[Case],
+    implementations: Sequence[Implementation],
+    settings: Settings,
+    *,
+    command: Sequence[str] = (),
+) -> Plan:
+    """The plan of a run of these cases and implementations, as `make` makes one."""
+    asked = {(each.workload, each.name) for each in implementations}
+    return _planned(name, tuple(cases), tuple(implementations), asked, settings, command)
+
+
+def _planned(
+    name: str,
+    cases: tuple[Case, ...],
+    selected: tuple[Implementation, ...],
+    asked: set[tuple[str, str]],
+    settings: Settings,
+    command: Sequence[str],
+) -> Plan:
     skipped = [
         Failure(
             group=case.group, implementation=implementation.name, kind="skipped", stage="plan", message=reason
         )
         for case in cases
         for implementation in selected
-        if implementation.operator == case.operator.name
+        if implementation.workload == case.workload.name
         and (reason := reason_to_skip(implementation, case, settings.device)) is not None
     ]
     plan = Plan(
-        suite=suite.name,
+        suite=name,
         cases=cases,
         implementations=selected,
         skipped=tuple(skipped),
         settings=settings,
         command=tuple(command),
+        added=frozenset((each.workload, each.name) for each in selected) - asked,
     )
-    if not plan.frameworks:
-        reasons = "; ".join(dict.fromkeys(failure.message for failure in skipped))
+    if not any(plan.asked(case, each.name) for case in cases for each in plan.implementations_of(case)):
+        own = (failure for failure in skipped if failure.implementation in {each for _, each in asked})
+        reasons = "; ".join(dict.fromkeys(failure.message for failure in own))
         raise UserError(f"nothing to measure: {reasons or 'no implementation matches'}")
+    _refuse_too_many_processes(plan)
     return plan
+
+
+def _refuse_too_many_processes(plan: Plan) -> None:
+    """Raises UserError if the processes of implementations from outside do not fit in memory together."""
+    outside = {
+        (each.workload, each.name): _PROCESS_BYTES[each.framework]
+        for case in plan.cases
+        for each in plan.implementations_of(case)
+        if each.is_foreign
+    }
+    needed = sum(outside.values())
+    if not outside or plan.settings.share_process:
+        return
+    free = psutil.virtual_memory().available
+    if needed <= free:
+        return
+    raise UserError(
+        f"{len(outside)} implementations from outside have as many processes beside each other, about "
+        f"{_size(needed)}, and {_size(free)} are free; choose fewer with --only, or see --share-process"
+    )
 
 
 def reason_to_skip(implementation: Implementation, case: Case, device: str) -> str | None:
     """Why it cannot run `case` here, with the remedy, else None. Imports no framework to find out."""
-    if (reason := reason_without_framework(implementation.framework)) is not None:
+    if (reason := reason_not_here(implementation, device)) is not None:
         return reason
-    if (reason := implementation.reason_not_on(device)) is not None:
+    if (reason := _reason_too_large(case)) is not None:
         return reason
-    if case.pass_ not in implementation.passes:
+    if case.cache == "cold" and case.pass_ in MODULE_PASSES:
+        return "a module has one set of parameters, so it is measured with a warm cache"
+    if case.pass_ not in (*implementation.passes, *MODULE_PASSES):
         return f"has no {case.pass_} pass yet"
     if case.dtype == "tf32" and device == "cpu":
         return "TF32 is a mode of NVIDIA's tensor cores; on a CPU it would be float32 again"
     if case.dtype not in implementation.dtypes:
         return f"takes no {case.dtype}; only {', '.join(implementation.dtypes)}"
     return None
+
+
+def reason_not_here(implementation: Implementation, device: str) -> str | None:
+    """Why it can run no case here, with the remedy, else None. Imports no framework to find out."""
+    return reason_without_framework(implementation.framework) or implementation.reason_not_on(device)
+
+
+def _reason_too_large(case: Case) -> str | None:
+    """Why the inputs and the output do not fit in memory, where NumPy makes them in float32, else None."""
+    tensors = (*case.workload.inputs_by_name.values(), *case.workload.outputs_by_name.values())
+    needed = 4 * sum(tensor.size for tensor in tensors)
+    there = psutil.virtual_memory().total
+    if needed <= there:
+        return None
+    return f"its tensors take {_size(needed)}, this machine has {_size(there)}; choose a smaller shape"
+
+
+def _size(count: int) -> str:
+    """Bytes, however many: Python's integers have no limit, floats have."""
+    return memory(count) if count < 2**60 else f"more than {memory(2**60)}"
 
 
 def reason_without_framework(framework: str) -> str | None:
@@ -126,21 +224,84 @@ def reason_without_framework(framework: str) -> str | None:
     return None
 
 
+class AbsentDevice(UserError):
+    """The device that a plan is for is not here."""
+
+
+def refuse_absent_device(plan: Plan) -> None:
+    """Raises AbsentDevice if no framework of the plan sees the plan's device. Takes no time for the CPU.
+
+    Without a driver's device file there is no GPU. With one, a short process for each framework imports it
+    and asks: a few seconds, all of them at once.
+    """
+    device = plan.settings.device
+    if device == "cpu":
+        return
+    remedy = "measure with --device cpu, or where there is a GPU (`fuseproof doctor` says what is here)"
+    if (reason := reason_without_driver()) is not None:
+        raise AbsentDevice(f"--device {device}: {reason}; {remedy}")
+    with ThreadPoolExecutor(len(plan.frameworks)) as pool:
+        answers = list(pool.map(lambda framework: _reason_without_device(framework, device), plan.frameworks))
+    if None not in answers:
+        raise AbsentDevice(f"--device {device}: {'; '.join(filter(None, answers))}; {remedy}")
+
+
+def reason_without_driver() -> str | None:
+    """Why there is certainly no GPU, None if there may be one. Takes no time."""
+    if any(Path(file).exists() for file in _DEVICE_FILES):
+        return None
+    return "no driver of a GPU is loaded here"
+
+
+def _reason_without_device(framework: str, device: str) -> str | None:
+    """Why a framework does not see the device, else None; None too if it cannot be asked."""
+    code = (
+        "import sys\nfrom fuseproof import frameworks\n"
+        f"try: frameworks.load({framework!r}).configure(device={device!r}, threads=1)\n"
+        "except NotImplementedError as error: sys.exit('absent: ' + ' '.join(str(error).split()))"
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code], capture_output=True, text=True, errors="replace", timeout=120
+        )
+        last = (done.stderr.splitlines() or [""])[-1]
+        return last.removeprefix("absent: ") if last.startswith("absent: ") else None
+    return None
+
+
 def _null_twin(implementation: Implementation) -> Implementation:
     name = implementation.name
     return dataclasses.replace(implementation, name=name + NULL_SUFFIX, baseline=name)
 
 
-def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
-    require_known("operator", selection.operators, OPERATORS)
+def suite_of(workloads: Sequence[Declared]) -> Suite:
+    """The suite of users' workloads alone."""
+    names = [each.name for each in workloads]
+    return Suite(name="-".join(names)[:60], summary=f"users' workloads: {', '.join(names)}", cases=())
+
+
+def _select_cases(
+    suite: Suite, selection: Selection, workloads: Sequence[Declared], table: Sequence[Implementation]
+) -> tuple[Case, ...]:
+    require_known("workload", selection.operators, [*OPERATORS, *(each.name for each in workloads)])
     require_known("dtype", selection.dtypes, DTYPES)
-    require_known("pass", selection.passes, PASSES)
+    require_known("pass", selection.passes, ALL_PASSES)
     require_known("cache regime", selection.caches, CACHES)
-    named = tuple(Case.from_group(group) for group in selection.cases)
+    if selection.cases:
+        named = named_cases(selection.cases, workloads, table)
+    else:
+        named = ()
+        whole = [
+            group
+            for each in workloads
+            if not selection.operators or each.name in selection.operators
+            for group in groups_of(each, selection.dtypes)
+        ]
+        own = named_cases(whole, workloads, table)
     chosen = [
         case
-        for case in named or suite.cases
-        if (not selection.operators or case.operator.name in selection.operators)
+        for case in named or (*suite.cases, *own)
+        if (not selection.operators or case.workload.name in selection.operators)
         and (not selection.dtypes or case.dtype in selection.dtypes)
         and (not selection.passes or case.pass_ in selection.passes)
     ]
@@ -153,12 +314,73 @@ def _select_cases(suite: Suite, selection: Selection) -> tuple[Case, ...]:
     return cases
 
 
+def named_cases(
+    groups: Sequence[str], workloads: Sequence[Declared], table: Sequence[Implementation]
+) -> tuple[Case, ...]:
+    """The cases of these names, also of users' workloads. Raises UserError."""
+    described = _described(workloads, [_parsed(group) for group in groups], table)
+    return tuple(_named_case(group, workloads, described) for group in groups)
+
+
+def groups_of(workload: Declared, dtypes: Sequence[str] = ()) -> list[str]:
+    """The cases of a user's workload: its named shapes, in the dtypes asked for or in its first."""
+    if not workload.named_shapes:
+        raise UserError(
+            f"{workload.target} has no named_shapes; name a shape with "
+            f"--case '{workload.name}[{workload.label_example}-{workload.dtypes[0]}-forward]'"
+        )
+    chosen = [each for each in workload.dtypes if each in dtypes] or workload.dtypes[:1]
+    return [
+        f"{workload.name}[{label}-{dtype}-{pass_}]"
+        for label in dict.fromkeys(workload.named_shapes.values())
+        for dtype in chosen
+        for pass_ in workload.passes
+    ]
+
+
+def _parsed(group: str) -> Group | None:
+    if len(group) > _LONGEST_NAME:
+        raise UserError(f"{group[:40]!r}… is not a case: a name of {len(group):,} characters")
+    return parse_group(group)
+
+
+def _described(
+    workloads: Sequence[Declared], groups: Sequence[Group | None], table: Sequence[Implementation]
+) -> list[Described]:
+    """The users' workloads at the shapes of these cases."""
+    found = []
+    for each in workloads:
+        shapes = [group.shape for group in groups if group is not None and group.operator == each.name]
+        labels = dict.fromkeys(each.named_shapes.get(shape, shape) for shape in shapes)
+        own = [implementation for implementation in table if implementation.workload == each.name]
+        found += describing.describe(each, list(labels), own)
+    return found
+
+
+def _named_case(group: str, workloads: Sequence[Declared], described: Sequence[Described]) -> Case:
+    """The case that a user names. Raises UserError, too if its tensors cannot be made on this machine."""
+    parts = _parsed(group)
+    for each in workloads:
+        if parts is not None and parts.operator == each.name:
+            group = group.replace(
+                f"[{parts.shape}-", f"[{each.named_shapes.get(parts.shape, parts.shape)}-", 1
+            )
+    case = Case.from_group(group, described)
+    if (reason := _reason_too_large(case)) is not None:
+        raise UserError(f"{group!r} cannot be measured: {reason}")
+    return case
+
+
 def _select_implementations(
-    table: Sequence[Implementation], suite: Suite, selection: Selection, operators: set[str]
-) -> tuple[Implementation, ...]:
-    among = [each for each in table if each.operator in operators]
+    table: Sequence[Implementation], suite: Suite, selection: Selection, operators: set[str], baseline: str
+) -> tuple[tuple[Implementation, ...], set[tuple[str, str]]]:
+    """The implementations to measure, and (operator, name) of those asked for, without added baselines."""
+    among = [each for each in table if each.workload in operators]
     require_known("implementation", selection.only, [ALL, *(each.name for each in among)])
-    return with_baselines(among, wanted(among, selection.only, usual=suite.only))
+    asked = wanted(among, selection.only, usual=suite.only)
+    require_known("baseline", [baseline], [*dict.fromkeys(each.name for each in among), OWN])
+    common = {(each.workload, each.name) for each in among if each.name == baseline}
+    return with_baselines(among, asked | common), asked
 
 
 def wanted(
@@ -169,14 +391,14 @@ def wanted(
     Both hold `NAME` or `OPERATOR:NAME`. `--only all` wants all, as do an empty `only` and an empty `usual`.
     """
     if ALL in only or not (only or usual):
-        return {(each.operator, each.name) for each in implementations}
+        return {(each.workload, each.name) for each in implementations}
     # `usual` cannot name an implementation that the user adds, who expects it to be measured.
     added = set() if only else {*implementations} - {*IMPLEMENTATIONS}
     names = {*(only or usual)}
     return {
-        (each.operator, each.name)
+        (each.workload, each.name)
         for each in implementations
-        if each.name in names or f"{each.operator}:{each.name}" in names or each in added
+        if each.name in names or f"{each.workload}:{each.name}" in names or each in added
     }
 
 
@@ -187,8 +409,15 @@ def with_baselines(
 
     A speedup and an error limit need the baseline, and the baseline's error limit needs its own baseline.
     """
+    there = {(i.workload, i.name) for i in implementations}
     while True:
-        baselines = {(i.operator, i.baseline) for i in implementations if (i.operator, i.name) in chosen}
+        baselines = {
+            (i.workload, name)
+            for i in implementations
+            if (i.workload, i.name) in chosen
+            for name in (i.baseline, i.yardstick)
+            if (i.workload, name) in there
+        }
         if baselines <= chosen:
-            return tuple(i for i in implementations if (i.operator, i.name) in chosen)
+            return tuple(i for i in implementations if (i.workload, i.name) in chosen)
         chosen = chosen | baselines

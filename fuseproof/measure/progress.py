@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,6 +16,9 @@ from rich.table import Table
 
 from fuseproof.runs import statistics
 from fuseproof.runs.records import Run
+
+# Of what `speedups` gives.
+HEADINGS: Final = ("implementation", "against", "pass", "metric", "cases", "speedup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ class LineProgress:
         self._left.finished(kind, seconds)
         self._console.print(
             f"[{self._left.done}/{self._left.total}] {what}: {seconds:.1f} s, "
-            f"about {_minutes(self._left.seconds)} left",
+            f"about {minutes(self._left.seconds)} left",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -132,7 +135,7 @@ class LiveProgress:
 
     @contextlib.contextmanager
     def piece(self, kind: str, what: str) -> Iterator[None]:
-        self._bar.update(self._task, description=what, left=f"about {_minutes(self._left.seconds)} left")
+        self._bar.update(self._task, description=what, left=f"about {minutes(self._left.seconds)} left")
         started = time.monotonic()
         yield
         self._left.finished(kind, time.monotonic() - started)
@@ -143,7 +146,18 @@ class LiveProgress:
 
 
 def speedup_table(run: Run) -> Table:
-    """Geometric mean of each implementation's speedup over its baseline, by pass."""
+    """`speedups` for the terminal."""
+    table = Table(title="speedup so far (geometric mean, 95 % interval over blocks)", title_style="")
+    for column in HEADINGS:
+        table.add_column(column, justify="right" if column in ("cases", "speedup") else "left")
+    for row in speedups(run):
+        table.add_row(*row)
+    return table
+
+
+def speedups(run: Run) -> Iterator[tuple[str, ...]]:
+    """Geometric mean of each implementation's speedup over its baseline, by pass and metric."""
+    run = run.as_asked()
     pairs: dict[tuple[str, str, str, str], list[statistics.Comparison]] = {}
     for benchmark in run.benchmarks:
         baseline = run.baseline_of(benchmark)
@@ -151,15 +165,12 @@ def speedup_table(run: Run) -> Table:
             continue
         key = (benchmark.implementation, benchmark.baseline or "", benchmark.pass_ or "", benchmark.metric)
         pairs.setdefault(key, []).append((baseline, benchmark))
-    table = Table(title="speedup so far (geometric mean, 95 % interval over blocks)", title_style="")
-    for column in ("implementation", "against", "pass", "metric", "cases", "speedup"):
-        table.add_column(column, justify="right" if column in ("cases", "speedup") else "left")
     for key, comparisons in pairs.items():
         mean = statistics.geometric_mean(comparisons)
         interval = f" [{mean.ci95[0]:.2f}, {mean.ci95[1]:.2f}]" if mean.blocks > 1 else ""
-        table.add_row(*key, str(len(comparisons)), f"{mean.value:.2f}×{interval}")
-    return table
+        yield *key, str(len(comparisons)), f"{mean.value:.2f}×{interval}"
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """`42 s`, `3 min`."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -9,7 +9,7 @@ import numpy as np
 
 from fuseproof.cases import Case
 from fuseproof.files import write_json
-from fuseproof.implementations import Implementation
+from fuseproof.implementations import Implementation, sources
 from fuseproof.measure import checks
 from fuseproof.runs import environment
 from fuseproof.runs.directory import RunDirectory
@@ -24,11 +24,25 @@ def measurable(directory: RunDirectory, case: Case) -> tuple[Implementation, ...
     return _passed(directory.plan, case, found, _failures(directory.plan, case, found))
 
 
+def limits(directory: RunDirectory, case: Case) -> dict[str, dict[str, float]]:
+    """By implementation and tensor, the errors that the results of timed calls may have."""
+    found = directory.checked(case)
+    return {
+        each.name: checks.limits(
+            found[each.name]["errors"],
+            None if each.yardstick == each.name else _errors(found, each.yardstick),
+            **_rule(case),
+        )
+        for each in measurable(directory, case)
+    }
+
+
 def assemble(directory: RunDirectory, *, complete: bool) -> Run:
     """The run made of the pieces on disk; `complete` says that none is left to measure."""
     benchmarks: list[Benchmark] = []
     failures = list(directory.plan.skipped)
     notes: list[str] = []
+    evidence: dict[str, dict[str, dict[str, Any]]] = {}
     for case in directory.plan.cases:
         found, profiled = directory.checked(case), directory.profiled(case)
         notes += [
@@ -44,13 +58,27 @@ def assemble(directory: RunDirectory, *, complete: bool) -> Run:
             if (cell := directory.cell(block, case)) is not None
         }
         messages = {name: message for cell in cells.values() for name, message in cell["failures"].items()}
+        for block, cell in cells.items():
+            for name, found_of in cell.get("evidence", {}).items():
+                evidence.setdefault(case.group, {}).setdefault(name, {})[str(block)] = found_of
         failures += [
             Failure(group=case.group, implementation=name, kind="error", stage="measure", message=message)
             for name, message in messages.items()
         ]
+        # Caught in one block, an implementation has earned no number in any other.
+        disqualified = {name for cell in cells.values() for name in cell.get("disqualified", ())}
         for implementation in _passed(directory.plan, case, found, failed):
+            if implementation.name in disqualified:
+                continue
             kernels = profiled.get(implementation.name, {}).get("kernels")
             benchmarks += _benchmarks(directory, case, implementation, cells, found, kernels)
+    notes += [note for workload in directory.plan.described for note in workload.notes]
+    if directory.mended:
+        first, *more = directory.mended
+        notes.append(
+            f"files of the run were not left alone while it was measured: {first}"
+            f"{f' and {len(more)} more' if more else ''}; all were written again from memory"
+        )
     frameworks = {
         framework: record["description"]
         for framework in directory.plan.frameworks
@@ -63,7 +91,12 @@ def assemble(directory: RunDirectory, *, complete: bool) -> Run:
         suite=directory.plan.suite,
         fingerprint=environment.fingerprint(fields),
         fingerprint_fields=fields,
-        environment={**directory.environment, "frameworks": frameworks},
+        environment={
+            **directory.environment,
+            "frameworks": frameworks,
+            "plan": directory.hash,
+            "sources": {of: sources.digest(files) for of, files in directory.sources.items()},
+        },
         machine_info=environment.machine_info(),
         commit_info=directory.commit,
         datetime=directory.started,
@@ -72,6 +105,7 @@ def assemble(directory: RunDirectory, *, complete: bool) -> Run:
         failures=tuple(failures),
         notes=tuple(notes),
         settings={**vars(directory.plan.settings), "command": list(directory.plan.command)},
+        evidence=evidence,
     )
 
 
@@ -108,8 +142,8 @@ def _benchmarks(
             seconds=np.asarray(seconds, dtype=np.float64),
             block=np.asarray(blocks, dtype=np.int64),
             leg=np.asarray(legs, dtype=np.int64),
-            operator=case.operator.name,
-            shape=case.operator.label,
+            operator=case.workload.name,
+            shape=case.workload.label,
             dtype=case.dtype,
             pass_=case.pass_,
             implementation=implementation.name,
@@ -120,8 +154,8 @@ def _benchmarks(
             baseline=implementation.baseline,
             compile_seconds=check["compile_seconds"],
             peak_memory_bytes=check["peak_memory_bytes"],
-            flops=case.operator.flops(case.pass_),
-            bytes=case.operator.minimum_bytes(case.pass_, case.dtype),
+            flops=case.workload.flops(case.pass_),
+            bytes=case.workload.minimum_bytes(case.pass_, case.dtype),
             kernels=kernels,
             error_relative_rms=verdict.relative_rms,
             error_limit=verdict.limit,
@@ -169,16 +203,28 @@ def _passed(
 def _verdict(
     found: Mapping[str, Mapping[str, Any]], implementation: Implementation, case: Case
 ) -> checks.Verdict:
-    """Whether the errors of an implementation that ran keep the limit that its baseline's errors set."""
-
-    def errors(name: str) -> dict[str, float] | None:
-        record = found.get(name)
-        if record is None or record["status"] != "ran":
-            return None
-        return {key: np.nan if value is None else value for key, value in record["errors"].items()}
-
-    own = errors(implementation.name)
+    """Whether the errors of an implementation that ran keep the limit that its yardstick's errors set."""
+    own = _errors(found, implementation.name)
     assert own is not None
-    is_baseline = implementation.baseline == implementation.name
-    baseline = None if is_baseline else errors(implementation.baseline)
-    return checks.judge(own, baseline, dtype=case.dtype, longest=case.operator.longest_axis)
+    alone = implementation.yardstick == implementation.name
+    baseline = None if alone else _errors(found, implementation.yardstick)
+    return checks.judge(own, baseline, **_rule(case))
+
+
+def _rule(case: Case) -> dict[str, Any]:
+    """What the limits of a case depend on."""
+    workload = case.workload
+    dtype = workload.computed_in(case.dtype)
+    return {
+        "dtype": dtype,
+        "longest": workload.longest_axis,
+        "random": workload.random,
+        "stored": case.dtype if dtype != case.dtype else "",
+    }
+
+
+def _errors(found: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, float] | None:
+    record = found.get(name)
+    if record is None or record["status"] != "ran":
+        return None
+    return {key: np.nan if value is None else value for key, value in record["errors"].items()}

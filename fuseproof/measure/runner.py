@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+import secrets
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from fuseproof.cases import Case
+from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
 from fuseproof.measure import palindromes, results
 from fuseproof.measure.cell import Cell
 from fuseproof.measure.crew import LONG_TIMEOUT, Crew
 from fuseproof.measure.progress import Pieces, Progress
-from fuseproof.measure.worker_process import WorkerDied, WorkerError, WorkerSkip
+from fuseproof.measure.worker_process import WorkerCheated, WorkerDied, WorkerError, WorkerSkip
 from fuseproof.runs import statistics
 from fuseproof.runs.directory import RunDirectory
 from fuseproof.runs.records import Run
+
+# Values with which a result is checked, one after the other.
+_CHECK_DRAWS = 2
 
 # Rounds of one call; the fastest sets the length of legs.
 _CALIBRATION_ROUNDS = 5
@@ -44,16 +50,24 @@ def run(directory: RunDirectory, progress: Progress, profile: Stage) -> Run:
     """Finish the run in `directory` and write its run file; `profile` runs after the timing.
 
     However it ends, the run file is written with the finished pieces; KeyboardInterrupt passes through.
+    Raises UserError if an implementation's source was edited meanwhile, or a piece is missing at the end.
     """
-    complete = False
+    missing = ["everything"]
     with directory.locked():
         try:
             _check(directory, progress, profile)
             _measure(directory, progress)
             profile.run(directory, progress)
-            complete = True
+            directory.refuse_changed_sources()
+            missing = directory.missing()
         finally:
-            result = results.write_run_file(directory, complete=complete)
+            directory.restore()
+            result = results.write_run_file(directory, complete=not missing)
+        if missing:
+            raise UserError(
+                f"{directory.path} is not complete, it lacks {', '.join(missing[:3])}"
+                f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}; finish it with --resume"
+            )
         directory.remove_caches()
     return result
 
@@ -72,6 +86,15 @@ def _check(directory: RunDirectory, progress: Progress, profile: Stage) -> None:
         directory.remove_caches()  # what an interrupted check compiled would make this one look fast
     for framework in dict.fromkeys(framework for framework, _ in left):
         with Crew(directory, stage="check") as crew:
+            crew.spawn(
+                {
+                    crew.worker_of(each): None
+                    for name, case in left
+                    if name == framework
+                    for each in plan.implementations_of(case, framework)
+                }
+            )
+            crew.settle()
             for case in (case for name, case in left if name == framework):
                 with progress.piece(framework, f"checking {case.group} in {framework}"):
                     record = _check_case(crew, case, plan.implementations_of(case, framework))
@@ -82,38 +105,58 @@ def _check_case(crew: Crew, case: Case, implementations: Sequence[Implementation
     """The record of the check of one framework's implementations of a case."""
     found: dict[str, dict[str, Any]] = {}
     description: dict[str, Any] = {}
-    opened = False
+    seed = secrets.randbits(62)
+    crew.referee.open_case(case, seed)
+    opened: set[str] = set()
     for implementation in implementations:
-        name, framework = implementation.name, implementation.framework
+        name, worker = implementation.name, crew.worker_of(implementation)
         try:
-            crew.get(framework)
-            description = crew.descriptions[framework]
-            if not opened:
-                crew.open_case(framework, case)
-                opened = True
-            found[name] = _check_implementation(crew, implementation)
+            if implementation.is_foreign:
+                crew.mend()
+            with crew.awake(worker):
+                crew.get(worker)
+                description = crew.descriptions[worker]
+                if worker not in opened:
+                    crew.open_case(worker, case, seed)
+                    opened.add(worker)
+                found[name] = _check_implementation(crew, implementation)
+                if implementation.is_foreign:
+                    crew.compare(worker)
         except WorkerSkip as skip:
             found[name] = {"status": "skipped", "message": str(skip)}
         except WorkerError as error:
             found[name] = {"status": "error", "message": str(error)}
+            if isinstance(error, WorkerCheated):
+                opened.discard(worker)
         except WorkerDied as death:
             found[name] = {"status": "error", "message": str(death)}
-            crew.bury(framework)
-            opened = False
+            crew.bury(worker)
+            opened.discard(worker)
+        if implementation.is_foreign and worker in opened and found[name]["status"] != "ran":
+            crew.bury(worker)  # what it changed in its process must not fail others
+            opened.discard(worker)
     return {"group": case.group, "description": description, "rows": found}
 
 
 def _check_implementation(crew: Crew, implementation: Implementation) -> dict[str, Any]:
-    name, framework = implementation.name, implementation.framework
+    name, worker = implementation.name, crew.worker_of(implementation)
     prepared = crew.prepare(implementation)
-    errors = crew.ask(framework, "check", timeout=LONG_TIMEOUT, name=name)["errors"]
-    trial = crew.ask(framework, "leg", name=name, rounds=_CALIBRATION_ROUNDS, calls=1, warm_up=2)
-    memory = crew.ask(framework, "peak_memory", name=name)["bytes"]
+    draws = [secrets.randbits(62) for _ in range(_CHECK_DRAWS)]
+    files = [crew.referee.file() for _ in draws]
+    crew.ask(worker, "check", timeout=LONG_TIMEOUT, name=name, draws=draws, files=files)
+    errors: dict[str, float] = {}
+    for draw, file in zip(draws, files, strict=True):
+        for tensor, error in crew.referee.errors(draw, file).items():
+            errors[tensor] = max(errors.get(tensor, 0.0), error) if error == error else error
+    draw = secrets.randbits(62)
+    crew.ask(worker, "arm", name=name, draw=draw, rounds=_CALIBRATION_ROUNDS, calls=1, warm_up=2)
+    trial = crew.ask(worker, "time")
+    memory = crew.ask(worker, "peak_memory", name=name)["bytes"]
     call_seconds = min(trial["wall"])
     first_call: float = prepared["first_call_seconds"]
     return {
         "status": "ran",
-        "errors": errors,
+        "errors": {tensor: error if math.isfinite(error) else None for tensor, error in errors.items()},
         "compile_seconds": None if implementation.compiled is None else max(0.0, first_call - call_seconds),
         "peak_memory_bytes": memory,
         "call_seconds": call_seconds,
@@ -123,9 +166,11 @@ def _check_implementation(crew: Crew, implementation: Implementation) -> dict[st
 def _measure(directory: RunDirectory, progress: Progress) -> None:
     settings = directory.plan.settings
     exact = settings.blocks == settings.max_blocks
+    started = time.monotonic()
     total = str(settings.blocks) if exact else f"{settings.blocks} to {settings.max_blocks}"
     for block in range(settings.max_blocks):
-        if block >= settings.blocks and _precise(directory):
+        over = 0 < settings.seconds < time.monotonic() - started
+        if block >= settings.blocks and (over or _precise(directory)):
             break
         # Each block starts with another case, so that none is always the first of a fresh process.
         cases = directory.plan.cases
@@ -135,8 +180,11 @@ def _measure(directory: RunDirectory, progress: Progress) -> None:
             continue
         with Crew(directory, stage="block") as crew:
             crew.spawn(
-                sorted({each.framework for case in left for each in results.measurable(directory, case)})
+                sorted(
+                    {crew.worker_of(each) for case in left for each in results.measurable(directory, case)}
+                )
             )
+            crew.settle()
             for case in left:
                 with progress.piece("block", f"block {block + 1} of {total}: {case.group}"):
                     directory.save_cell(block, case, _measure_case(directory, crew, case, block))
@@ -147,13 +195,10 @@ def _measure_case(directory: RunDirectory, crew: Crew, case: Case, block: int) -
     settings, found = directory.plan.settings, directory.checked(case)
     measurable = results.measurable(directory, case)
     # The length of a leg comes from the check, so it is the same in every block.
-    slowest: dict[str, float] = {}
-    for each in measurable:
-        slowest[each.framework] = max(slowest.get(each.framework, 0.0), found[each.name]["call_seconds"])
-    legs = {
-        each.name: palindromes.leg_for(slowest[each.framework], settings.leg_seconds) for each in measurable
-    }
-    return Cell(crew, case, measurable, block=block).measure(legs, settings)
+    seconds = {each.name: found[each.name]["call_seconds"] for each in measurable}
+    legs = palindromes.legs(measurable, seconds, settings.leg_seconds)
+    limits = results.limits(directory, case)
+    return Cell(crew, case, measurable, block=block, limits=limits).measure(legs, settings)
 
 
 def _pieces_left(
@@ -179,6 +224,7 @@ def _pieces_left(
 def _precise(directory: RunDirectory) -> bool:
     """Whether every speedup's 95 % interval is narrow enough, significant or not."""
     run = results.assemble(directory, complete=False)
+    run = run.as_asked()
     for benchmark in run.benchmarks:
         baseline = run.baseline_of(benchmark)
         if baseline is None or benchmark.is_baseline:

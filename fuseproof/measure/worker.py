@@ -7,162 +7,273 @@
 from __future__ import annotations
 
 import ctypes
-import math
+import functools
+import operator
 import os
+import random
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fuseproof import frameworks
-from fuseproof.cases import Case
 from fuseproof.child_process import serve
-from fuseproof.frameworks import Framework, Result, Step
+from fuseproof.frameworks import Bound, Framework, Result, WrongResultError
 from fuseproof.implementations import Implementation, resolve_function
-from fuseproof.measure import checks, tensors
-from fuseproof.measure.tensors import WrongResultError
-from fuseproof.workloads.operators import DTYPES, Sampled
-from fuseproof.workloads.operators.base import Arrays
+from fuseproof.measure import neutrality, opening, tensors
+from fuseproof.measure.guard import Guard
+from fuseproof.measure.opening import opened
+from fuseproof.measure.prepared import Inputs, Prepared
+from fuseproof.workloads.tensor import DTYPES, tensor_dtype
 
-# Sets of inputs the cold regime rotates through: together at least twice the last-level cache.
-COLD_FACTOR = 2
-# More would take minutes to make, and objects and pointers would push out more of the cache than the inputs.
-MAX_INPUT_SETS = 4096
-# Copies of consumed inputs that wait for one batch of calls.
-_MAX_COPIES_BYTES = 256 * 2**20
-_CHECK_SEEDS = 2
+# Bound before any other code is loaded, which may replace what these names stand for elsewhere.
+_clock, _close_to, _finite = time.perf_counter, np.allclose, np.isfinite
+
+# Elements of an output that are read while the clock runs, and how far they may differ afterwards, relative
+# to the largest: sums in another order do.
+_WITNESSES = 16
+_LATE_TOLERANCE = 1e-2
+
+# Sizes of copies and products whose speed is the ceiling of this machine.
+_SMALLEST_COPY, _LARGEST_COPY = 1 << 16, 1 << 25
+_COPIES, _CEILING_ROUNDS = 8, 3
+_PRODUCT_SIDES = {"cpu": (256, 768), "cuda": (2048, 8192)}
+_EMULATED = 0.25  # a dtype whose products are slower than this share of another's is not tried further
 
 # Idle time around each profiled call: keeps calls apart though clocks of host and device disagree by less.
 _PROFILE_GAP = 0.002
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """One implementation of the current case, ready to be called."""
+@dataclass(kw_only=True)
+class Armed:
+    """A leg that is ready to be timed, and what it left for `inspect`.
 
-    implementation: Implementation
-    step: Step
-    sets: Sequence[tuple[dict[str, Any], Any]]  # inputs and cotangent
-    calls: Sequence[Callable[[], Result]]  # one for each set
+    part: the round and the number of its calls after which the result is kept; nobody outside knows them.
+    """
+
+    prepared: Prepared
+    rounds: int
+    calls: int
+    draw: int
+    part: tuple[int, int]
+    kept_set: int
+    result: Result | None = None
+    witness: Any = None
 
 
 class Worker:
     """Answers requests; every public method is one, with plain data in and out."""
 
-    def __init__(self, framework: Framework) -> None:
+    def __init__(self, framework: Framework, device: str = "cpu") -> None:
         self._framework = framework
+        self._device = device
         self._prepared: dict[str, Prepared] = {}
-        self._next_set = 0
+        self._guard: Guard | None = None
+        self._random = random.SystemRandom()
 
-    def open_case(self, *, group: str, seed: int, last_level_cache: int) -> dict[str, Any]:
-        """Forget the previous case and choose the sets of inputs of this one."""
+    def open_case(
+        self, *, group: str, seed: int, last_level_cache: int, workload: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Forget the previous case and choose the sets of inputs of this one; `seed` is that of `Values`.
+
+        workload: its description, if it is from outside.
+        """
         self._prepared.clear()
-        self._tensors: dict[str, list[tuple[dict[str, Any], Any]]] = {}
-        self._references: dict[int, tuple[Arrays, NDArray[np.float32] | None, dict[str, Sampled]]] = {}
+        self._armed: Armed | None = None
         self._framework.reset()
-        self._case = Case.from_group(group)
-        operator, dtype = self._case.operator, self._case.dtype
-        self._framework.use_precision(dtype)
-        one_set = operator.minimum_bytes("forward", dtype)
-        count = 1 if self._case.cache == "warm" else 1 + -(-COLD_FACTOR * last_level_cache // one_set)
-        if count > MAX_INPUT_SETS:
-            raise NotImplementedError(
-                f"a cold cache would need {count:,} sets of inputs as small as these; choose a larger shape"
-            )
-        self._seeds = [seed + index for index in range(count)]
-        return {"input_sets": count}
+        self._case = opened(group, workload)
+        use_precision = functools.partial(self._framework.use_precision, self._case.dtype)
+        if self._guard is None:
+            use_precision()
+        else:
+            self._guard.allow(use_precision)
+        self._inputs = Inputs(self._framework, self._case, seed, last_level_cache)
+        return {"input_sets": self._inputs.count}
 
     def warm_up_compiler(self) -> dict[str, Any]:
         self._framework.warm_up_compiler()
         return {}
 
-    def prepare(self, *, implementation: dict[str, Any]) -> dict[str, Any]:
-        """Import the target, move inputs to the device, compile, and time the first call."""
-        own, case = Implementation(**implementation), self._case
+    def prepare(self, *, implementation: dict[str, Any], beside: str = "") -> dict[str, Any]:
+        """Import the target, move inputs to the device, compile, and time the first call.
+
+        beside: the target of its baseline, loaded first, so that it is seen if that is replaced.
+        """
+        own, case = Implementation.from_json(implementation), self._case
+        workload = case.workload
+        if own.is_foreign and self._guard is None:
+            if beside:
+                resolve_function(beside)
+            self._guard = Guard(self._framework)
         function = resolve_function(own.target)
+        if self._guard is not None:
+            self._guard.watch()
         case.refuse_absent_inputs(own.consumes)
-        step = self._framework.step(
-            function, case.operator.options, case.pass_, own.compiled, consumes=own.consumes
-        )
-        if own.layout not in self._tensors:
-            self._tensors[own.layout] = [self._inputs(seed, own.layout) for seed in self._seeds]
-        sets = self._tensors[own.layout]
-        calls = [_bind(step, inputs, cotangent) for inputs, cotangent in sets]
-        prepared = Prepared(implementation=own, step=step, sets=sets, calls=calls)
-        call = self._first_set(prepared, 3)
-        started = time.perf_counter()
-        self._framework.synchronize(call())
-        first_call = time.perf_counter() - started
+        step = opening.step(self._framework, function, case, own.compiled, own.consumes)
+        first_output = next(iter(workload.results(case.pass_).values()))
+        places = np.random.default_rng().integers(first_output.size, size=_WITNESSES)
+        prepared = Prepared.bind(own, step, self._inputs, self._framework.witness(places))
+        call = prepared.first(3)
+        started = _clock()
+        raw = call()
+        self._framework.synchronize(raw)
+        first_call = _clock() - started
+        tensors.refuse_other(self._framework, case, step.unpack(raw), own.layout)
+        prepared.witness(raw)  # what reads a witness, and what copies a result, may be compiled too
+        prepared.kept(raw)
         # The second call may still specialise (TensorFlow traces, XLA moves constants); the third is steady.
         self._framework.synchronize(call())
-        started = time.perf_counter()
+        started = _clock()
         self._framework.synchronize(call())
-        steady = time.perf_counter() - started
+        steady = _clock() - started
         self._prepared[own.name] = prepared
         return {"first_call_seconds": first_call, "call_seconds": steady}
 
-    def check(self, *, name: str) -> dict[str, Any]:
-        """Relative RMS error of every tensor of the result, on two sets of inputs in turn.
+    def check(self, *, name: str, draws: list[int], files: list[str]) -> dict[str, Any]:
+        """Write the results for the values of each draw, in turn, to the files; `Referee.compare` reads them.
 
-        The second set catches an output that is a stale buffer of the first. Raises WrongResultError for
-        what no error can express: another shape, another dtype, a changed input, another number of results.
+        The second catches an output that is a stale buffer of the first. Raises WrongResultError for what no
+        error can express: another shape, another dtype, a changed input, another number of results.
         """
-        prepared, case = self._prepared[name], self._case
-        operator, layout = case.operator, prepared.implementation.layout
-        errors: dict[str, float] = {}
-        for seed in range(_CHECK_SEEDS):
-            arrays, cotangent, reference = self._checked_set(self._seeds[-1] + 1 + seed)
-            inputs, device_cotangent = tensors.to_device(self._framework, case, arrays, cotangent, layout)
-            kept = {
-                key: tensor for key, tensor in inputs.items() if key not in prepared.implementation.consumes
-            }
-            before = {key: self._framework.copy(tensor) for key, tensor in kept.items()}
-            with self._framework.poisoned_memory(np.empty(operator.output_shape, np.float32)):
-                result = prepared.step(inputs, device_cotangent)
-                self._framework.synchronize(result)
-            found = tensors.to_arrays(self._framework, case, result, layout)
-            for key, tensor in kept.items():
-                if not self._framework.same(tensor, before[key]):
-                    raise WrongResultError(f"the input {key!r} was changed by the call")
-            for key, sampled in reference.items():
-                error = checks.relative_rms(found[key], sampled)
-                errors[key] = max(errors.get(key, 0.0), error) if error == error else error
-        return {"errors": {key: value if np.isfinite(value) else None for key, value in errors.items()}}
-
-    def _checked_set(self, seed: int) -> tuple[Arrays, NDArray[np.float32] | None, dict[str, Sampled]]:
-        """Inputs and reference of a set that is never timed, made once for all implementations."""
-        if seed not in self._references:
-            operator, case = self._case.operator, self._case
-            arrays = operator.inputs(seed, case.dtype)
-            cotangent = operator.cotangent(seed, case.dtype) if case.pass_ != "forward" else None
-            self._references[seed] = arrays, cotangent, operator.reference(arrays, cotangent)
-        return self._references[seed]
+        prepared = self._prepared[name]
+        results = self._case.workload.results(self._case.pass_).values()
+        largest = max(results, key=lambda tensor: tensor.size).shape
+        for draw, file in zip(draws, files, strict=True):
+            given = self._inputs.new(draw, prepared.implementation.layout)
+            with self._framework.poisoned_memory(largest):
+                raw = prepared.step.bind(*given)()
+                self._framework.synchronize(raw)
+            self._hand_over(prepared, prepared.step.unpack(raw), file)
+            self._inputs.refuse_changed(given, draw, prepared.implementation)
+        self.compare_state()
+        return {}
 
     def peak_memory(self, *, name: str) -> dict[str, Any]:
         prepared = self._prepared[name]
-        call = self._first_set(prepared, frameworks.PEAK_MEMORY_CALLS)
+        call = prepared.first(frameworks.PEAK_MEMORY_CALLS)
         return {"bytes": self._framework.peak_memory(call)}
 
-    def leg(self, *, name: str, rounds: int, calls: int, warm_up: int) -> dict[str, Any]:
-        """Seconds per call of `rounds` rounds of `calls` calls each, after `warm_up` untimed calls."""
+    def arm(self, *, name: str, draw: int, rounds: int, calls: int, warm_up: int) -> dict[str, Any]:
+        """Get a leg ready: new values in the inputs' own memory, and `warm_up` untimed calls.
+
+        A leg of one call gets the values in `time`, so that nobody has seen them. What draws them is slower
+        than what writes them, by more than the runner's clock allows: it comes before.
+        """
         prepared = self._prepared[name]
+        part = self._random.randrange(rounds), self._random.randint(1, calls)
+        kept_set = self._inputs.upcoming(warm_up + part[0] * calls + part[1])
+        self._armed = Armed(
+            prepared=prepared, rounds=rounds, calls=calls, draw=draw, part=part, kept_set=kept_set
+        )
+        if rounds * calls > 1:
+            self._refill(prepared, kept_set, draw)
+        else:
+            self._inputs.values.windows(draw)
+        for _ in range(warm_up):
+            for call in prepared.next(1):
+                self._framework.synchronize(call())
+        if warm_up and prepared.step.stateful:  # the clock starts with the state that was drawn
+            prepared.bind_again(kept_set)
+        return {}
+
+    def time(self) -> dict[str, Any]:
+        """Seconds per call of each round of the leg that is ready, and compilations meanwhile."""
+        armed = self._armed
+        if armed is None:
+            raise RuntimeError("no leg is ready")
+        before = self._framework.compilations()
         wall, device = [], []
-        with self._framework.forbid_recompilation(prepared.step):
-            for _ in range(warm_up):
-                self._framework.synchronize(self._caller(prepared, 1)())
-            for _ in range(rounds):
-                host_seconds, device_seconds = self._batch(prepared, calls)
-                wall.append(host_seconds / calls)
-                if device_seconds is not None:
-                    device.append(device_seconds / calls)
-        return {"wall": wall, **({"device": device} if device else {})}
+        if armed.rounds * armed.calls == 1:
+            self._refill(armed.prepared, armed.kept_set, armed.draw)
+        for index in range(armed.rounds):
+            host_seconds, device_seconds = self._round(armed, armed.part[1] if index == armed.part[0] else 0)
+            wall.append(host_seconds / armed.calls)
+            if device_seconds is not None:
+                device.append(device_seconds / armed.calls)
+        compilations = self._framework.compilations() - before
+        return {"wall": wall, **({"device": device} if device else {}), "compilations": compilations}
+
+    def inspect(self, *, file: str, draws: list[int], files: list[str]) -> dict[str, Any]:
+        """Hand over the result that the last leg kept, and time single calls with values never seen.
+
+        draws, files: of the single calls, whose results are handed over too. Gives the seconds until each
+        returned, and until its results were there. Raises WrongResultError for a result that was not there
+        when the clock stopped, or an input that was changed.
+        """
+        armed, self._armed = self._armed, None
+        if armed is None or armed.result is None:
+            raise RuntimeError("no leg was timed")
+        prepared = armed.prepared
+        self._hand_over(prepared, armed.result, file)
+        self._refuse_late(armed)
+        own = prepared.implementation
+        self._inputs.refuse_changed(self._inputs.of_layout(own.layout)[armed.kept_set], armed.draw, own)
+        found = []
+        for draw, probe_file in zip(draws, files, strict=True):
+            # Before the untimed call: comparing takes as long as several calls, and other memory.
+            self.compare_state()
+            for call in prepared.next(1):
+                self._framework.synchronize(call())
+            self._refill(prepared, self._inputs.upcoming(1), draw)
+            (call,) = prepared.next(1)
+            returned, finished, raw = self._framework.single(call)
+            found.append([returned, finished])
+            self._hand_over(prepared, prepared.step.unpack(raw), probe_file)
+        # A module goes on from call to call: so many steps led to the result that was kept.
+        steps = armed.part[0] * armed.calls + armed.part[1] if prepared.step.stateful else 1
+        return {"probes": found, "steps": steps}
+
+    def compare_state(self) -> dict[str, Any]:
+        """How many settings are as before; asked after every leg.
+
+        Raises WrongResultError if code from outside has changed this process.
+        """
+        return {"compared": 0 if self._guard is None else self._guard.compare()}
+
+    def ceilings(self, *, dtype: str) -> dict[str, Any]:
+        """The most bytes and products per second that the framework reaches here with its own operations.
+
+        `bytes`: read and written by a copy, the best of several sizes. `flops`: of products that a kernel for
+        tensors of this dtype could use.
+        """
+        best, size = 0.0, _SMALLEST_COPY
+        while size <= _LARGEST_COPY:
+            tensor = self._framework.from_numpy(np.zeros(size // 4, np.float32), "float32")
+            copy = functools.partial(self._framework.copy, tensor)
+            best = max(best, 2 * size / self._fastest(copy, _COPIES))
+            size *= 8
+        return {"bytes": best, "flops": self._products(dtype)}
+
+    def _products(self, dtype: str) -> float:
+        """Floating-point operations per second of the fastest product.
+
+        In float32 too: a kernel may compute in a wider dtype than its tensors have, which is up to a hundred
+        times faster where a CPU has no products of 16 bits. On a GPU in bfloat16 too, of several of which a
+        kernel can make one in float32. 8 bits take half the time of 16.
+        """
+        halves = DTYPES[dtype].itemsize == 1
+        dtypes = ["float32", "bfloat16" if halves else tensor_dtype(dtype)]
+        if self._device == "cuda":
+            dtypes.append("bfloat16")
+        best = 0.0
+        for each in dict.fromkeys(dtypes):
+            for side in _PRODUCT_SIDES.get(self._device, _PRODUCT_SIDES["cpu"]):
+                square = self._framework.from_numpy(np.full((side, side), 0.5, np.float32), each)
+                rate = 2 * side**3 / self._fastest(functools.partial(operator.matmul, square, square), 1)
+                if rate < _EMULATED * best:
+                    break
+                best = max(best, rate)
+        return 2 * best if halves else best
+
+    def _fastest(self, call: Bound, calls: int) -> float:
+        self._framework.batch([call])
+        return min(self._framework.batch([call] * calls).host / calls for _ in range(_CEILING_ROUNDS))
 
     def profile(self, *, name: str, folder: str, calls: int, memory: bool, stacks: bool) -> dict[str, Any]:
         """Trace `calls` single calls into `folder`: Unix times, and seconds with and without the profiler.
@@ -170,12 +281,14 @@ class Worker:
         Never in a process that times: a profiler slows later calls too.
         """
         prepared = self._prepared[name]
-        with self._framework.forbid_recompilation(prepared.step):
-            off = [self._one_call(prepared, after=_PROFILE_GAP)[2] for _ in range(calls + 1)][1:]
-            with self._framework.profile(Path(folder), memory=memory, stacks=stacks) as found:
-                self._one_call(prepared)  # takes what a profiler does once, at the first call
-                on = [self._one_call(prepared, after=_PROFILE_GAP) for _ in range(calls)]
-                time.sleep(_PROFILE_GAP)
+        before = self._framework.compilations()
+        off = [self._one_call(prepared, after=_PROFILE_GAP)[2] for _ in range(calls + 1)][1:]
+        with self._framework.profile(Path(folder), memory=memory, stacks=stacks) as found:
+            self._one_call(prepared)  # takes what a profiler does once, at the first call
+            on = [self._one_call(prepared, after=_PROFILE_GAP) for _ in range(calls)]
+            time.sleep(_PROFILE_GAP)
+        if self._framework.compilations() != before:
+            raise RuntimeError("it was compiled again while it was profiled")
         return {
             "calls": [[start, end] for start, end, _ in on],
             "on_seconds": [seconds for _, _, seconds in on],
@@ -194,7 +307,7 @@ class Worker:
         start = time.time_ns()
         until = time.perf_counter() + seconds
         while time.perf_counter() < until:
-            self._framework.synchronize(self._first_set(prepared, 1)())
+            self._framework.synchronize(prepared.first(1)())
             calls += 1
         return {"start_ns": start, "end_ns": time.time_ns(), "calls": calls}
 
@@ -205,7 +318,7 @@ class Worker:
         so that the trace shows them apart. Results are freed after the end: no call frees those of another.
         """
         time.sleep(after)
-        call = self._first_set(prepared, 1)
+        call = prepared.first(1)
         time.sleep(after)
         start, started = time.time_ns(), time.perf_counter()
         result = call()
@@ -214,63 +327,61 @@ class Worker:
         del result
         return start, end, seconds
 
-    def _batch(self, prepared: Prepared, calls: int) -> tuple[float, float | None]:
-        """Seconds of `calls` calls on the host and on the device, if it has a clock of its own.
+    def _round(self, armed: Armed, kept_after: int) -> tuple[float, float | None]:
+        """Seconds of one round on the host and on the device, if it has a clock of its own.
 
-        In several batches where the copies that the calls consume would take too much memory at once.
+        After `kept_after` calls, if not 0, a result is kept. In several batches where the copies that the
+        calls consume would take too much memory at once.
         """
-        operator = self._case.operator
-        sizes = (math.prod(operator.input_shapes[name]) for name in prepared.implementation.consumes)
-        consumed = DTYPES[self._case.dtype].itemsize * sum(sizes)
-        most = max(1, _MAX_COPIES_BYTES // consumed) if consumed else calls
+        prepared = armed.prepared
         host, device = 0.0, None
-        while calls > 0:
-            size = min(calls, most)
-            calls -= size
-            host_seconds, device_seconds = self._framework.batch(self._caller(prepared, size), size)
-            host += host_seconds
-            if device_seconds is not None:
-                device = (device or 0.0) + device_seconds
+        done = 0
+        most = prepared.most_at_once or armed.calls
+        while done < armed.calls:
+            size = min(armed.calls - done, most)
+            keeps = done < kept_after <= done + size
+            if keeps:
+                size = kept_after - done
+            batch = self._framework.batch(prepared.next(size))
+            if keeps:  # at once: what is not there yet must not have time to come
+                armed.witness = self._witness(prepared, batch.last)
+            done += size
+            host += batch.host
+            if batch.device is not None:
+                device = (device or 0.0) + batch.device
+            if keeps:
+                armed.result = prepared.kept(batch.last)
+            del batch
         return host, device
 
-    def _first_set(self, prepared: Prepared, count: int) -> Callable[[], Result]:
-        """A call with the first set of inputs; it may be made `count` times."""
-        return self._unused(prepared, count) if prepared.implementation.consumes else prepared.calls[0]
+    def _witness(self, prepared: Prepared, raw: Any) -> Any:
+        try:
+            return prepared.witness(raw)
+        except Exception:
+            result, layout = prepared.step.unpack(raw), prepared.implementation.layout
+            tensors.refuse_other(self._framework, self._case, result, layout)  # says what it is instead
+            raise
 
-    def _caller(self, prepared: Prepared, count: int) -> Callable[[], Result]:
-        """The function that makes each of the next `count` calls."""
-        if prepared.implementation.consumes:
-            return self._unused(prepared, count)
-        return prepared.calls[0] if len(prepared.calls) == 1 else self._rotating(prepared)
+    def _refill(self, prepared: Prepared, index: int, draw: int) -> None:
+        """New values for a set of inputs, and new calls where its tensors had to be replaced."""
+        layout = prepared.implementation.layout
+        replaced = self._inputs.refill(index, draw, layout)
+        for each in self._prepared.values():
+            if each.implementation.layout == layout and (replaced or each.holds_copies):
+                each.bind_again(index)
 
-    def _unused(self, prepared: Prepared, count: int) -> Callable[[], Result]:
-        """A call that may be made `count` times, each with new copies of what the implementation consumes."""
-        calls = []
-        for _ in range(count):
-            inputs, cotangent = prepared.sets[self._advance(prepared)]
-            copies = {name: self._framework.copy(inputs[name]) for name in prepared.implementation.consumes}
-            self._framework.synchronize((None, copies))
-            calls.append(_bind(prepared.step, inputs | copies, cotangent))
-        calls.reverse()
-        return lambda: calls.pop()()
+    def _hand_over(self, prepared: Prepared, result: Result, file: str) -> None:
+        arrays = tensors.to_arrays(self._framework, self._case, result, prepared.implementation.layout)
+        tensors.write_results(Path(file), arrays, self._case)
 
-    def _rotating(self, prepared: Prepared) -> Callable[[], Result]:
-        return lambda: prepared.calls[self._advance(prepared)]()
-
-    def _advance(self, prepared: Prepared) -> int:
-        # All implementations of the case share the counter: none finds the set that the last one used.
-        self._next_set = (self._next_set + 1) % len(prepared.calls)
-        return self._next_set
-
-    def _inputs(self, seed: int, layout: str) -> tuple[dict[str, Any], Any]:
-        operator, case = self._case.operator, self._case
-        cotangent = operator.cotangent(seed, case.dtype) if case.pass_ != "forward" else None
-        arrays = operator.inputs(seed, case.dtype)
-        return tensors.to_device(self._framework, case, arrays, cotangent, layout)
-
-
-def _bind(step: Step, inputs: dict[str, Any], cotangent: Any) -> Callable[[], Result]:
-    return lambda: step(inputs, cotangent)
+    def _refuse_late(self, armed: Armed) -> None:
+        """Raise WrongResultError if the output is not what it was before the clock was stopped."""
+        assert armed.result is not None
+        then = self._framework.to_numpy(armed.witness)
+        now = self._framework.to_numpy(armed.prepared.some(armed.prepared.first_of(armed.result)))
+        largest = float(abs(now[_finite(now)]).max(initial=0.0))
+        if not _close_to(then, now, rtol=0.0, atol=_LATE_TOLERANCE * largest, equal_nan=True):
+            raise WrongResultError("the output was not there yet when the clock stopped")
 
 
 class Server:
@@ -279,14 +390,12 @@ class Server:
     def __init__(self, kind: type[Worker], framework: str) -> None:
         self._kind = kind
         self._framework = framework
-        self.worker: Worker | None = None
+        self._answers: dict[str, Callable[..., dict[str, Any]]] = {"start": self._start}
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         do = request.pop("do")
         try:
-            if do == "start":
-                return self._start(**request)
-            return getattr(self.worker, do)(**request)  # type: ignore[no-any-return]
+            return self._answers[do](**request)
         except NotImplementedError:
             raise
         except Exception:
@@ -300,8 +409,14 @@ class Server:
             os.sched_setaffinity(0, cpus)
         framework = frameworks.load(self._framework)
         framework.configure(device=device, threads=threads)
-        self.worker = self._kind(framework)
-        return framework.description()
+        self.serve(self._kind(framework, device))
+        overhead = neutrality.call_overhead(framework)
+        return {**framework.description(), "call_overhead_seconds": overhead}
+
+    def serve(self, worker: Worker) -> None:
+        """Answer by the worker's methods as they are now, whatever is done to its class later."""
+        names = [name for name in dir(worker) if not name.startswith("_")]
+        self._answers |= {name: getattr(worker, name) for name in names}
 
 
 def _die_with_parent() -> None:

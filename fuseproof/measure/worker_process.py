@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fuseproof.child_process import Process, ProcessDied
+from fuseproof.child_process import Process, ProcessCheated, ProcessDied
 
 START_TIMEOUT = 300.0
 
@@ -16,6 +17,10 @@ _END_SECONDS = 0.5
 
 class WorkerError(Exception):
     """The worker answered that the request failed; the message is for the report."""
+
+
+class WorkerCheated(WorkerError):
+    """The worker was ended because foreign code in it wrote to the pipe of answers; it needs a successor."""
 
 
 class WorkerSkip(Exception):
@@ -67,20 +72,53 @@ class WorkerProcess:
         """The answer to one request. Raises WorkerSkip, WorkerError or WorkerDied."""
         if not self._ready:
             self.wait_ready()
-        self._process.send({"do": do, **arguments})
+        with _as_worker_errors():
+            self._process.send({"do": do, **arguments})
         return self._receive(timeout)
+
+    def pause(self) -> None:
+        """Stop the process and what it started, until `resume` or the next `ask`."""
+        self._process.pause()
+
+    def release(self) -> bool:
+        """Let it run again if anyone else has stopped it; whether someone had."""
+        return self._process.release()
+
+    def resume(self) -> None:
+        """Let it run again."""
+        self._process.resume()
+
+    def descendants(self) -> list[int]:
+        """The process ids of what the worker started and is alive."""
+        return self._process.descendants()
+
+    def strays(self) -> list[str]:
+        """What the worker started and is alive, by command line; empty for one that behaves.
+
+        Raises WorkerCheated if something was written to the pipe of answers since the last answer.
+        """
+        with _as_worker_errors():
+            return self._process.strays()
 
     def close(self) -> None:
         """End the process, if need be by force."""
         self._process.close(patience=_END_SECONDS)
 
     def _receive(self, timeout: float) -> dict[str, Any]:
-        try:
+        with _as_worker_errors():
             answer = self._process.receive(timeout)
-        except ProcessDied as death:
-            raise WorkerDied(str(death)) from None
         if "skipped" in answer:
             raise WorkerSkip(answer["skipped"])
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer["ok"]  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _as_worker_errors() -> Iterator[None]:
+    try:
+        yield
+    except ProcessCheated as cheating:
+        raise WorkerCheated(str(cheating)) from None
+    except ProcessDied as death:
+        raise WorkerDied(str(death)) from None

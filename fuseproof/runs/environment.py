@@ -16,11 +16,14 @@ from typing import Any
 
 import psutil
 
+from fuseproof import privacy
+from fuseproof.runs import variables
+
 # Their versions change what is measured.
 PACKAGES = ("torch", "triton", "jax", "jaxlib", "tensorflow", "tensorflow-cpu", "keras", "numpy", "libtpu")
 
 # Increased when the way of measuring changes so much that old and new measurements must not be compared.
-METHOD = 1
+METHOD = 2
 
 _DEFAULT_LAST_LEVEL_CACHE = 64 * 2**20
 
@@ -43,7 +46,7 @@ def describe(*, device: str, threads: int) -> dict[str, Any]:
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "packages": package_versions(),
-        "variables": {key: os.environ[key] for key in sorted(os.environ) if _changes_speed(key)},
+        **variables.recorded(os.environ),
         "load_average": list(os.getloadavg()),
         "hypervisor": is_virtual_machine(),
     }
@@ -137,6 +140,7 @@ def fingerprint_fields(environment: Mapping[str, Any], settings: Mapping[str, An
         "python": ".".join(environment["python"].split(".")[:2]),
         "packages": dict(environment["packages"]),
         "leg_seconds": settings["leg_seconds"],
+        **({"share_process": True} if settings.get("share_process") else {}),
     }
 
 
@@ -148,7 +152,7 @@ def fingerprint(fields: Mapping[str, Any]) -> str:
 def machine_info() -> dict[str, Any]:
     """The fields of pytest-benchmark's `machine_info` that its readers use."""
     return {
-        "node": platform.node(),
+        "node": privacy.machine_id(),  # its readers want one; the host's name is nobody's business
         "machine": platform.machine(),
         "system": platform.system(),
         "release": platform.release(),
@@ -182,23 +186,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _changes_speed(variable: str) -> bool:
-    prefixes = (
-        "OMP_",
-        "MKL_",
-        "KMP_",
-        "GOMP_",
-        "OPENBLAS_",
-        "XLA_",
-        "JAX_",
-        "TF_",
-        "TORCH",
-        "CUDA_",
-        "TRITON_",
-    )
-    return variable.startswith(prefixes) or variable in ("LD_PRELOAD", "MALLOC_ARENA_MAX", "NPROC")
 
 
 def _cpuinfo(field: str) -> str:

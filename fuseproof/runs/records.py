@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseproof import escaping, privacy
+from fuseproof.errors import UserError, require_known
+from fuseproof.runs import variables
+
 # The twin that `--null` adds to every implementation: the same code, so the true speedup is exactly 1.
 NULL_SUFFIX = "-null"
+
+# The choice of a baseline that leaves each implementation its own, by default that of its framework.
+OWN = "own"
+
+
+def is_twin(implementation: str | None) -> bool:
+    """Whether that is the name of an A/A twin."""
+    return (implementation or "").endswith(NULL_SUFFIX)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +65,10 @@ class Benchmark:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """An implementation of a case without a (complete) measurement: skipped here, or in error."""
+    """An implementation of a case without a (complete) measurement: skipped here, or in error.
+
+    The message may be anybody's: it becomes one line that names neither this user nor this machine.
+    """
 
     group: str
     implementation: str
@@ -61,10 +76,16 @@ class Failure:
     stage: str  # "plan", "check" or "measure"
     message: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", privacy.anonymous_document(self.message))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """One run; or one stock pytest-benchmark file, or several of them merged as blocks."""
+    """One run; or one stock pytest-benchmark file, or several of them merged as blocks.
+
+    What may leave the machine with it holds no secret variables and names neither the user nor the machine.
+    """
 
     source: str
     suite: str | None
@@ -79,6 +100,75 @@ class Run:
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader must know beside the failures, such as a profile that failed
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # What shows that the timed work was done, as measuring left it: by group, implementation and block.
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("notes", "commit_info"):
+            object.__setattr__(self, name, privacy.anonymous_document(getattr(self, name)))
+        if "command" in self.settings:
+            command = privacy.anonymous_document(self.settings["command"])
+            object.__setattr__(self, "settings", {**self.settings, "command": command})
+        # An earlier version recorded every variable with a known prefix.
+        object.__setattr__(self, "environment", variables.listed_only(self.environment))
+
+    @property
+    def label(self) -> str:
+        """`source` as a page or a record shows it."""
+        return escaping.line(privacy.anonymous(self.source))
+
+    @property
+    def asked_baseline(self) -> str:
+        """The baseline that the run was asked to compare with: an implementation's name, or OWN."""
+        return str(self.settings.get("baseline") or OWN)
+
+    def as_asked(self) -> Run:
+        """Against what it was asked to be compared with; as it is where that was not measured."""
+        asked = self.asked_baseline
+        return self.against(asked) if self.has_measured(asked) else self
+
+    def has_measured(self, implementation: str) -> bool:
+        """Whether there is a measurement of it, or it stands for each one's own baseline."""
+        return implementation == OWN or any(b.implementation == implementation for b in self.benchmarks)
+
+    def against(self, baseline: str) -> Run:
+        """The same samples, where everything is compared with one implementation, of whatever framework.
+
+        baseline: its name; OWN leaves each implementation its own. A/A twins keep their originals, and where
+            it was not measured in a case, nothing of that case has a baseline.
+
+        Raises UserError if it was measured in no case.
+        """
+        if baseline == OWN:
+            return self
+        compared = [each for each in self.benchmarks if not is_twin(each.implementation)]
+        there = {
+            (each.group, each.metric, each.cache) for each in compared if each.implementation == baseline
+        }
+        if not there:
+            reasons = [each.message for each in self.failures if each.implementation == baseline]
+            if reasons:
+                raise UserError(
+                    f"baseline {baseline!r} was not measured in {self.label}: {reasons[0]}; choose another"
+                )
+            names = dict.fromkeys(each.implementation for each in compared if each.implementation)
+            try:
+                require_known("baseline", [baseline], [*names, OWN])
+            except UserError as error:  # of several runs, which
+                raise UserError(f"{self.label}: {error}") from None
+        chosen = {*map(id, compared)}
+        return replace(
+            self,
+            benchmarks=tuple(
+                replace(
+                    each,
+                    baseline=baseline if (each.group, each.metric, each.cache) in there else None,
+                )
+                if id(each) in chosen
+                else each
+                for each in self.benchmarks
+            ),
+        )
 
     def baseline_of(self, benchmark: Benchmark) -> Benchmark | None:
         """The baseline of `benchmark` in the same case, metric and cache regime; None if not measured."""

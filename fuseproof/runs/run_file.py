@@ -6,21 +6,24 @@ only plain data. Layout of a file: docs/architecture.md, "Run file".
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import glob
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fuseproof import documents
 from fuseproof.errors import UserError
 from fuseproof.runs.records import Benchmark, Failure, Run
 
 SCHEMA = 1
 PYTEST_BENCHMARK_FORMAT = "5.3.1"
+# What a sample can be, in seconds: within these limits no statistic overflows.
+SHORTEST, LONGEST = 1e-12, 1e9
+MOST = 2**31 - 1  # blocks of a run, legs of a block
 
 
 # --- writing ---
@@ -115,6 +118,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
                 for failure in run.failures
             ],
             "notes": list(run.notes),
+            "evidence": dict(run.evidence),
         },
         "benchmarks": [benchmark_to_json(benchmark) for benchmark in run.benchmarks],
     }
@@ -124,32 +128,34 @@ def run_to_json(run: Run) -> dict[str, Any]:
 
 
 def load(path: str | Path) -> Run:
-    """Read a run directory, a run.json or a stock pytest-benchmark file.
+    """Read a run directory, a run.json or a stock pytest-benchmark file, each also packed by gzip.
 
     Raises UserError, in one line, for a missing, unreadable, truncated or foreign file.
     """
     given = Path(path)
-    file = given / "run.json" if given.is_dir() else given
+    file = file_of(given)
     try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        document = documents.load(file, wanted="expected a run.json or a pytest-benchmark file")
+    except (FileNotFoundError, NotADirectoryError):
         hint = (
             "the folder holds no run.json; was the run stopped before its first block?"
             if given.is_dir()
             else ""
         )
         raise UserError(f"no such run: {given}{'; ' + hint if hint else ''}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UserError(f"cannot read {file}: {reason}") from None
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{file} is not JSON ({error}); expected a run.json or a pytest-benchmark file"
-        ) from None
-    with _as_user_error(file):
         return _run_from_json(document, source=str(given))
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        what = documents.reason(error)
+        raise UserError(f"{file} is not a pytest-benchmark or Fuseproof run file ({what})") from None
+
+
+def file_of(path: Path) -> Path:
+    """The run file of a run directory, which may be packed; any other path is one itself."""
+    if not path.is_dir():
+        return path
+    packed = path / "run.json.gz"
+    return packed if packed.is_file() and not (path / "run.json").is_file() else path / "run.json"
 
 
 def load_all(pattern: str) -> Run:
@@ -196,33 +202,28 @@ def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
         )
         for same in parts.values()
     )
-    failures = tuple(dict.fromkeys(failure for run in runs for failure in run.failures))
-    return Run(**{**vars(runs[0]), "source": source, "benchmarks": merged, "failures": failures})
-
-
-@contextlib.contextmanager
-def _as_user_error(file: Path) -> Iterator[None]:
-    """Turn any error about a document into one line; any program may have written the document."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{file} is not a pytest-benchmark or Fuseproof run file ({what})") from None
+    all_of = {
+        "source": source,
+        "benchmarks": merged,
+        "failures": tuple(dict.fromkeys(failure for run in runs for failure in run.failures)),
+        "notes": tuple(dict.fromkeys(note for run in runs for note in run.notes)),
+        "complete": all(run.complete for run in runs),
+    }
+    return Run(**{**vars(runs[0]), **all_of})
 
 
 def _run_from_json(document: Any, *, source: str) -> Run:
     if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
         raise ValueError("no list of benchmarks")
     added = document.get("fuseproof") or {}
-    if added and added["schema"] != SCHEMA:
-        raise ValueError(
-            f"schema {added['schema']} instead of {SCHEMA}; written by another version of fuseproof"
-        )
+    if added:
+        documents.refuse_other_schema(added["schema"], SCHEMA)
     benchmarks = tuple(benchmark_from_json(entry) for entry in document["benchmarks"])
     names = [benchmark.name for benchmark in benchmarks]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice} appears twice")
+    _refuse_unlike_in_a_case(benchmarks)
     machine_info = _typed(document, "machine_info", dict) or {}
     return Run(
         source=source,
@@ -238,8 +239,34 @@ def _run_from_json(document: Any, *, source: str) -> Run:
         benchmarks=benchmarks,
         failures=tuple(_failure_from_json(entry) for entry in added.get("failures", ())),
         notes=tuple(str(note) for note in _typed(added, "notes", list) or ()),
-        settings=_typed(added, "settings", dict) or {},
+        settings=_settings_from_json(_typed(added, "settings", dict) or {}),
+        evidence=_typed(added, "evidence", dict) or {},
     )
+
+
+def _refuse_unlike_in_a_case(benchmarks: Sequence[Benchmark]) -> None:
+    """Raises ValueError unless implementations with one group are of one case: they would be compared."""
+    first: dict[str, Benchmark] = {}
+    for benchmark in benchmarks:
+        if benchmark.implementation is None and benchmark.baseline is None:
+            continue  # in a stock file a group is whatever its author likes
+        other = first.setdefault(benchmark.group, benchmark)
+        for what in ("operator", "shape", "dtype", "pass_"):
+            one_has, other_has = getattr(benchmark, what), getattr(other, what)
+            if one_has != other_has:
+                raise ValueError(
+                    f"{benchmark.name} has the {what.rstrip('_')} {one_has!r} and {other.name}, of the same "
+                    f"case, {other_has!r}"
+                )
+
+
+def _settings_from_json(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    command = settings.get("command", [])
+    if not isinstance(command, str) and not (
+        isinstance(command, list) and all(isinstance(word, str) for word in command)
+    ):
+        raise ValueError("the command is not a list of words")
+    return settings
 
 
 def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
@@ -253,14 +280,17 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
     # `params` may have the same names and another meaning.
     params = info.get("params") or (entry.get("params") if "block" in info else None) or {}
     seconds = np.asarray(stats.get("data") or [stats["median"]], dtype=np.float64)
-    if seconds.ndim != 1 or not np.all(np.isfinite(seconds)) or not np.all(seconds > 0):
-        raise ValueError(f"{entry.get('fullname')}: samples must be positive seconds")
-    block = np.asarray(info.get("block", np.zeros(len(seconds))), dtype=np.int64)
-    leg = np.asarray(info.get("leg", np.zeros(len(seconds))), dtype=np.int64)
+    places = info if stats.get("data") else {}
+    if seconds.ndim != 1 or not np.all((seconds >= SHORTEST) & (seconds <= LONGEST)):
+        raise ValueError(
+            f"{entry.get('fullname')}: samples must be positive seconds, {SHORTEST:g} to {LONGEST:g}"
+        )
+    block = np.asarray(places.get("block", np.zeros(len(seconds))), dtype=np.int64)
+    leg = np.asarray(places.get("leg", np.zeros(len(seconds))), dtype=np.int64)
     if block.shape != seconds.shape or leg.shape != seconds.shape:
         raise ValueError(f"{entry.get('fullname')}: block and leg need one entry per sample")
-    if np.any(block < 0) or np.any(leg < 0):
-        raise ValueError(f"{entry.get('fullname')}: blocks and legs are counted from 0")
+    if any(np.any((numbers < 0) | (numbers > MOST)) for numbers in (block, leg)):
+        raise ValueError(f"{entry.get('fullname')}: blocks and legs are counted from 0, to {MOST:,} at most")
     error = info.get("error") or {}
     return Benchmark(
         name=str(entry.get("fullname") or entry["name"]),
@@ -289,7 +319,8 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
 
 
 def _failure_from_json(entry: Mapping[str, Any]) -> Failure:
-    return Failure(**{key: _typed(entry, key, str) or "" for key in entry})
+    names = [field.name for field in dataclasses.fields(Failure)]
+    return Failure(**{name: _typed(entry, name, str) or "" for name in names})
 
 
 def _typed(fields: Mapping[str, Any], key: str, kind: type) -> Any:

@@ -69,12 +69,16 @@ def cases(
     passes: tuple[str, ...],
     caches: tuple[str, ...] = ("warm",),
 ) -> tuple[Case, ...]:
-    """Every shape label (named or written out, by operator) in every dtype, pass and cache regime."""
+    """Every shape label (named or written out, by operator) in every dtype, pass and cache regime.
+
+    Left out are those that the operator has no case in.
+    """
     return tuple(
-        Case(operator=OPERATORS[operator].from_label(label), dtype=dtype, pass_=pass_, cache=cache)
+        Case(workload=workload, dtype=dtype, pass_=pass_, cache=cache)
         for operator, operator_labels in labels.items()
-        for label in operator_labels
+        for workload in map(OPERATORS[operator].from_label, operator_labels)
         for dtype in dtypes
         for pass_ in passes
+        if workload.reason_against(dtype, pass_) is None
         for cache in caches
     )

@@ -7,12 +7,14 @@ None, and `unknown` has the reason under the figure's name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+import msgspec
+
+from fuseproof import documents, escaping, privacy
 from fuseproof.errors import UserError
 from fuseproof.fusion.programs.operations import Operation, total_bytes
 
@@ -93,7 +95,7 @@ class Account:
             "framework": self.framework,
             "compared_with": self.compared_with,
             "status": self.status,
-            "reason": self.reason,
+            "reason": escaping.line(privacy.anonymous(self.reason)),
             "kernels": vars(self.kernels),
             "operations": vars(self.operations),
             "bytes": vars(self.bytes),
@@ -101,22 +103,17 @@ class Account:
             "before": listed(self.before),
             "after": listed(self.after),
             "artifacts": dict(self.artifacts),
-            "unknown": dict(self.unknown),
+            "unknown": privacy.anonymous_document(self.unknown),
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Account:
-        """The inverse of `to_json`; raises KeyError, TypeError or AttributeError for another document."""
-        fields = {key: value for key, value in document.items() if key not in ("operations", "bytes")}
-        for key in ("kernels", "peak_memory_bytes"):
-            fields[key] = Pair(**fields[key])
-        for key in ("before", "after"):
-            if fields[key] is not None:
-                fields[key] = tuple(Operation.from_json(o) for o in fields[key])
-        account = cls(**fields)
-        texts = (account.case, account.implementation, account.compared_with, account.reason)
-        if not all(isinstance(text, str) for text in (*texts, *account.artifacts.values())):
-            raise TypeError("a name must be a string")
+        """The inverse of `to_json`; raises ValueError, one line, for another document."""
+        account = msgspec.convert(document, cls)
+        for place in map(PurePath, account.artifacts.values()):
+            # A record from elsewhere must not point out of its folder.
+            if place.is_absolute() or ".." in place.parts:
+                raise ValueError(f"the file {str(place)!r} is not below its folder")
         return account
 
 
@@ -133,15 +130,13 @@ def document(accounts: Sequence[Account], machine: Mapping[str, Any]) -> dict[st
 def load(folder: Path) -> tuple[Account, ...]:
     """The accounts kept in a folder, empty without a file. Raises UserError for a damaged file."""
     path = folder / FILE
+    remedy = "delete it, or make it again"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = documents.load(path, wanted=remedy)
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it, or make it again") from None
     try:
-        if found["schema"] != SCHEMA:
-            raise UserError(f"{path} has schema {found['schema']!r}, not {SCHEMA}; make it again")
+        documents.refuse_other_schema(found["schema"], SCHEMA)
         return tuple(Account.from_json(each) for each in found["accounts"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); delete it, or make it again") from None
+    except (LookupError, TypeError, ValueError) as error:  # msgspec's is a ValueError
+        raise UserError(f"{path} is damaged ({documents.reason(error)}); {remedy}") from None

@@ -10,7 +10,7 @@ from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
 from fuseproof.measure import results
 from fuseproof.runs.directory import RunDirectory
-from fuseproof.runs.records import NULL_SUFFIX
+from fuseproof.runs.records import is_twin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +26,14 @@ def of_case(case: Case, table: Sequence[Implementation], only: Sequence[str]) ->
 
     Raises UserError for a name that is unknown or not compiled.
     """
-    of_operator = [each for each in table if each.operator == case.operator.name]
+    of_operator = [each for each in table if each.workload == case.workload.name]
     compiled = tuple(each for each in of_operator if each.compiled is not None)
     known = ", ".join(each.name for each in compiled)
     for name in only:
         if name not in {each.name for each in of_operator}:
-            raise UserError(f"unknown implementation {name!r} of {case.operator.name}; there are {known}")
+            raise UserError(f"unknown implementation {name!r} of {case.workload.name}; there are {known}")
         if name not in {each.name for each in compiled}:
-            raise UserError(f"{name} of {case.operator.name} is not compiled: nothing is fused; try {known}")
+            raise UserError(f"{name} of {case.workload.name} is not compiled: nothing is fused; try {known}")
     return Work(case=case, implementations=tuple(each for each in compiled if not only or each.name in only))
 
 
@@ -46,7 +46,7 @@ def of_run(directory: RunDirectory, groups: Sequence[str], only: Sequence[str]) 
     for group in groups:
         if group not in cases:
             raise UserError(f"the run has no case {group!r}; it has {', '.join(cases)}")
-    table = [each for each in directory.plan.implementations if not each.name.endswith(NULL_SUFFIX)]
+    table = [each for each in directory.plan.implementations if not is_twin(each.name)]
     work = []
     for case in cases.values():
         if not groups or case.group in groups:

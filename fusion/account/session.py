@@ -22,7 +22,7 @@ from fuseproof.fusion.account.selection import Work
 from fuseproof.fusion.programs.operations import Operation
 from fuseproof.implementations import Implementation
 from fuseproof.measure import planning
-from fuseproof.measure.crew import LONG_TIMEOUT, SHORT_TIMEOUT, worker_environment
+from fuseproof.measure.crew import LONG_TIMEOUT, SHORT_TIMEOUT, description_of, worker_environment
 from fuseproof.measure.worker_process import WorkerDied, WorkerError, WorkerProcess, WorkerSkip
 from fuseproof.runs import environment
 from fuseproof.runs.plan import Settings
@@ -173,6 +173,7 @@ class _Session:
                 timeout=SHORT_TIMEOUT,
                 group=dataclasses.replace(case, cache="warm").group,  # one set of inputs is enough
                 seed=self._settings.seed,
+                workload=description_of(case),
                 last_level_cache=1,
             )
             self._case = case
@@ -254,10 +255,10 @@ def _eager(implementation: Implementation, table: Sequence[Implementation]) -> I
     A hand-written kernel has no such function; it is compared with its baseline.
     """
     if implementation.compiled == "kernel":
-        baseline = (implementation.operator, implementation.baseline)
-        return next(each for each in table if (each.operator, each.name) == baseline)
+        baseline = (implementation.workload, implementation.baseline)
+        return next(each for each in table if (each.workload, each.name) == baseline)
     twin = dataclasses.replace(implementation, compiled=None, name=f"{implementation.name} (not compiled)")
-    same = ("operator", "framework", "target", "layout", "compiled")
+    same = ("workload", "framework", "target", "layout", "compiled")
     return next(
         (each for each in table if all(getattr(each, name) == getattr(twin, name) for name in same)),
         twin,

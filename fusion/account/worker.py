@@ -35,7 +35,7 @@ class AccountWorker(Worker):
         Files are kept in `folder`, which is created. Gives `peak_memory_bytes` of each side, `before` and
         `after` (operations or None), `artifacts`, and `unknown`, reasons by name.
         """
-        compiled, reference = Implementation(**implementation), Implementation(**eager)
+        compiled, reference = Implementation.from_json(implementation), Implementation.from_json(eager)
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         program = importlib.import_module(f"fuseproof.fusion.programs.{compiled.framework}")
@@ -57,11 +57,8 @@ class AccountWorker(Worker):
                 reason = self._case.reason_against_peak(peak)
             if reason is not None:
                 memory[side], unknown[f"peak_memory_{side}"] = None, reason
-        inputs, cotangent = self._tensors[compiled.layout][0]
         reading: Reading = program.read(
-            self._prepared[compiled.name].step,
-            inputs,
-            cotangent,
+            self._prepared[compiled.name].calls[0],
             compiled=compiled.compiled or "",
             eager=self._prepared[reference.name].calls[0],
             folder=place,

@@ -74,3 +74,58 @@ def rms_norm(x: Array, weight: Array, *, residual: Array | None = None) -> Array
 
 # JAX has no call for it: what a user writes is composed already.
 rms_norm_composed = rms_norm
+
+
+def softmax(x: Array) -> Array:
+    return jax.nn.softmax(x, axis=-1)
+
+
+def softmax_composed(x: Array) -> Array:
+    s = x.astype(jnp.float32)
+    weights = jnp.exp(s - s.max(axis=-1, keepdims=True))
+    return (weights / weights.sum(axis=-1, keepdims=True)).astype(x.dtype)
+
+
+def cross_entropy(logits: Array, targets: Array, *, reduction: str = "none") -> Array:
+    s = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    losses = -jnp.take_along_axis(s, targets[:, None], axis=-1)[:, 0]
+    return losses.mean() if reduction == "mean" else losses
+
+
+def cross_entropy_composed(logits: Array, targets: Array, *, reduction: str = "none") -> Array:
+    s = logits.astype(jnp.float32)
+    # The maximum cancels in the gradient, too.
+    most = jax.lax.stop_gradient(s.max(axis=-1, keepdims=True))
+    right = jnp.take_along_axis(s, targets[:, None], axis=-1)
+    losses = (jnp.log(jnp.exp(s - most).sum(axis=-1, keepdims=True)) + most - right)[:, 0]
+    return losses.mean() if reduction == "mean" else losses
+
+
+def rotary(q: Array, k: Array, cos: Array, sin: Array) -> tuple[Array, Array]:
+    return _rotated(q, cos, sin), _rotated(k, cos, sin)
+
+
+def _rotated(x: Array, cos: Array, sin: Array) -> Array:
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+# JAX has no call for it: what a user writes is composed already.
+rotary_composed = rotary
+
+
+def swiglu(x: Array, gate: Array, up: Array, down: Array) -> Array:
+    return (jax.nn.silu(x @ gate) * (x @ up)) @ down
+
+
+def swiglu_composed(x: Array, gate: Array, up: Array, down: Array) -> Array:
+    g = (x @ gate).astype(jnp.float32)
+    return ((g / (1 + jnp.exp(-g))).astype(x.dtype) * (x @ up)) @ down
+
+
+def embedding(table: Array, indices: Array) -> Array:
+    return table[indices]
+
+
+# JAX has no call for it: a gather is what a user writes.
+embedding_composed = embedding

@@ -1,4 +1,5 @@
-"""The operators in Keras 3 on TensorFlow, as a user writes them: its layers, and keras.ops for attention.
+"""The operators in Keras 3 on TensorFlow, as a user writes them: its layers, and keras.ops for attention and
+softmax. It has no call for rotary embeddings.
 
 A layer has weights of its own; `stateless_call` takes the case's instead, so that inputs and gradients are
 those of every framework. Shapes are those of fuseproof.workloads.operators, but attention takes Keras's own
@@ -42,6 +43,28 @@ def rms_norm(x: Tensor, weight: Tensor, *, residual: Tensor | None = None) -> Te
     return _call(_rms_normalization(x.shape[-1], x.dtype.name), [weight], s)
 
 
+def softmax(x: Tensor) -> Tensor:
+    return keras.ops.softmax(x, axis=-1)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, *, reduction: str = "none") -> Tensor:
+    # keras.losses.SparseCategoricalCrossentropy without its reduction, which has weights for samples.
+    s = keras.ops.cast(logits, "float32")
+    losses = keras.losses.sparse_categorical_crossentropy(targets, s, from_logits=True)
+    return keras.ops.mean(losses) if reduction == "mean" else losses
+
+
+def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    hidden, inner = gate.shape
+    g = _call(_dense(hidden, inner, False, "silu", x.dtype.name), [gate], x)
+    u = _call(_dense(hidden, inner, False, None, x.dtype.name), [up], x)
+    return _call(_dense(inner, hidden, False, None, x.dtype.name), [down], g * u)
+
+
+def embedding(table: Tensor, indices: Tensor) -> Tensor:
+    return _call(_embedding(*table.shape, table.dtype.name), [table], indices)
+
+
 def _call(layer: Any, weights: list[Tensor], x: Tensor) -> Tensor:
     output, _ = layer.stateless_call(weights, [], x)
     return output
@@ -50,9 +73,8 @@ def _call(layer: Any, weights: list[Tensor], x: Tensor) -> Tensor:
 @functools.cache
 def _dense(columns: int, units: int, use_bias: bool, activation: str | None, dtype: str) -> Any:
     gelu_tanh = functools.partial(keras.activations.gelu, approximate=True)
-    layer = keras.layers.Dense(
-        units, use_bias=use_bias, activation=gelu_tanh if activation == "gelu_tanh" else None, dtype=dtype
-    )
+    chosen = gelu_tanh if activation == "gelu_tanh" else activation
+    layer = keras.layers.Dense(units, use_bias=use_bias, activation=chosen, dtype=dtype)
     layer.build((None, columns))
     return layer
 
@@ -68,4 +90,11 @@ def _layer_normalization(columns: int, dtype: str) -> Any:
 def _rms_normalization(columns: int, dtype: str) -> Any:
     layer = keras.layers.RMSNormalization(epsilon=RMS_EPSILON, dtype=dtype)
     layer.build((None, columns))
+    return layer
+
+
+@functools.cache
+def _embedding(rows: int, columns: int, dtype: str) -> Any:
+    layer = keras.layers.Embedding(rows, columns, dtype=dtype)
+    layer.build((None,))
     return layer

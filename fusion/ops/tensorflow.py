@@ -89,3 +89,56 @@ def rms_norm(x: Tensor, weight: Tensor, *, residual: Tensor | None = None) -> Te
 
 # TensorFlow has no call for it: what a user writes is composed already.
 rms_norm_composed = rms_norm
+
+
+def softmax(x: Tensor) -> Tensor:
+    return tf.nn.softmax(x, axis=-1)
+
+
+def softmax_composed(x: Tensor) -> Tensor:
+    s = tf.cast(x, tf.float32)
+    weights = tf.exp(s - tf.reduce_max(s, axis=-1, keepdims=True))
+    return tf.cast(weights / tf.reduce_sum(weights, axis=-1, keepdims=True), x.dtype)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, *, reduction: str = "none") -> Tensor:
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32))
+    return tf.reduce_mean(losses) if reduction == "mean" else losses
+
+
+def cross_entropy_composed(logits: Tensor, targets: Tensor, *, reduction: str = "none") -> Tensor:
+    s = tf.cast(logits, tf.float32)
+    most = tf.stop_gradient(tf.reduce_max(s, axis=-1))  # it cancels in the gradient, too
+    right = tf.gather(s, targets, axis=1, batch_dims=1)
+    losses = tf.math.log(tf.reduce_sum(tf.exp(s - most[:, None]), axis=-1)) + most - right
+    return tf.reduce_mean(losses) if reduction == "mean" else losses
+
+
+def rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    return _rotated(q, cos, sin), _rotated(k, cos, sin)
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = tf.split(x, 2, axis=-1)
+    return tf.concat([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+# TensorFlow has no call for it: what a user writes is composed already.
+rotary_composed = rotary
+
+
+def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return tf.matmul(tf.nn.silu(tf.matmul(x, gate)) * tf.matmul(x, up), down)
+
+
+def swiglu_composed(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    g = tf.cast(tf.matmul(x, gate), tf.float32)
+    return tf.matmul(tf.cast(g / (1 + tf.exp(-g)), x.dtype) * tf.matmul(x, up), down)
+
+
+def embedding(table: Tensor, indices: Tensor) -> Tensor:
+    return tf.nn.embedding_lookup(table, indices)
+
+
+def embedding_composed(table: Tensor, indices: Tensor) -> Tensor:
+    return tf.gather(table, indices)

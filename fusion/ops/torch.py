@@ -129,3 +129,94 @@ def rms_norm_inplace(x: Tensor, weight: Tensor, *, residual: Tensor | None = Non
     mean_square = (s * s).mean(dim=-1, keepdim=True)
     s.mul_(mean_square.add_(RMS_EPSILON).rsqrt_()).mul_(weight.float())
     return s if s is x else x.copy_(s)
+
+
+def softmax(x: Tensor) -> Tensor:
+    return F.softmax(x, dim=-1)
+
+
+def softmax_composed(x: Tensor) -> Tensor:
+    s = x.float()
+    weights = (s - s.amax(dim=-1, keepdim=True)).exp()
+    return (weights / weights.sum(dim=-1, keepdim=True)).to(x.dtype)
+
+
+def softmax_inplace(x: Tensor) -> Tensor:
+    """Writes the result over x."""
+    s = x.float()
+    weights = s.sub_(s.amax(dim=-1, keepdim=True)).exp_()
+    weights.div_(weights.sum(dim=-1, keepdim=True))
+    return weights if weights is x else x.copy_(weights)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, *, reduction: str = "none") -> Tensor:
+    return F.cross_entropy(logits.float(), targets, reduction=reduction)
+
+
+def cross_entropy_composed(logits: Tensor, targets: Tensor, *, reduction: str = "none") -> Tensor:
+    s = logits.float()
+    most = s.amax(dim=-1, keepdim=True)
+    right = s.gather(1, targets[:, None])
+    losses = ((s - most).exp().sum(dim=-1, keepdim=True).log() + most - right).squeeze(1)
+    return losses.mean() if reduction == "mean" else losses
+
+
+def cross_entropy_inplace(logits: Tensor, targets: Tensor, *, reduction: str = "none") -> Tensor:
+    """Writes over float32 logits; others are copied as float32 first."""
+    s = logits.float()
+    right = s.gather(1, targets[:, None])
+    most = s.amax(dim=-1, keepdim=True)
+    losses = s.sub_(most).exp_().sum(dim=-1, keepdim=True).log_().add_(most).sub_(right).squeeze(1)
+    return losses.mean() if reduction == "mean" else losses
+
+
+def rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    # As Llama's code in transformers has it; PyTorch has no call.
+    cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, sin), dim=-1)
+    return q * cos + _rotate_half(q) * sin, k * cos + _rotate_half(k) * sin
+
+
+def _rotate_half(x: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    return torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+
+
+def rotary_composed(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    return _rotated(q, cos, sin), _rotated(k, cos, sin)
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def rotary_inplace(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Writes the results over q and k."""
+    for x in (q, k):
+        first, second = x.chunk(2, dim=-1)
+        crossed = first * sin
+        first.mul_(cos).sub_(second * sin)
+        second.mul_(cos).add_(crossed)
+    return q, k
+
+
+def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return (F.silu(x @ gate) * (x @ up)) @ down
+
+
+def swiglu_composed(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    # The gate in float32, as the library call computes silu.
+    g = (x @ gate).float()
+    return ((g / (1 + (-g).exp())).to(x.dtype) * (x @ up)) @ down
+
+
+def swiglu_inplace(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return F.silu(x @ gate, inplace=True).mul_(x @ up) @ down
+
+
+def embedding(table: Tensor, indices: Tensor) -> Tensor:
+    return F.embedding(indices, table)
+
+
+def embedding_composed(table: Tensor, indices: Tensor) -> Tensor:
+    return table[indices]

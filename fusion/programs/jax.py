@@ -16,12 +16,10 @@ def compiling(folder: Path) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def read(
-    step: Any, inputs: Any, cotangent: Any, *, compiled: str, eager: Callable[[], object], folder: Path
-) -> Reading:
-    """The HLO of the step as it is called with these arguments."""
-    if not hasattr(step, "lower"):
+def read(call: Any, *, compiled: str, eager: Callable[[], object], folder: Path) -> Reading:
+    """The HLO of what `call`, a `functools.partial`, calls with its arguments."""
+    if not hasattr(call.func, "lower"):
         reason = "the step is not a jitted function: it has no single HLO module"
         return Reading(unknown={"before": reason, "after": reason})
-    lowered = step.lower(inputs, cotangent)
+    lowered = call.func.lower(*call.args, **call.keywords)
     return xla.read({"before": lowered.as_text(dialect="hlo"), "after": lowered.compile().as_text()}, folder)

@@ -16,12 +16,10 @@ def compiling(folder: Path) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def read(
-    step: Any, inputs: Any, cotangent: Any, *, compiled: str, eager: Callable[[], object], folder: Path
-) -> Reading:
-    """The HLO of the step as it is called with these arguments."""
+def read(call: Any, *, compiled: str, eager: Callable[[], object], folder: Path) -> Reading:
+    """The HLO of what `call`, a `functools.partial`, calls with its arguments."""
     try:
-        texts = step.experimental_get_compiler_ir(inputs, cotangent)
+        texts = call.func.experimental_get_compiler_ir(*call.args, **call.keywords)
     except (AttributeError, ValueError):  # of a plain function; of a tf.function without jit_compile
         reason = "TensorFlow's own executor runs it, not XLA; its graphs are not read"
         return Reading(unknown={"before": reason, "after": reason})

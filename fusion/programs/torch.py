@@ -40,9 +40,7 @@ def compiling(folder: Path) -> Iterator[None]:
         yield
 
 
-def read(
-    step: Any, inputs: Any, cotangent: Any, *, compiled: str, eager: Callable[[], object], folder: Path
-) -> Reading:
+def read(call: Any, *, compiled: str, eager: Callable[[], object], folder: Path) -> Reading:
     """What was compiled within `compiling(folder)`. `eager` calls the function uncompiled."""
     before = dispatched(eager)
     if compiled == "kernel":

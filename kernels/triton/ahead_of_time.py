@@ -25,6 +25,11 @@ _POINTER_TYPES = {
     torch.float8_e5m2: "*fp8e5",
     torch.int32: "*i32",
     torch.int64: "*i64",
+    torch.float64: "*fp64",
+    torch.bool: "*i1",
+    torch.int8: "*i8",
+    torch.uint8: "*u8",
+    torch.int16: "*i16",
 }
 _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
@@ -80,8 +85,8 @@ def compile_launch(launch: Launch, capability: int) -> CompiledKernel:
     """Compile a launch (its tensors may be on the meta device) for compute capability `capability` / 10.
 
     Specialised as the launch on a GPU would be: integers that are 1 are folded in, pointers and integers
-    divisible by 16 are marked so. Raises RuntimeError under TRITON_INTERPRET=1, where kernels are
-    interpreted.
+    divisible by 16 are marked so, where the kernel does not say otherwise. Raises RuntimeError under
+    TRITON_INTERPRET=1, where kernels are interpreted.
     """
     if is_interpreted(launch.kernel):
         raise RuntimeError(
@@ -92,8 +97,10 @@ def compile_launch(launch: Launch, capability: int) -> CompiledKernel:
     attributes = {}
     for index, name in enumerate(launch.kernel.arg_names):
         value = launch.arguments.get(name)
+        parameter = launch.kernel.params[index]
         divisible = False
-        if name in launch.constants or value is None or (isinstance(value, int) and value == 1):
+        is_one = isinstance(value, int) and value == 1 and not parameter.do_not_specialize
+        if name in launch.constants or value is None or is_one:
             signature[name] = "constexpr"
             constants.setdefault(name, value)
         elif isinstance(value, torch.Tensor):
@@ -104,7 +111,7 @@ def compile_launch(launch: Launch, capability: int) -> CompiledKernel:
             divisible = value % 16 == 0
         else:
             signature[name] = "fp32"
-        if divisible:
+        if divisible and not (parameter.do_not_specialize or parameter.do_not_specialize_on_alignment):
             attributes[(index,)] = [["tt.divisibility", 16]]
     return triton.compile(
         ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes),

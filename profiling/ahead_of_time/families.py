@@ -24,6 +24,7 @@ _FLAGS: Mapping[str, str] = {
     "only": "--only",
     "launches": "--launch",
     "extra": "--implementations",
+    "workloads": "--workloads",
     "topology": "--topology",
     "schedule": "--schedule",
     "without_fusion": "--without-fusion",

@@ -14,7 +14,7 @@ class Request:
     cases:          cases by name; empty means the family's own.
     operators, dtypes, only: filters of cases and implementations, or of launches; empty means all.
     launches:       only launches whose label contains one of these.
-    extra:          further implementations, as in `implementations.table`.
+    extra, workloads: further implementations and workloads, as in `implementations.everything`.
     topology:       chips to shard over.
     schedule:       print also what runs when.
     without_fusion: compile also without the compiler's fusion passes, to compare.
@@ -24,12 +24,13 @@ class Request:
     """
 
     targets: Sequence[str]
-    operators: Sequence[str] = ()
-    cases: Sequence[str] = ()
-    dtypes: Sequence[str] = ()
-    only: Sequence[str] = ()
-    launches: Sequence[str] = ()
-    extra: Sequence[str] = ()
+    operators: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    launches: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
     topology: str = "1x1"
     schedule: bool = False
     without_fusion: bool = False

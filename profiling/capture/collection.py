@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from fuseproof import implementations
 from fuseproof.cases import Case
@@ -17,6 +19,7 @@ from fuseproof.profiling.capture.loading import LoadedCapture
 from fuseproof.profiling.capture.record import CaptureRecord
 
 Failure = tuple[str, str]  # implementation, reason
+DEFAULT_ROOT: Final = Path(".fuseproof/profiles")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,11 @@ class Collection:
     profiles: Sequence[LoadedCapture]
     failures: Sequence[Failure]
     stopped: bool = False
+
+
+def plain(group: str, where: str) -> str:
+    """A case and the device or target that it was captured for, as a part of a file's name."""
+    return re.sub(r"[^\w.]+", "-", group).strip("-") + f"-{where}"
 
 
 def take(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,10 +20,12 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from fuseproof.cases import Case
+from fuseproof import documents, privacy
+from fuseproof.cases import Case, parse_group
 from fuseproof.errors import UserError
 from fuseproof.files import write_json
 from fuseproof.implementations import Implementation
+from fuseproof.workloads.operators import OPERATORS
 
 SCHEMA: Final = 2
 FILE_NAME: Final = "capture.json"
@@ -147,8 +148,14 @@ class CaptureRecord:
         return statistics.median(self.profiler_on_seconds) / statistics.median(self.profiler_off_seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """The document of capture.json, with the derived figures for people and other tools."""
+        """The document of capture.json, with the derived figures for people and other tools.
+
+        The file of a user's implementation is named without home folders.
+        """
         stored = dataclasses.asdict(self)
+        for name in ("warnings", "not_seen"):
+            stored[name] = privacy.anonymous_document(stored[name])
+        stored["implementation"]["target"] = privacy.anonymous(self.implementation.target)
         return {
             **{_KEYS.get(name, name): value for name, value in stored.items()},
             "framework": self.framework,
@@ -162,13 +169,14 @@ class CaptureRecord:
         try:
             if not isinstance(document, dict):
                 raise ValueError("not a JSON object")
-            if (schema := document.get("schema")) != SCHEMA:
-                raise ValueError(f"schema {schema} instead of {SCHEMA}, by another version of fuseproof")
+            documents.refuse_other_schema(document.get("schema"), SCHEMA, oldest=SCHEMA)
             named = {name: document[key] for name, key in _KEYS.items() if key in document}
+            if isinstance(of := named.get("implementation"), dict):
+                named["implementation"] = Implementation.current_fields(of)
             record = msgspec.convert({**document, **named}, cls)
             _refuse_contradictions(record)
         except (msgspec.ValidationError, ValueError, UserError) as error:
-            raise UserError(f"not a capture record: {error}; capture it again") from None
+            raise UserError(f"not a capture record: {documents.reason(error)}; capture it again") from None
         return record
 
     def save(self, folder: Path) -> None:
@@ -183,11 +191,9 @@ def load(folder: Path | str) -> CaptureRecord:
     """
     path = Path(folder) / FILE_NAME
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        document = documents.load(path, wanted="capture it again")
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"cannot read {path}: {error.strerror}; capture it again") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}); capture it again") from None
     try:
         record = CaptureRecord.from_json(document)
     except UserError as error:
@@ -232,7 +238,9 @@ def unlike(records: Sequence[CaptureRecord]) -> str | None:
 
 def _refuse_contradictions(record: CaptureRecord) -> None:
     """Check what types cannot express. Raises ValueError or UserError."""
-    Case.from_group(record.group)
+    parts = parse_group(record.group)
+    if parts is None or parts.operator in OPERATORS:  # another workload is a user's, which nobody here knows
+        Case.from_group(record.group)
     calls, counts = len(record.calls), len(record.kernel_counts)
     if counts not in (0, calls):
         raise ValueError(f"{counts} kernel counts for {calls} calls")

@@ -21,7 +21,7 @@ from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.files import writing_to
 from fuseproof.implementations import Implementation
-from fuseproof.measure.crew import LONG_TIMEOUT, worker_environment
+from fuseproof.measure.crew import LONG_TIMEOUT, description_of, worker_environment
 from fuseproof.measure.planning import reason_to_skip
 from fuseproof.measure.worker_process import WorkerDied, WorkerError, WorkerProcess, WorkerSkip
 from fuseproof.profiling import kernel_count, readers
@@ -118,6 +118,7 @@ def capture(
                 timeout=options.timeout,
                 group=dataclasses.replace(case, cache="warm").group,  # one set of inputs is enough
                 seed=options.seed,
+                workload=description_of(case),
                 last_level_cache=1,
             )
             worker.ask("prepare", timeout=options.timeout, implementation=implementation.to_json())

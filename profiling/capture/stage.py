@@ -1,6 +1,7 @@
 """The last stage of a run: profiles every timed implementation, to count its kernels.
 
-Each framework gets one process, which has timed nothing. An implementation that cannot be profiled is a note
+Each framework gets one process, which has timed nothing, and each case of an implementation from outside one
+of its own. An implementation that cannot be profiled is a note
 in the run file; the run is complete without it. The compressed traces stay in the run directory.
 """
 
@@ -17,7 +18,7 @@ from fuseproof.implementations import Implementation
 from fuseproof.measure import results
 from fuseproof.measure.crew import SHORT_TIMEOUT, Crew
 from fuseproof.measure.progress import Progress
-from fuseproof.measure.worker_process import WorkerDied, WorkerError, WorkerSkip
+from fuseproof.measure.worker_process import WorkerCheated, WorkerDied, WorkerError, WorkerSkip
 from fuseproof.profiling import capture
 from fuseproof.runs.directory import RunDirectory
 
@@ -45,7 +46,7 @@ def run(directory: RunDirectory, progress: Progress) -> None:
     """Profile every pair in `left` and save the results in the run directory."""
     todo = left(directory)
     with Crew(directory, stage="profile") as crew:
-        crew.spawn(dict.fromkeys(framework for framework, _ in todo))  # frameworks load while others work
+        crew.spawn(dict.fromkeys(framework for framework, _ in todo))  # they load while others work
         for framework, case in todo:
             failed = _failed_while_measured(directory, case)
             implementations = [
@@ -68,16 +69,17 @@ def _profile_case(
     directory: RunDirectory, crew: Crew, case: Case, implementations: Sequence[Implementation]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    opened = False
+    opened: set[str] = set()
     settings = directory.plan.settings
     options = dataclasses.replace(_OPTIONS, threads=settings.threads, seed=settings.seed)
     for implementation in implementations:
         folder = capture.folder_of(directory.captures(case), implementation)
+        name = crew.worker_of(implementation)
         try:
-            worker = crew.get(implementation.framework)
-            if not opened:
-                crew.open_case(implementation.framework, case)
-                opened = True
+            worker = crew.get(name)
+            if name not in opened:
+                crew.open_case(name, case, settings.seed)
+                opened.add(name)
             crew.prepare(implementation)
             shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted attempt
             folder.mkdir(parents=True, exist_ok=True)
@@ -86,16 +88,19 @@ def _profile_case(
                 implementation,
                 group=case.group,
                 device=settings.device,
-                description=crew.descriptions[implementation.framework],
+                description=crew.descriptions[name],
                 folder=folder,
                 options=options,
             )
         except (WorkerError, WorkerSkip, WorkerDied, UserError, OSError) as error:
             found[implementation.name] = {"kernels": None, "notes": [str(error)]}
             shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, WorkerDied):
-                crew.bury(implementation.framework)
-                opened = False
+            if isinstance(error, WorkerDied | WorkerCheated):
+                crew.bury(name)
+                opened.discard(name)
         else:
             found[implementation.name] = {"kernels": record.kernels_per_call, "notes": list(record.warnings)}
+        if implementation.is_foreign:
+            crew.bury(name)
+            opened.discard(name)
     return found

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
+from fuseproof import escaping, files, privacy
+from fuseproof.errors import UserError
 from fuseproof.profiling.analysis import kernel_diff
 from fuseproof.profiling.analysis.kernel_diff import Difference
 from fuseproof.profiling.analysis.kernels import Kernel
+from fuseproof.profiling.capture import collection as captures
 from fuseproof.profiling.capture import loading
+from fuseproof.profiling.capture.collection import Collection, Failure
 from fuseproof.profiling.capture.loading import CALL_NAME, LoadedCapture
 from fuseproof.profiling.capture.record import CaptureRecord
 from fuseproof.profiling.pages import timeline_page
@@ -35,12 +41,70 @@ CLOCK_EVENTS: Final[Mapping[int, tuple[str, bool]]] = {
 # Above this ratio a profiled call shows mostly the profiler. A profiler makes nothing faster: below the
 # inverse ratio something else slowed the calls without it.
 _HEAVY_OVERHEAD: Final = 1.5
-Failure = tuple[str, str]  # implementation, reason
 Pair = tuple[int, int, Difference]
 
 NOTES: Final = (
     "Single calls with a profiler on, to see what runs and why. To compare speed, use fuseproof run.",
 )
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Profile:
+    """What was captured of one case, none of it a timing.
+
+    case:     name of the case.
+    profiles: the captures; `failures`: (implementation, reason) of those that could not be made.
+    page:     the HTML page, with the timelines side by side.
+    stopped:  the user interrupted it: the captures are those made until then.
+    """
+
+    case: str
+    profiles: Sequence[LoadedCapture]
+    failures: Sequence[Failure]
+    page: Path
+    stopped: bool
+
+    @property
+    def text(self) -> str:
+        """Kernels, busy time and overhead of each implementation, for the terminal."""
+        return render_text(self.case, self.profiles, self.failures)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The same, and which kernels became which, as `fuseproof profile --json` has it."""
+        return document(self.case, self.profiles, self.failures)
+
+    def __repr__(self) -> str:
+        return escaping.terminal(f"{self.text}profile: {self.page}")
+
+
+def draw(collection: Collection, page: Path | None = None) -> Profile:
+    """Write the page of a collection; its default is `profile-<case>-<device>.html` in the current folder.
+
+    Raises UserError if there is no capture or the page cannot be written, and KeyboardInterrupt if the user
+    stopped it before the first.
+    """
+    failures = [(name, privacy.anonymous_document(reason)) for name, reason in collection.failures]
+    if not collection.profiles:
+        if collection.stopped:
+            raise KeyboardInterrupt
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in collection.failures)
+        raise UserError(f"nothing was profiled: {reasons or 'no implementation matches'}")
+    device = collection.profiles[0].record.device
+    page = page or Path(f"profile-{captures.plain(collection.group, device)}.html")
+    try:
+        html = to_html(collection.group, collection.profiles, failures)
+    except UserError as error:
+        folder = collection.profiles[0].folder.parent
+        raise UserError(f"the captures in {folder} cannot be drawn: {error}") from None
+    files.write_text(page, html)
+    return Profile(
+        case=collection.group,
+        profiles=collection.profiles,
+        failures=failures,
+        page=page,
+        stopped=collection.stopped,
+    )
 
 
 def to_html(group: str, profiles: Sequence[LoadedCapture], failures: Sequence[Failure] = ()) -> str:

@@ -125,7 +125,7 @@ def _rows(run: Run, claim: Claim) -> Iterator[ClaimRow]:
                 by_dtype["all"] = [case for cases in by_dtype.values() for case in cases]
             for dtype, cases in by_dtype.items():
                 where = {
-                    "claim": claim.id, "text": claim.text, "run": run.source,
+                    "claim": claim.id, "text": claim.text, "run": run.label,
                     "baseline": baseline, "candidate": candidate,
                     "metric": metric, "cache": cache, "pass_": pass_, "dtype": dtype,
                     "device": _device(run),
@@ -141,7 +141,7 @@ def _reductions(run: Run, claim: Claim) -> Iterator[ClaimRow]:
     for baseline, candidate in claim.comparisons:
         for metric in claim.metrics:
             cases = reductions.measured(run, baseline, candidate, metric)
-            where = {"run": run.source, "baseline": baseline, "candidate": candidate, "device": _device(run)}
+            where = {"run": run.label, "baseline": baseline, "candidate": candidate, "device": _device(run)}
             yield from _reduction_rows(claim, metric, cases, where)
 
 

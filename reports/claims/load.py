@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fuseproof import documents
 from fuseproof.errors import UserError
 from fuseproof.reports.claims import reductions
 
@@ -54,11 +55,11 @@ def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
     """
     file = DEFAULT_CLAIMS if path is None else path
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = documents.plain(tomllib.loads(file.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise UserError(f"cannot read claims from {file}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{file} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not TOML: {documents.reason(error)}") from None
     entries = document.get("claim")
     if set(document) != {"claim"} or not isinstance(entries, list) or not entries:
         raise UserError(f"{file}: expected one or more [[claim]] tables and nothing else")
@@ -67,8 +68,8 @@ def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
         try:
             claims.append(_claim_from_toml(entry))
         except ValueError as error:
-            name = entry.get("id", number) if isinstance(entry, dict) else number
-            raise UserError(f"{file}: claim {name}: {error}") from None
+            name = str(entry.get("id", number) if isinstance(entry, dict) else number)[:80]
+            raise UserError(f"{file}: claim {name}: {documents.reason(error)}") from None
     ids = [claim.id for claim in claims]
     if len(set(ids)) < len(ids):
         raise UserError(f"{file}: two claims have the same id; ids must be unique")

@@ -7,12 +7,12 @@ beside measured ones in a row.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fuseproof import documents, escaping, privacy
 from fuseproof.cases import Case, parse_group
 from fuseproof.errors import UserError
 from fuseproof.runs.records import Benchmark, Failure, Run
@@ -107,17 +107,15 @@ def load_estimates(path: Path) -> Estimates:
     """Read what `fuseproof compile --json` printed. Raises UserError, in one line, for anything else."""
     wanted = "expected what `fuseproof compile --target tpu-v5e --without-fusion --json` prints"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read estimates from {path}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is not JSON; {wanted}") from None
+        document = documents.load(path, wanted=wanted)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; {wanted}") from None
     if not isinstance(document, list) or not all(_is_result(entry) for entry in document):
         raise UserError(f"{path} is not a list of estimates; {wanted}")
     results = tuple(entry for entry in document if entry["target"].startswith("tpu-"))
     if not any("without_fusion" in result for result in results):
         raise UserError(f"{path} holds nothing compiled without fusion; {wanted}")
-    return Estimates(source=str(path), results=results)
+    return Estimates(source=escaping.line(privacy.anonymous(str(path))), results=results)
 
 
 def _measured(
@@ -205,7 +203,9 @@ def _is_result(entry: Any) -> bool:
         return False
     texts = all(isinstance(entry.get(key), str) for key in ("target", "case", "implementation", "status"))
     apart = entry.get("without_fusion")
-    if not texts or not isinstance(apart, dict | None):
+    if not texts or not isinstance(apart, dict | None) or not isinstance(entry.get("chips", 1), int):
+        return False
+    if entry.get("chips", 1) > 1 and not isinstance(entry.get("topology"), str):
         return False
     if entry["status"] != "ok" or apart is None or "reason" in apart:
         return True

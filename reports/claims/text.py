@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fuseproof import escaping
 from fuseproof.reports.claims.judge import MIN_BLOCKS, MIN_CASES, VERDICTS, ClaimRow
 from fuseproof.reports.claims.load import ALL_READINGS, REDUCTION
 from fuseproof.units import count
@@ -104,7 +105,7 @@ def render_summary(rows: Sequence[ClaimRow]) -> str:
                 break_on_hyphens=False,
             )
         )
-    return "\n".join(lines) + "\n"
+    return escaping.terminal("\n".join(lines)) + "\n"
 
 
 def render_text(rows: Sequence[ClaimRow]) -> str:
@@ -129,7 +130,7 @@ def render_text(rows: Sequence[ClaimRow]) -> str:
         for verdict in VERDICTS:
             if any(row.verdict == verdict for row in rows):
                 console.print(f"{verdict}: {MEANINGS[verdict]}", style="dim")
-    return capture.get()
+    return escaping.terminal(capture.get(), colours=True)
 
 
 def _matrix(rows: Sequence[ClaimRow]) -> Iterator[Text]:

@@ -64,8 +64,8 @@ def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
     ordered = sorted(rows.values(), key=lambda row: (SEVERITY.index(row.verdict), -(row.slowdown or 0.0)))
     result = GateResult(
         verdict=verdict,
-        base=base.source,
-        head=head.source,
+        base=base.label,
+        head=head.label,
         margin=margin,
         rows=tuple(ordered),
         null=NullControl(rows=len(null_rows), alarms=tuple(alarms)),

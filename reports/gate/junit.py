@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+from fuseproof.escaping import visible
 from fuseproof.files import replacing
 from fuseproof.reports.gate.result import FAILING, GateResult
-
-# What XML 1.0 cannot hold even when escaped; names and messages come from files of others.
-_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_junit(result: GateResult, path: str | Path) -> None:
@@ -24,13 +21,13 @@ def write_junit(result: GateResult, path: str | Path) -> None:
 
     def add(name: str, tag: str | None, kind: str, message: str, output: str = "") -> None:
         case = ElementTree.SubElement(
-            suite, "testcase", classname="fuseproof.gate", name=_clean(name), time="0"
+            suite, "testcase", classname="fuseproof.gate", name=visible(name), time="0"
         )
         if tag is not None:
             counts[tag] += 1
-            ElementTree.SubElement(case, tag, type=kind, message=_clean(message)).text = _clean(message)
+            ElementTree.SubElement(case, tag, type=kind, message=visible(message)).text = visible(message)
         if output:
-            ElementTree.SubElement(case, "system-out").text = _clean(output)
+            ElementTree.SubElement(case, "system-out").text = visible(output)
 
     if result.fingerprint_differences:
         differing = [
@@ -54,7 +51,3 @@ def write_junit(result: GateResult, path: str | Path) -> None:
     ElementTree.indent(root)
     with replacing(path) as file:
         ElementTree.ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)
-
-
-def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)

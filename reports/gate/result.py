@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+SCHEMA = 1  # of the JSON
 EXIT_CODES = {"pass": 0, "regression": 1, "error": 2, "inconclusive": 3}
 # A benchmark's verdicts, the worst first.
 SEVERITY = ("failed", "missing", "regression", "inconclusive", "failed-before", "new", "pass")
@@ -64,6 +65,7 @@ class GateResult:
     def to_json(self) -> dict[str, Any]:
         """The document of `fuseproof gate --json`."""
         return {
+            "schema": SCHEMA,
             "verdict": self.verdict,
             "base": self.base,
             "head": self.head,

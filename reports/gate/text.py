@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fuseproof import escaping
+from fuseproof.escaping import markdown, markdown_code
 from fuseproof.reports.gate.result import FAILING, SEVERITY, GateResult, GateRow
 
 PASSES_SHOWN = 10
@@ -38,7 +40,7 @@ def render_text(result: GateResult) -> str:
             console.print("Measure the suspects again with fresh blocks before acting on them:", style="dim")
             console.print(f"  {result.remeasure_command}", markup=False, soft_wrap=True)
         console.print(_headline(result), style=f"bold {colours[result.verdict]}", markup=False)
-    return capture.get()
+    return escaping.terminal(capture.get(), colours=True)
 
 
 def _columns(verdict: str, slowdown: str, margin: str) -> str:
@@ -48,18 +50,18 @@ def _columns(verdict: str, slowdown: str, margin: str) -> str:
 def render_markdown(result: GateResult) -> str:
     """For a GitHub step summary."""
     shown, hidden = _shown(result)
-    lines = [f"### {_headline(result)}", ""]
+    lines = [f"### {markdown(_headline(result))}", ""]
     lines += ["| verdict | benchmark | slowdown (95 %) | margin | reason |", "|---|---|---:|---:|---|"]
     for row in shown:
-        cells = (row.verdict, f"`{row.name}`", *_numbers(row), row.reason)
-        lines.append(
-            f"| {' | '.join(' '.join(cell.replace('|', chr(92) + '|').split()) for cell in cells)} |"
-        )
+        cells = (row.verdict, markdown_code(row.name), *_numbers(row), markdown(row.reason))
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *([f"… and {hidden} more that pass.", ""] if hidden else [])]
-    lines += [f"- {line}" for line in _notes(result)]
+    lines += [f"- {markdown(line)}" for line in _notes(result)]
     if result.remeasure_command:
         lines += ["", "Measure the suspects again with fresh blocks before acting on them:", ""]
-        lines += ["```sh", result.remeasure_command, "```"]
+        lines += [
+            f"    {escaping.terminal(escaping.line(result.remeasure_command))}"
+        ]  # indented: no text in it can end a block of code
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fuseproof import units
+from fuseproof.escaping import markdown, markdown_code
 from fuseproof.reports.claims import band_words
 from fuseproof.reports.report import wording
 from fuseproof.reports.report.summary import Mean, Summary
@@ -13,16 +14,16 @@ from fuseproof.reports.report.summary import Mean, Summary
 def to_markdown(summary: Summary) -> str:
     """The verdicts, the geometric means, every comparison, then what failed and what was skipped."""
     lines = ["# Does compiling make it faster here?", ""]
-    lines += [f"{run.machine} ({run.suite or run.source})  " for run in summary.runs]
+    lines += [f"{markdown(run.machine)} ({markdown(run.suite or run.source)})  " for run in summary.runs]
     lines += [
-        f"\n**Incomplete run**: {_escape(run.source)} was stopped after {units.count(run.blocks, 'block')}."
+        f"\n**Incomplete run**: {markdown(run.source)} was stopped after {units.count(run.blocks, 'block')}."
         for run in summary.runs
         if not run.complete
     ]
     for claim, verdicts in wording.verdicts(summary, pooled=True).items():
-        lines += ["", f"## “{_escape(claim)}”"]
+        lines += ["", f"## “{markdown(claim)}”"]
         for verdict in verdicts:
-            lines += ["", _escape(verdict.sentence), ""]
+            lines += ["", markdown(verdict.sentence), ""]
             lines += [
                 f"- read as {wording.READINGS.get(row.reading, row.reading)}, "
                 f"{band_words(row.band)}: **{row.verdict}**"
@@ -31,10 +32,10 @@ def to_markdown(summary: Summary) -> str:
     if summary.claims:
         lines.append("")
         lines += [f"**{word}**: {meaning}.  " for word, meaning in wording.meanings(summary).items()]
-    lines += ["", *(f"- {_escape(caveat)}" for caveat in wording.caveats(summary))]
+    lines += ["", *(f"- {markdown(caveat)}" for caveat in wording.caveats(summary))]
 
     lines += ["", "## Geometric means", ""]
-    lines += _table(
+    lines += table(
         ("operator", "pass", "implementation", "baseline", "cases", "speedup [95 %]", "cases resampled"),
         (
             (
@@ -51,7 +52,7 @@ def to_markdown(summary: Summary) -> str:
         ),
     )
     lines += ["", "## Every case", ""]
-    lines += _table(
+    lines += table(
         ("operator", "case", "implementation", "time", "speedup [95 %]", "compile", "break-even calls"),
         (
             (
@@ -77,7 +78,7 @@ def to_markdown(summary: Summary) -> str:
             "from the program, not measured."
         )
         lines.append("")
-        lines += _table(
+        lines += table(
             ("operator", "case", "implementation", "kernels", "bytes", "peak memory", "fused"),
             (
                 (
@@ -95,31 +96,23 @@ def to_markdown(summary: Summary) -> str:
     if summary.missing:
         lines += ["", "## Failed and skipped", ""]
         lines += [
-            f"- **{_escape(group.implementation)}** {group.kind} at {group.stage}, "
-            f"{units.count(len(group.cases), 'case')}: {_escape(group.message)}"
+            f"- **{markdown(group.implementation)}** {markdown(group.kind)} at {markdown(group.stage)}, "
+            f"{units.count(len(group.cases), 'case')}: {markdown(group.message)}"
             for group in wording.grouped(summary.missing)
         ]
     for run in summary.runs:
         command = wording.command(run)
-        reproduce = f"; measured with `{command}`" if command else ""
-        lines += ["", f"Raw samples: `{run.file}`{reproduce}."]
+        reproduce = f"; measured with {markdown_code(command)}" if command else ""
+        lines += ["", f"Raw samples: {markdown_code(run.file)}{reproduce}."]
     return "\n".join(lines) + "\n"
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     names = list(header)
-    body = [[_escape(cell) for cell in row] for row in rows]
+    body = [[markdown(cell) for cell in row] for row in rows]
     return ["| " + " | ".join(line) + " |" for line in (names, ["---"] * len(names), *body)]
 
 
 def _scope(mean: Mean, summary: Summary) -> str:
     parts = (wording.words(mean.pass_), wording.timing(mean, summary), wording.run_label(mean.run, summary))
     return ", ".join(part for part in parts if part)
-
-
-def _escape(text: str) -> str:
-    """Names and messages come from outside: they must not open a table cell, a tag or a new line."""
-    text = " ".join(text.splitlines())
-    for character in "\\|<>*_`[":
-        text = text.replace(character, "\\" + character)
-    return text

@@ -10,10 +10,11 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from fuseproof import units
+from fuseproof import privacy, units
 from fuseproof.cases import Group, parse_group
 from fuseproof.fusion import account as accounts
 from fuseproof.reports import claims
@@ -31,44 +32,71 @@ from fuseproof.reports.report.summary import (
     Twin,
     Why,
 )
-from fuseproof.runs import statistics
-from fuseproof.runs.records import NULL_SUFFIX, Benchmark, Failure, Run
+from fuseproof.runs import run_file, statistics
+from fuseproof.runs.records import OWN, Benchmark, Failure, Run, is_twin
 from fuseproof.runs.statistics import Comparison, Estimate
 
 _Key = tuple[str, str, str, str]  # group, metric, cache, implementation
 
 
-def summarise(runs: Sequence[Run], *, beside: Path | None = None) -> Summary:
+def summarise(runs: Sequence[Run], *, beside: Path | None = None, baseline: str | None = None) -> Summary:
     """The contents of a report on `runs`.
 
-    beside: the folder of the report, for links from it to files of the runs; the current folder if None.
+    beside:   the folder of the report, for links from it to files of the runs; the current folder if None.
+    baseline: the implementation that all others are compared with; OWN: each with its own; None: as each run
+        was asked to. Claims name what they compare, and what a compiler changed is told beside its own.
+
+    Raises UserError if that implementation was not measured.
     """
-    rows: list[Row] = []
-    means: list[Mean] = []
-    missing: list[Missing] = []
-    twins: list[tuple[Case, Comparison]] = []
-    for index, run in enumerate(runs):
-        sound = _sound(run)
-        pairs = {b.name: pair for b in sound.values() if not _is_null(b) and (pair := _pair(b, sound))}
-        rows += [_row(_case(index, b), b, pairs.get(b.name)) for b in _listed(sound.values())]
-        means += _means(index, pairs.values())
-        missing += [_missing(index, failure) for failure in run.failures]
-        twins += [
-            (_case(index, b), pair) for b in sound.values() if _is_null(b) and (pair := _pair(b, sound))
-        ]
+    asked = [run.asked_baseline if run.has_measured(run.asked_baseline) else OWN for run in runs]
+    chosen = asked if baseline is None else [baseline] * len(runs)
+    rows, means = _compared(runs, chosen)
     return Summary(
-        runs=tuple(_run_info(run) for run in runs),
-        rows=tuple(rows),
-        means=tuple(means),
-        missing=tuple(missing),
+        runs=tuple(map(_run_info, runs, chosen)),
+        rows=rows,
+        means=means,
+        missing=tuple(_missing(index, failure) for index, run in enumerate(runs) for failure in run.failures),
         claims=tuple(
             Claim(run=index, row=row, sentence=claims.verdict_sentence(row))
             for index, run in enumerate(runs)
             for row in claims.evaluate([run])
         ),
-        null_control=_null_control(twins),
+        null_control=_null_control([pair for index, run in enumerate(runs) for pair in _twins(index, run)]),
         whys=tuple(why for index, run in enumerate(runs) for why in _whys(index, run, rows, beside)),
     )
+
+
+def with_baseline(summary: Summary, runs: Sequence[Run], baseline: str) -> Summary:
+    """The report with another baseline, which changes its rows and means and nothing else."""
+    chosen = [baseline] * len(runs)
+    if [run.baseline for run in summary.runs] == chosen:
+        return summary
+    rows, means = _compared(runs, chosen)
+    return replace(summary, runs=tuple(map(_run_info, runs, chosen)), rows=rows, means=means)
+
+
+def _compared(runs: Sequence[Run], baselines: Sequence[str]) -> tuple[tuple[Row, ...], tuple[Mean, ...]]:
+    """The rows and the means of each run against its baseline."""
+    rows: list[Row] = []
+    means: list[Mean] = []
+    for index, (run, baseline) in enumerate(zip(runs, baselines, strict=True)):
+        sound = _sound(run.against(baseline))
+        pairs = {
+            b.name: pair
+            for b in sound.values()
+            if not is_twin(b.implementation) and (pair := _pair(b, sound))
+        }
+        rows += [_row(_case(index, b), b, pairs.get(b.name)) for b in _listed(sound.values())]
+        means += _means(index, pairs.values())
+    return tuple(rows), tuple(means)
+
+
+def _twins(index: int, run: Run) -> Iterator[tuple[Case, Comparison]]:
+    """A/A twins, each with its original."""
+    sound = _sound(run)
+    for b in sound.values():
+        if is_twin(b.implementation) and (pair := _pair(b, sound)):
+            yield _case(index, b), pair
 
 
 def _sound(run: Run) -> dict[_Key, Benchmark]:
@@ -86,7 +114,7 @@ def _sound(run: Run) -> dict[_Key, Benchmark]:
 
 def _listed(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
     """In the order of the run, but case by case, and each baseline before those compared with it."""
-    found = [b for b in benchmarks if not _is_null(b)]
+    found = [b for b in benchmarks if not is_twin(b.implementation)]
     cases = {key: n for n, key in enumerate(dict.fromkeys((b.group, b.metric, b.cache) for b in found))}
     names = {name: n for n, name in enumerate(dict.fromkeys(b.implementation for b in found))}
     return sorted(
@@ -102,16 +130,10 @@ def _listed(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
 
 def _pair(benchmark: Benchmark, sound: Mapping[_Key, Benchmark]) -> Comparison | None:
     """`benchmark` with its baseline (an A/A twin with its original), if the two share a block."""
-    name = benchmark.implementation or ""
-    other = name.removesuffix(NULL_SUFFIX) if _is_null(benchmark) else benchmark.baseline
-    baseline = sound.get((benchmark.group, benchmark.metric, benchmark.cache, other or ""))
+    baseline = sound.get((benchmark.group, benchmark.metric, benchmark.cache, benchmark.baseline or ""))
     if baseline is None or baseline is benchmark or not statistics.block_log_ratios(baseline, benchmark):
         return None
     return baseline, benchmark
-
-
-def _is_null(benchmark: Benchmark) -> bool:
-    return (benchmark.implementation or "").endswith(NULL_SUFFIX)
 
 
 def _case(index: int, benchmark: Benchmark) -> Case:
@@ -220,27 +242,40 @@ def _missing(index: int, failure: Failure) -> Missing:
 def _whys(index: int, run: Run, rows: Sequence[Row], beside: Path | None) -> Iterator[Why]:
     """The fusion account in a run's directory, of the implementations that the report shows."""
     source = Path(run.source)
-    folder = source.parent if source.name == "run.json" else source
+    folder = source if source.is_dir() else source.parent
+    found = accounts.load(folder)
+    accounted = {(each.case, each.implementation) for each in found}
     reported: dict[tuple[str, str], Row] = {}
     for row in rows:
         if row.case.run == index:
             reported.setdefault((row.case.group, row.implementation), row)
-    for account in accounts.load(folder):
+    sound = _sound(run)
+    own: dict[tuple[str, str | None], Interval] = {}
+    for each in sound.values():
+        if (each.group, each.implementation) in accounted and (pair := _pair(each, sound)):
+            own.setdefault((each.group, each.implementation), _interval(statistics.speedup(*pair)))
+    for account in found:
         row_of_it = reported.get((account.case, account.implementation))
         if row_of_it is not None:
             yield Why(
                 case=row_of_it.case,
-                speedup=row_of_it.speedup,
+                speedup=own.get((account.case, account.implementation)),
                 account=account,
                 links=tuple(
-                    (label, _link(folder / place, beside)) for label, place in account.artifacts.items()
+                    (label, link)
+                    for label, place in account.artifacts.items()
+                    if (link := _link(folder / place, beside))
                 ),
             )
 
 
 def _link(file: Path, beside: Path | None) -> str:
-    """A relative link: it works from disk as long as report and file are moved together."""
-    return quote(os.path.relpath(file.absolute(), (beside or Path()).absolute()).replace(os.sep, "/"))
+    """A relative link: it works from disk as long as report and file are moved together.
+
+    Empty where the way there names the user.
+    """
+    way = os.path.relpath(file.absolute(), (beside or Path()).absolute()).replace(os.sep, "/")
+    return quote(os.fsencode(way)) if privacy.anonymous(way) == way else ""
 
 
 def _null_control(twins: Sequence[tuple[Case, Comparison]]) -> NullControl | None:
@@ -261,11 +296,12 @@ def _null_control(twins: Sequence[tuple[Case, Comparison]]) -> NullControl | Non
     )
 
 
-def _run_info(run: Run) -> RunInfo:
-    file = Path(run.source)
+def _run_info(run: Run, baseline: str) -> RunInfo:
+    there = {each.group for each in run.benchmarks if each.implementation == baseline}
+    uncompared = [] if baseline == OWN else [each.group for each in run.benchmarks if each.group not in there]
     return RunInfo(
-        source=run.source,
-        file=str(file if file.suffix == ".json" else file / "run.json"),
+        source=run.label,
+        file=_file_of(run),
         suite=run.suite,
         datetime=run.datetime,
         complete=run.complete,
@@ -273,9 +309,22 @@ def _run_info(run: Run) -> RunInfo:
         machine=_machine(run),
         blocks=max((len(set(b.block.tolist())) for b in run.benchmarks), default=0),
         samples=sum(len(b.seconds) for b in run.benchmarks),
-        environment=run.environment or run.machine_info,
+        # A stock file names the host.
+        environment=run.environment or {k: v for k, v in run.machine_info.items() if k != "node"},
         settings=run.settings,
         commit=run.commit_info,
+        baseline=baseline,
+        uncompared=tuple(dict.fromkeys(uncompared)),
+    )
+
+
+def _file_of(run: Run) -> str:
+    """Where its samples are, as a page may show it."""
+    named = Path(run.label)
+    if named.suffix in (".json", ".gz"):
+        return str(named)
+    return str(
+        named / run_file.file_of(Path(run.source)).name if Path(run.source).is_dir() else named / "run.json"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fuseproof.fusion.account import Account
 from fuseproof.reports.claims import ClaimRow
+from fuseproof.runs.records import OWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,11 @@ class Why:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """One run of the report: where its numbers come from."""
+    """One run of the report: where its numbers come from, and what they are compared with.
+
+    baseline:   the implementation that all others are compared with, or `own`: each with its own.
+    uncompared: the cases in which that was not measured, so that nothing is compared.
+    """
 
     source: str
     file: str
@@ -155,6 +160,8 @@ class RunInfo:
     environment: Mapping[str, Any]
     settings: Mapping[str, Any]
     commit: Mapping[str, Any]
+    baseline: str = OWN
+    uncompared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

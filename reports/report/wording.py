@@ -12,6 +12,7 @@ from fuseproof import units
 from fuseproof.fusion.account import Account, Pair
 from fuseproof.reports.claims import MEANINGS, MIN_BLOCKS, REDUCTION, ClaimRow
 from fuseproof.reports.report.summary import Case, Interval, Mean, Missing, RunInfo, Summary
+from fuseproof.runs.records import OWN
 from fuseproof.units import count
 
 # Before the word of a verdict, so that verdicts differ in more than their colours.
@@ -135,6 +136,15 @@ def caveats(summary: Summary) -> list[str]:
         if run.blocks < MIN_BLOCKS:
             lines.append(
                 f"{name}Fewer than {MIN_BLOCKS} blocks: claims are not judged; intervals are wide or absent."
+            )
+        asked = run.settings.get("baseline", OWN)
+        if asked not in (OWN, run.baseline) and asked not in {row.implementation for row in rows}:
+            lines.append(f"{name}{asked}, which everything was to be compared with, was not measured.")
+        if run.baseline != OWN:
+            lacking = f"; {count(len(run.uncompared), 'case')} without it, where nothing is compared"
+            lines.append(
+                f"{name}Everything is compared with {run.baseline}{lacking if run.uncompared else ''}; "
+                "the claims with what they name."
             )
         if run.commit.get("dirty"):
             lines.append(f"{name}The checkout had uncommitted changes.")

@@ -17,9 +17,12 @@ from fuseproof.profiling.ahead_of_time import families
     [
         ("", "required: --target"),
         ("--target sm_75", "unknown target 'sm_75'; there are tpu-v5e"),
-        ("--target sm_90 --schedule", "--schedule means nothing for sm_90; there are --operator, --dtype"),
+        ("--target sm_90 --schedule", "--schedule means nothing for sm_90; there are --operator, --case"),
         ("--target tpu-v5e,sm_90 --quiet", "--quiet means nothing for tpu-v5e"),
-        ("--target sm_90 --case 'layer_norm[4x8-float32-forward]'", "--case means nothing for sm_90"),
+        (
+            "--target sm_90 --case 'layer_norm[4x8-float32-forward]'",
+            "--case and --only choose among your own kernels",
+        ),
     ],
 )
 def test_bad_input_is_one_line(refused, arguments, message):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.command_line import longest
+from support.run_directories import hashed, ran
 
 from fuseproof import implementations, suites
 from fuseproof.cases import Case
@@ -53,14 +56,11 @@ def measured(here):
     planned = planning.make(suite, implementations.table(), selection, settings)
     directory = RunDirectory.create(planned, here / "run")
     found = {
-        each.name: {
-            "status": "ran",
-            "errors": {"output": 1.0 if each.name == "torch.compile-composed" else 0.0},
-        }
+        each.name: ran(1.0 if each.name == "torch.compile-composed" else 0.0)
         for each in planned.implementations
     }
     directory.save_check("torch", Case.from_group(CASE), {"description": {}, "rows": found})
-    return directory
+    return RunDirectory.open(directory.path)  # one that was created is locked
 
 
 def test_of_a_run_only_what_it_measured(measured, monkeypatch, fuseproof):
@@ -86,7 +86,8 @@ def test_a_run_that_cannot_be_accounted_for_is_one_line(measured, refused):
     with measured.locked():
         assert "being measured" in refused(*run)
     plan_file = measured.path / "plan.json"
-    plan_file.write_text(plan_file.read_text().replace('"python": "3', '"python": "2'))
+    older = plan_file.read_text().replace('"python": "3', '"python": "2')
+    plan_file.write_text(json.dumps(hashed(json.loads(older))))
     assert "cannot be accounted for here: python changed" in refused(*run)
     plan_file.write_text("{")
     assert "damaged" in refused(*run)

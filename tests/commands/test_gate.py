@@ -40,6 +40,16 @@ def test_a_failed_gate_is_an_error_in_json_too(here, fuseproof):
 
 
 @pytest.mark.parametrize(
+    "broken", ["reports.gate.compare", "reports.gate.render_text", "reports.gate.junit.write_junit"]
+)
+def test_a_crash_of_the_gate_is_no_regression(here, a_run, fuseproof, monkeypatch, broken):
+    monkeypatch.setattr("tempfile.tempdir", str(here))
+    monkeypatch.setattr(f"fuseproof.{broken}", lambda *_, **__: 1 / 0)
+    code, _, err = fuseproof("gate", "a", "a", "--junit", "junit.xml")
+    assert code == 2 and "ZeroDivisionError" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("head", "fields", "code", "verdict"),
     [
         pytest.param({"torch.compile": noisy(FAST)}, None, 0, "pass", id="the same"),

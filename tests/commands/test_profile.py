@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from fuseproof.cli import main
-from fuseproof.commands import profile
 from fuseproof.profiling import capture
-from fuseproof.profiling.capture import loading
+from fuseproof.profiling.capture import collection, loading
 from fuseproof.profiling.capture import record as capture_record
 from fuseproof.profiling.pages import profile_page
 
@@ -55,7 +54,7 @@ def test_a_failing_implementation_does_not_affect_the_others(tmp_path, capsys):
     page = tmp_path / "profile-layer_norm-64x256-float32-forward-cpu.html"
     assert str(page) in printed.err and page.stat().st_size > 50_000
     # The captures stay, and are drawn again without running anything.
-    folder = profile.DEFAULT_ROOT / "layer_norm-64x256-float32-forward-cpu"
+    folder = collection.DEFAULT_ROOT / "layer_norm-64x256-float32-forward-cpu"
     assert main(["profile", str(folder), "-o", "again.html"]) == 0
     assert "jax.eager → jax.jit" in capsys.readouterr().out
     assert (tmp_path / "again.html").exists()
@@ -166,3 +165,11 @@ def test_nothing_profiled_is_an_error_with_every_reason(captured, capsys):
     captured[1]["torch.eager"] = capture.CaptureError(f"cannot profile torch.eager of {CASE}: it crashed")
     assert main(["profile", CASE, "--only", "torch.eager"]) == 2
     assert "nothing was profiled: torch.eager: it crashed" in capsys.readouterr().err
+
+
+def test_the_page_does_not_say_where_the_user_lives(captured, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/alice")
+    message = f"cannot profile torch.compile of {CASE}: bad \x1b[31m, see /home/alice/log"
+    captured[1]["torch.compile"] = capture.CaptureError(message)
+    assert main(["profile", CASE, "--only", "torch.compile", "-o", "x.html"]) == 0
+    assert r"bad \\x1b[31m, see ~/log" in capsys.readouterr().out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
+import sys
 
 import pytest
 from support.command_line import FAST, SLOW, strict
@@ -45,6 +47,35 @@ def test_report_writes_each_format(here, a_run, fuseproof):
     assert (here / "r.md").read_text()
     code, out, _ = fuseproof("report", "a", "--format", "md")
     assert out == (here / "r.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["r.html", "r.md", "r.json"])
+def test_a_report_that_fails_leaves_the_old_one(here, a_run, fuseproof, monkeypatch, name):
+    assert fuseproof("report", "a", "-o", name)[0] == 0
+    before = (here / name).read_bytes()
+    monkeypatch.setattr("tempfile.tempdir", str(here))
+
+    def broken(summary, format):
+        raise ValueError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fuseproof.reports.report.formats.render", broken)
+        assert fuseproof("report", "a", "-o", name)[0] == 2
+    assert (here / name).read_bytes() == before
+    assert not list(here.glob(".r.*")), "nothing is left over"
+
+
+def test_a_report_on_a_full_disk_leaves_the_old_one(here, a_run, fuseproof):
+    """A limit on the size of files stands for a full disk."""
+    assert fuseproof("report", "a", "-o", "r.html")[0] == 0
+    before = (here / "r.html").read_bytes()
+    program = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); "
+    program += "from fuseproof.cli import main; sys.exit(main(['report', 'a', '-o', 'r.html']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=here)
+    assert done.returncode == 2, done.stderr
+    assert "cannot write r.html: File too large; make room" in done.stderr and done.stderr.count("\n") == 1
+    assert (here / "r.html").read_bytes() == before and len(before) > 9000
+    assert not list(here.glob(".r.html*"))
 
 
 def test_the_newest_run_is_reported(here, write_run, fuseproof):

@@ -21,7 +21,7 @@ from fuseproof.runs.records import Failure
     ("arguments", "message"),
     [
         ("nightly", "unknown suite 'nightly'"),
-        ("smoke --operator softmax", "unknown operator 'softmax'"),
+        ("smoke --operator convolution", "unknown workload 'convolution'"),
         ("smoke --only torch.egaer", "unknown implementation 'torch.egaer'"),
         ("smoke --dtype float64", "unknown dtype 'float64'"),
         ("smoke --pass sideways", "unknown pass 'sideways'"),
@@ -37,15 +37,45 @@ from fuseproof.runs.records import Failure
         ("smoke --blocks 3 --max-blocks 2", "--max-blocks 2 is less than --blocks 3"),
         ("smoke --precision 200%", "'200%' is not a share"),
         ("smoke --faster", "unrecognized arguments: --faster"),
+        ("smoke --precision 0", "'0' is never reached"),
+        ("smoke --precision nan", "'nan' is not a share"),
+        ("smoke --precision=-2%", "'-2%' is not a share"),
+        ("smoke --case layer_norm[12,7-float32-forward]", "unknown layer_norm shape '12,7'"),
+        ("smoke --case layer_norm[9999999999x9999999-float32-forward]", "this machine has"),
+        (f"smoke --case layer_norm[{'9' * 150}x2-float32-forward]", "take more than"),
+        (f"smoke --case layer_norm[{'9' * 5000}x2-float32-forward]", "a name of 5,030 characters"),
+        ("smoke --only pallas", "nothing to measure: interpreted on the CPU"),
         ("smoke --resume", "leave out the suite"),
+        ("--resume a --only torch.compile --blocks 9 -o b", "leave out --output, --only, --blocks"),
+        ("--resume --seed 0 --device cpu --no-profile", "leave out --device, --seed, --no-profile"),
         ("--resume absent", "absent is not a run"),
         ("--resume", "no unfinished run under .fuseproof/runs"),
-        ("smoke -o file", "cannot write"),
+        ("smoke -o file", "'file' is a file; name a folder"),
+        ("smoke -o x.pdf", "'x.pdf' is named like a report"),
+        ("smoke -o a/report.HTML", "is named like a report"),
     ],
 )
 def test_bad_input_is_one_line(here, a_run, refused, arguments, message):
     (here / "file").write_text("no folder")
     assert message in refused("run", *shlex.split(arguments))
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(here, refused, monkeypatch):
+    monkeypatch.setattr("fuseproof.measure.planning._DEVICE_FILES", ())
+    monkeypatch.setattr("fuseproof.measure.planning.importlib.util.find_spec", lambda name: object())
+    line = refused("run", "smoke", "--device", "cuda")
+    assert "--device cuda: no driver of a GPU is loaded here; measure with --device cpu" in line
+    assert [*here.iterdir()] == []
+
+
+def test_where_there_is_a_driver_the_frameworks_are_asked_for_the_device(here, refused, monkeypatch):
+    torch = pytest.importorskip("torch", reason="asks PyTorch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    monkeypatch.setattr("fuseproof.measure.planning._DEVICE_FILES", ("/dev/null",))
+    line = refused("run", "smoke", "--device", "cuda", "--only", "torch.eager")
+    assert "--device cuda: PyTorch sees no CUDA GPU here; measure with --device cpu" in line
+    assert [*here.iterdir()] == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
@@ -75,7 +105,7 @@ def test_run_measures_what_is_asked(here, fuseproof, monkeypatch):
     (directory,) = seen
     assert directory.path == Path("out")
     planned = directory.plan
-    assert {case.operator.name for case in planned.cases} == {"matmul", "layer_norm"}
+    assert {case.workload.name for case in planned.cases} == {"matmul", "layer_norm"}
     assert {case.cache for case in planned.cases} == {"warm", "cold"}
     assert {row.name for row in planned.implementations} == {
         "torch.eager", "torch.eager-null", "torch.compile", "torch.compile-null"
@@ -91,10 +121,11 @@ def measured(monkeypatch, fuseproof):
     """`fuseproof run` that finds a given run instead of measuring."""
     monkeypatch.setattr(machine, "examine", list)
 
-    def call(found, *arguments):
+    def call(found, *arguments, code=None):
+        expected = code if code is not None else 0 if found.benchmarks else 1
         monkeypatch.setattr(runner, "run", lambda directory, progress, profile: found)
         code, out, err = fuseproof("run", "smoke", "-o", "out", "--only", "torch.compile", *arguments)
-        assert code == 0
+        assert code == expected
         return out, err
 
     return call
@@ -158,9 +189,49 @@ def test_verbose_prints_every_sentence_failure_and_note_in_full(measured):
 
 
 def test_a_run_of_nothing_that_a_claim_is_about_has_no_verdicts(measured):
-    out, _ = measured(make_run([]))
+    out, err = measured(make_run([]))
     assert out.splitlines() == [
         "0 cases, 0 implementations: 0 measured, 0 failed, 0 skipped; 0 notes",
         "run: out",
         "report: fuseproof report out",
     ]
+    assert err == "fuseproof: nothing that was asked for could be measured: no implementation is left\n"
+
+
+def test_a_run_that_measures_only_what_nobody_asked_for_exits_with_1(measured):
+    """The baseline is in the plan only because the other needs it."""
+    alone = make_run(
+        [each for each in make_comparisons([1.45] * 2) if each.implementation == "torch.eager"],
+        failures=[*failures("error", 1, "the output is wrong"), *failures("error", 1, "it crashed")],
+    )
+    _, err = measured(alone, code=1)
+    assert err.splitlines()[-1] == (
+        "fuseproof: nothing that was asked for could be measured: the output is wrong (and 1 more reason)"
+    )
+
+
+def test_our_own_crash_is_one_line_and_a_log(here, refused, monkeypatch):
+    def crash(*_):
+        raise RuntimeError("a bug\nof ours")
+
+    monkeypatch.setattr(machine, "examine", list)
+    monkeypatch.setattr(runner, "run", crash)
+    line = refused("run", "smoke", "-o", "out", "--quiet")
+    assert "internal error: RuntimeError: a bug of ours; the traceback is in" in line
+
+
+def test_resuming_says_which_pieces_are_not_used(here, fuseproof, monkeypatch):
+    monkeypatch.setattr(machine, "examine", list)
+
+    def stop(directory, progress, profile):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", stop)
+    fuseproof("run", "smoke", "-o", "out", "--only", "torch.compile", "--quiet")
+    (here / "out" / "blocks").mkdir()
+    (here / "out" / "blocks" / "000-000.json").write_text("{}")
+    code, out, err = fuseproof("run", "--resume", "out", "--quiet")
+    assert (code, out) == (130, "")
+    assert err.splitlines()[0] == (
+        "not used: out/blocks/000-000.json, it has schema None instead of 2; it is measured again"
+    )

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseproof.measure import palindromes
+from fuseproof.implementations import Implementation
+from fuseproof.measure import evidence, palindromes
 from fuseproof.measure.palindromes import Leg
 
 groups = st.lists(st.integers(1, 4), max_size=4).map(
@@ -48,6 +49,21 @@ def test_a_linear_drift_cancels(groups, seed, drift):
         times[item].append(drift * position)
     means = [np.mean(both) for both in times.values()]
     assert means == pytest.approx(means[:1] * len(means))
+
+
+def test_rows_of_ours_set_the_legs_of_their_framework():
+    """One from outside that is a little slow does not make its baseline's legs shorter."""
+
+    def row(name, framework="torch", target="fuseproof.m:f"):
+        return Implementation("softmax", name, framework=framework, target=target)
+
+    rows = [row("eager"), row("mine", target="mine.py:f"), row("huge", target="mine.py:g"), row("j", "jax")]
+    seconds = {"eager": 1e-4, "mine": 19e-4, "huge": 21e-4, "j": 1e-3}
+    found = palindromes.legs(rows, seconds, 6e-3)
+    assert found["eager"] == found["mine"] == palindromes.leg_for(1e-4, 6e-3)
+    assert found["huge"] == palindromes.leg_for(21e-4, 6e-3), "the run does not wait for it"
+    assert found["j"] == palindromes.leg_for(1e-3, 6e-3)
+    assert palindromes.legs(rows[1:2], seconds, 6e-3)["mine"] == palindromes.leg_for(19e-4, 6e-3)
 
 
 @pytest.mark.parametrize(
@@ -112,3 +128,14 @@ def test_one_imprecise_comparison_is_enough():
     rng = np.random.default_rng(0)
     legs = {"base": [0.0] * 40, "steady": [0.1] * 40, "noisy": rng.standard_normal(40).tolist()}
     assert not palindromes.precise_within_block(legs, dict.fromkeys(legs, "base"))
+
+
+@pytest.mark.parametrize(
+    ("rounds", "calls", "probes"),
+    [(1, 1, 0), (2, 1, 2), (3, 1, 2), (1, 2, 2), (3, 7, 2), (3, 8, 3), (3, 1000, 3)],
+)
+def test_a_leg_has_few_probes_but_with_the_last_look_enough_for_a_judgement(rounds, calls, probes):
+    """None where a leg is one call, whose values are new anyway."""
+    leg = Leg(rounds=rounds, calls=calls, warm_up=1, settle=1)
+    assert leg.probes == probes
+    assert probes == 0 or probes + 1 >= evidence._FEWEST_PROBES

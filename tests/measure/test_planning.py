@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,10 +43,10 @@ def test_a_plan_is_read_as_it_was_written():
 def test_a_whole_suite_is_all_its_cases_and_implementations():
     planned = make()
     assert planned.cases == SMOKE.cases
-    operators = {case.operator.name for case in SMOKE.cases}
-    assert planned.implementations == tuple(each for each in IMPLEMENTATIONS if each.operator in operators)
+    operators = {case.workload.name for case in SMOKE.cases}
+    assert planned.implementations == tuple(each for each in IMPLEMENTATIONS if each.workload in operators)
     assert planned.frameworks == ("torch", "jax", "tensorflow")
-    attention = next(case for case in planned.cases if case.operator.name == "attention")
+    attention = next(case for case in planned.cases if case.workload.name == "attention")
     assert {each.framework for each in planned.implementations_of(attention)} == {
         "torch",
         "jax",
@@ -56,13 +57,22 @@ def test_a_whole_suite_is_all_its_cases_and_implementations():
     }  # fmt: skip
 
 
+def test_a_common_baseline_is_measured_with_what_is_compared_with_it():
+    planned = make(cases=(GROUP,), only=("jax.jit",), settings=Settings(baseline="torch.eager"))
+    assert names(planned) == {"jax.jit", "jax.eager", "torch.eager"}, "errors have their limit from one's own"
+    assert planned.added == {("layer_norm", "jax.eager"), ("layer_norm", "torch.eager")}
+    assert Plan.from_json(planned.to_json()).settings.baseline == "torch.eager"
+    with pytest.raises(UserError, match=r"unknown baseline 'torch\.eagre'; there are .*, own"):
+        make(cases=(GROUP,), settings=Settings(baseline="torch.eagre"))
+
+
 def test_what_cannot_run_is_skipped_with_the_reason():
     planned = make()
     assert {(f.kind, f.stage) for f in planned.skipped} == {("skipped", "plan")}
     reasons = {f.implementation: f.message for f in planned.skipped}
     graphs = {name for name in reasons if "reduce-overhead" in name or "max-autotune" in name}
-    operators = {case.operator.name for case in planned.cases}
-    peers = {each.name for each in PEERS if each.operator in operators}
+    operators = {case.workload.name for case in planned.cases}
+    peers = {each.name for each in PEERS if each.workload in operators}
     assert set(reasons) == {"triton", "pallas"} | graphs | peers
     assert graphs == {
         f"torch.compile-{mode}{source}"
@@ -139,10 +149,10 @@ def test_the_demo_keeps_its_implementations():
 
 def test_a_null_twin_differs_in_name_and_baseline_alone():
     planned = make(only=("torch.compile",), null=True)
-    found = {(each.operator, each.name): each for each in planned.implementations}
-    assert len(found) == 2 * 2 * len({case.operator.name for case in SMOKE.cases})
+    found = {(each.workload, each.name): each for each in planned.implementations}
+    assert len(found) == 2 * 2 * len({case.workload.name for case in SMOKE.cases})
     for each in [each for each in found.values() if not each.name.endswith(NULL_SUFFIX)]:
-        twin = found[each.operator, each.name + NULL_SUFFIX]
+        twin = found[each.workload, each.name + NULL_SUFFIX]
         assert twin.baseline == each.name
         assert dataclasses.replace(twin, name=each.name, baseline=each.baseline) == each
 
@@ -151,7 +161,7 @@ def test_filters_narrow_a_suite():
     models = suites.get("models")
     planned = make(models, operators=("matmul",), dtypes=("bfloat16",), passes=("forward",))
     assert len(planned.cases) == len(set(OPERATORS["matmul"].named_shapes.values()))
-    assert {(c.operator.name, c.dtype, c.pass_, c.cache) for c in planned.cases} == {
+    assert {(c.workload.name, c.dtype, c.pass_, c.cache) for c in planned.cases} == {
         ("matmul", "bfloat16", "forward", "warm")
     }
     both = make(operators=("matmul",), caches=("warm", "cold"))
@@ -162,7 +172,7 @@ def test_cases_given_by_name_stand_for_the_suite_and_count_once():
     group = "layer_norm[3x5-float32-forward-cold]"
     planned = make(cases=(group, "matmul[2x3x4-bfloat16-forward]", group))
     assert [case.group for case in planned.cases] == [group, "matmul[2x3x4-bfloat16-forward]"]
-    assert {each.operator for each in planned.implementations} == {"layer_norm", "matmul"}
+    assert {each.workload for each in planned.implementations} == {"layer_norm", "matmul"}
     groups = tuple(case.group for case in planned.cases)
     assert make(cases=groups, operators=("matmul",)).cases == planned.cases[1:], "other choices still count"
 
@@ -171,7 +181,7 @@ def test_cases_given_by_name_stand_for_the_suite_and_count_once():
     ("selection", "message"),
     [
         ({"only": ("torch.egaer",)}, r"unknown implementation 'torch\.egaer'"),
-        ({"operators": ("softmax",)}, "unknown operator 'softmax'; there are attention"),
+        ({"operators": ("convolution",)}, "unknown workload 'convolution'; there are attention"),
         ({"dtypes": ("float64",)}, "unknown dtype 'float64'"),
         ({"passes": ("backward",)}, "unknown pass 'backward'"),
         ({"caches": ("hot",)}, "unknown cache regime 'hot'"),
@@ -193,7 +203,7 @@ def test_suites_are_planned_whole(name):
     assert len(set(suite.cases)) == len(suite.cases) or name == "models"
     settings = Settings(device=suite.device or "cpu")
     assert make(suite, settings=settings).cases == tuple(dict.fromkeys(suite.cases))
-    known = {name for each in IMPLEMENTATIONS for name in (each.name, f"{each.operator}:{each.name}")}
+    known = {name for each in IMPLEMENTATIONS for name in (each.name, f"{each.workload}:{each.name}")}
     assert set(suite.only) <= known
     assert 2 <= suite.blocks <= suite.max_blocks
     assert 2 <= suite.palindromes <= suite.max_palindromes
@@ -208,7 +218,7 @@ def test_implementations_of_other_operators_are_left_out():
     mine = Implementation("matmul", "mine", framework="torch", target="m:f")
     planned = make(table=(*IMPLEMENTATIONS, mine), operators=("layer_norm",))
     assert mine not in planned.implementations
-    assert planned.cases == tuple(case for case in SMOKE.cases if case.operator.name == "layer_norm")
+    assert planned.cases == tuple(case for case in SMOKE.cases if case.workload.name == "layer_norm")
     assert isinstance(planned.cases[0], Case)
 
 
@@ -244,3 +254,76 @@ def test_attention_in_tf32_has_no_hand_written_kernel():
     planned = make(cases=(case,), settings=Settings(device="cuda"))
     half_or_ieee = {"pallas", "triton", "torch.sdpa-cudnn", "torch.sdpa-flash", "flash-attn", "xformers"}
     assert {f.implementation for f in planned.skipped} == half_or_ieee
+
+
+def test_baselines_that_nobody_asked_for_are_known_as_such():
+    planned = make(only=("torch.compile-composed",), operators=("matmul",), null=True)
+    assert {name for _, name in planned.added} == {
+        "torch.eager", "torch.eager-null", "torch.eager-composed", "torch.eager-composed-null",
+    }  # fmt: skip
+    assert make(only=("torch.eager",)).added == frozenset()
+    assert make(only=(planning.ALL,)).added == frozenset()
+
+
+def test_what_was_asked_for_must_be_able_to_run_not_only_its_baseline(monkeypatch):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "liger_kernel" else object()
+    )
+    with pytest.raises(UserError, match=r"^nothing to measure: liger_kernel is not installed; pip install"):
+        make(only=("liger",), cases=(GROUP,), settings=Settings(device="cuda"))
+
+
+def test_tensors_that_no_memory_holds_are_refused_or_skipped(monkeypatch):
+    class Memory:
+        total = 4 * (3 * 5 + 5 + 5 + 3 * 5) - 1
+
+    monkeypatch.setattr(planning.psutil, "virtual_memory", Memory)
+    with pytest.raises(
+        UserError, match=r"cannot be measured: its tensors take 160 B, this machine has 159 B"
+    ):
+        make(cases=(GROUP,))
+    suite = dataclasses.replace(
+        SMOKE, cases=(Case.from_group(GROUP), Case.from_group("matmul[1x1x1-float32-forward]"))
+    )
+    reasons = {failure.group: failure.message for failure in make(suite, only=("torch.eager",)).skipped}
+    assert reasons == {GROUP: "its tensors take 160 B, this machine has 159 B; choose a smaller shape"}
+
+
+def test_a_process_is_shared_only_if_asked_for():
+    assert not Settings().share_process
+    shared = planning.settings_for(suites.get("smoke"), device="cpu", threads=1, share_process=True)
+    assert Plan.from_json(make(settings=shared).to_json()).settings.share_process
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"threads": 0}, {"threads": "1"}, {"seed": -1}, {"blocks": 3, "max_blocks": 2}, {"palindromes": 0},
+        {"leg_seconds": 0.0}, {"leg_seconds": float("inf")}, {"precision": float("nan")}, {"profile": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_that_cannot_be_are_not_read(setting):
+    with pytest.raises(ValueError):
+        Settings.from_json({**dataclasses.asdict(Settings()), **setting})
+
+
+def test_processes_that_do_not_fit_in_memory_together_are_refused(monkeypatch):
+    """Each implementation from outside has one, and all of a case are alive at once."""
+    rows = tuple(
+        Implementation("layer_norm", f"torch.mine-{index}", framework="torch", target="mine.py:f")
+        for index in range(30)
+    )
+    table = (*IMPLEMENTATIONS, *rows)
+    selection = planning.Selection(
+        operators=("layer_norm",), only=("torch.eager", *(each.name for each in rows))
+    )
+    memory = SimpleNamespace(total=64 << 30, available=8 << 30)
+    monkeypatch.setattr(planning.psutil, "virtual_memory", lambda: memory)
+    settings = planning.settings_for(suites.get("smoke"), device="cpu", threads=1)
+    with pytest.raises(
+        UserError, match=r"30 implementations from outside .* 8.00 GiB are free.*--share-process"
+    ):
+        planning.make(suites.get("smoke"), table, selection, settings)
+    shared = dataclasses.replace(settings, share_process=True)
+    assert planning.make(suites.get("smoke"), table, selection, shared).cases

@@ -28,8 +28,8 @@ def test_samples_keep_their_block_leg_and_value(directory):
     assert eager.leg.tolist() == [0, 0, 1, 0, 1]
     assert compiled.compile_seconds == 4.5
     assert compiled.peak_memory_bytes == 128
-    assert compiled.flops == CASE.operator.flops("forward")
-    assert compiled.bytes == CASE.operator.minimum_bytes("forward", "float32")
+    assert compiled.flops == CASE.workload.flops("forward")
+    assert compiled.bytes == CASE.workload.minimum_bytes("forward", "float32")
     assert run.baseline_of(compiled) is eager
     assert run.settings["blocks"] == 2
     assert run.settings["command"] == ["fuseproof", "run"]
@@ -97,3 +97,39 @@ def test_descriptions_come_from_any_case(directory):
     assert results.assemble(directory, complete=False).environment["frameworks"] == {
         "torch": {"version": "torch"}
     }
+
+
+def test_a_disqualified_implementation_has_no_number_in_any_block(directory):
+    save_check(directory, torch_eager=ran(), torch_compile=ran())
+    legs = {"torch.eager": [[1.0], [1.0]], "torch.compile": [[0.1], [0.1]]}
+    save_cell(directory, 0, legs)
+    caught = {"torch.compile": "its output is another after 50 calls"}
+    save_cell(directory, 1, legs, failures=caught, disqualified=["torch.compile"])
+    run = results.assemble(directory, complete=False)
+    assert {benchmark.implementation for benchmark in run.benchmarks} == {"torch.eager"}
+    (failure,) = run.failures
+    assert (failure.implementation, failure.kind, failure.stage, failure.message) == (
+        "torch.compile",
+        "error",
+        "measure",
+        caught["torch.compile"],
+    )
+
+
+def test_a_failure_in_one_block_keeps_what_was_measured_before(directory):
+    save_check(directory, torch_eager=ran(), torch_compile=ran())
+    save_cell(directory, 0, {"torch.eager": [[1.0], [1.0]], "torch.compile": [[2.0], [2.0]]})
+    save_cell(directory, 1, {"torch.eager": [[1.0], [1.0]]}, failures={"torch.compile": "crashed"})
+    found = {b.implementation: set(b.block) for b in results.assemble(directory, complete=False).benchmarks}
+    assert found == {"torch.eager": {0, 1}, "torch.compile": {0}}
+
+
+def test_evidence_and_hashes_are_in_the_run_file(directory):
+    save_check(directory, torch_eager=ran())
+    looked_at = {"outputs": 3, "probe_seconds": [1e-3]}
+    save_cell(directory, 1, {"torch.eager": [[1.0], [1.0]]}, evidence={"torch.eager": looked_at})
+    results.write_run_file(directory, complete=False)
+    run = load(directory.path)
+    assert run.evidence == {CASE.group: {"torch.eager": {"1": looked_at}}}
+    assert run.environment["plan"] == directory.hash
+    assert set(run.environment["sources"]) == {"fuseproof"}

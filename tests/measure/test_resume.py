@@ -141,7 +141,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, held_run, how):
 
     (tmp_path / "hold").unlink()
     code, out, err = finish(start(tmp_path, "--resume", "run", "--quiet"))
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, ""), err
     assert "run: run" in out.splitlines()
     assert finished.items() <= pieces(folder).items(), "finished pieces are not touched"
     resumed = run_file.load(folder)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import math
 
 import pytest
 
 from fuseproof import implementations, suites
+from fuseproof.cases import Case
+from fuseproof.implementations import Implementation
 from fuseproof.measure import planning, results, runner
 from fuseproof.measure.planning import Selection
-from fuseproof.measure.worker_process import WorkerProcess
+from fuseproof.measure.worker_process import (
+    WorkerCheated,
+    WorkerDied,
+    WorkerError,
+    WorkerProcess,
+    WorkerSkip,
+)
 from fuseproof.profiling.capture import stage
 from fuseproof.runs import statistics
 from fuseproof.runs.directory import RunDirectory
@@ -30,36 +40,13 @@ def right(x, weight, bias):
 def zeros(x, weight, bias):
     return torch.zeros_like(x)
 
-def nan(x, weight, bias):
-    return right(x, weight, bias) * torch.nan
-
-def another_shape(x, weight, bias):
-    return right(x, weight, bias).T
-
-def another_dtype(x, weight, bias):
-    return right(x, weight, bias).double()
-
-_first = []
-def stale(x, weight, bias):
-    if not _first:
-        _first.append(right(x, weight, bias))
-    return _first[0]
-
 def mutated_input(x, weight, bias):
     output = right(x, weight, bias)
     weight.mul_(2)
     return output
 
-def nothing(x, weight, bias):
-    right(x, weight, bias)
-
 def unwritten(x, weight, bias):
     return torch.empty_like(x)
-
-def half_written(x, weight, bias):
-    output = torch.empty_like(x)
-    output[:4] = right(x, weight, bias)[:4]
-    return output
 
 def raises(x, weight, bias):
     raise ValueError("this kernel\\nwants other shapes")
@@ -97,14 +84,8 @@ IMPLEMENTATIONS = [
 # What the run file says of each: kind and a part of the message.
 TROUBLE = {
     "zeros": ("error", "relative RMS error 1,"),
-    "nan": ("error", "NaN or infinity"),
-    "another_shape": ("error", "shape (13, 7) instead of (7, 13)"),
-    "another_dtype": ("error", "float64 instead of float32"),
-    "stale": ("error", "output is wrong: relative RMS error"),
     "mutated_input": ("error", "input 'weight' was changed"),
-    "nothing": ("error", "NoneType, not a tensor"),
     "unwritten": ("error", "output is wrong"),
-    "half_written": ("error", "output is wrong"),
     "raises": ("error", "ValueError: this kernel wants other shapes"),
     "not_here": ("skipped", "needs a power of two"),
     "crashes": ("error", "died of SIGSEGV"),
@@ -167,7 +148,7 @@ def test_wrong_implementations_have_an_error_and_no_speedup(tmp_path, impatient)
     run = load(tmp_path / "run")
     assert run.complete
     failures = {failure.implementation: failure for failure in run.failures}
-    assert failures.keys() == TROUBLE.keys()
+    assert failures.keys() == TROUBLE.keys(), {name: each.message for name, each in failures.items()}
     for name, (kind, message) in TROUBLE.items():
         failure = failures[name]
         assert (failure.group, failure.kind, failure.stage) == (CASE, kind, "check"), name
@@ -276,3 +257,110 @@ def test_finished_cells_are_not_measured_again(a_directory):
     runner._measure(directory, Quiet())
     assert sorted(block for block, _ in directory.measured) == [0, 0, 1, 1]
     assert directory.measured.count(done) == 1
+
+
+class CheckingCrew:
+    """Prepares and checks what has no trouble; in `troubles`, by name, what `prepare` or `check` raises."""
+
+    def __init__(self, troubles, *, share=False, errors=None):
+        self.troubles, self.share = troubles, share
+        self.found = errors or {}
+        self.log, self.alive, self.opened = [], set(), set()
+        self.descriptions = {}
+        self.numbers = itertools.count()
+        self.referee = self
+
+    def worker_of(self, implementation):
+        alone = implementation.is_foreign and not self.share
+        return f"torch:{implementation.name}" if alone else "torch"
+
+    def mend(self):
+        pass
+
+    def compare(self, worker):
+        self.log.append(("compare", worker))
+
+    def awake(self, worker):
+        return contextlib.nullcontext()
+
+    def get(self, worker):
+        self.alive.add(worker)
+        self.descriptions[worker] = {"version": "1"}
+
+    def open_case(self, *given):
+        if len(given) == 3:
+            self.opened.add(given[0])
+
+    def file(self):
+        return str(next(self.numbers))
+
+    def errors(self, draw, file):
+        name = self.log[-1][1]
+        return {"output": self.found[name].pop(0) if name in self.found else 1e-7}
+
+    def prepare(self, implementation):
+        return self.ask(self.worker_of(implementation), "prepare", name=implementation.name)
+
+    def ask(self, worker, do, *, name=None, **arguments):
+        assert worker in self.alive, "an ended worker is asked nothing"
+        assert worker in self.opened, "a successor opens the case"
+        if name is not None:
+            self.log.append((do, name))
+            if do == "check" and (error := self.troubles.get(name)) is not None:
+                if isinstance(error, WorkerDied | WorkerCheated):
+                    self.bury(worker)
+                raise error
+        return {
+            "prepare": {"first_call_seconds": 1.0, "call_seconds": 0.1},
+            "time": {"wall": [0.3, 0.2, 0.25], "compilations": 0},
+            "peak_memory": {"bytes": 7},
+        }.get(do, {})
+
+    def refuse_harm(self, worker):
+        pass
+
+    def bury(self, worker):
+        self.log.append(("bury", worker))
+        self.alive.discard(worker)
+        self.opened.discard(worker)
+
+
+def rows(*names):
+    """Our own where the name is in small letters, else from outside."""
+    return [
+        Implementation("layer_norm", name, framework="torch",
+                       target="fuseproof.m:f" if name.islower() else "theirs.py:f")
+        for name in names
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["alone", "together"])
+@pytest.mark.parametrize(
+    "error",
+    [WorkerError("no"), WorkerSkip("no"), WorkerDied("no"), WorkerCheated("no")],
+    ids=lambda error: type(error).__name__,
+)
+def test_one_that_fails_its_check_harms_no_other(share, error):
+    crew = CheckingCrew({"X": error}, share=share)
+    record = runner._check_case(crew, Case.from_group(CASE), rows("a", "X", "Y", "b"))
+    status = {name: found["status"] for name, found in record["rows"].items()}
+    failed = "skipped" if isinstance(error, WorkerSkip) else "error"
+    assert status == {"a": "ran", "X": failed, "Y": "ran", "b": "ran"}
+    assert record["rows"]["X"]["message"] == "no"
+    assert ("bury", "torch" if share else "torch:X") in crew.log, "what it changed must not meet others"
+
+
+def test_our_own_that_fails_its_check_leaves_its_worker_alive():
+    crew = CheckingCrew({"a": WorkerError("no")})
+    record = runner._check_case(crew, Case.from_group(CASE), rows("a", "b"))
+    assert [found["status"] for found in record["rows"].values()] == ["error", "ran"]
+    assert not any(do == "bury" for do, _ in crew.log)
+
+
+def test_the_larger_error_of_two_draws_counts_and_nan_most():
+    errors = {"a": [1e-7, 3e-7], "b": [math.nan, 1e-7], "c": [1e-7, math.nan]}
+    record = runner._check_case(CheckingCrew({}, errors=errors), Case.from_group(CASE), rows("a", "b", "c"))
+    found = {name: row["errors"]["output"] for name, row in record["rows"].items()}
+    assert found == {"a": 3e-7, "b": None, "c": None}
+    assert record["rows"]["a"]["call_seconds"] == 0.2, "the fastest of the calibration"
+    assert record["rows"]["a"]["peak_memory_bytes"] == 7

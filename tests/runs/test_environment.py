@@ -1,4 +1,6 @@
 import json
+import os
+import platform
 import subprocess
 import sys
 
@@ -56,14 +58,28 @@ def test_the_length_of_legs_is_part_of_it_and_their_number_is_not():
     assert environment.fingerprint_fields(described, SETTINGS | {"leg_seconds": 1.0}) != fields
 
 
-def test_variables_that_change_speed_are_recorded(monkeypatch):
+def test_variables_that_change_speed_are_recorded_and_no_secret(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("TF_", "JAX_", "CUDA_", "TORCH"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", "/home/alice")
     monkeypatch.setenv("OMP_PROC_BIND", "true")
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp")
-    monkeypatch.setenv("PASSWORD", "secret")
-    variables = environment.describe(device="cpu", threads=1)["variables"]
-    assert variables["OMP_PROC_BIND"] == "true"
-    assert "XLA_FLAGS" in variables
-    assert "PASSWORD" not in variables
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/home/alice/dump\x1b[31m")
+    before = environment.describe(device="cpu", threads=1)["variables_left_out"]
+    secrets = ("TF_TOKEN_app_terraform_io", "TF_VAR_password", "JAX_API_KEY", "CUDA_REGISTRY_PASSWORD")
+    for name in (*secrets, "PASSWORD"):
+        monkeypatch.setenv(name, "secret")
+    described = environment.describe(device="cpu", threads=1)
+    assert described["variables"]["OMP_PROC_BIND"] == "true"
+    assert described["variables"]["XLA_FLAGS"] == r"--xla_dump_to=~/dump\x1b[31m"
+    assert "secret" not in json.dumps(described) and "TF_VAR" not in json.dumps(described)
+    assert described["variables_left_out"] == before + len(secrets), "the number is all that is said of them"
+
+
+def test_the_hosts_name_is_in_no_description(monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "alices-laptop")
+    everything = (environment.describe(device="cpu", threads=1), environment.machine_info())
+    assert "alices-laptop" not in json.dumps(everything)
+    assert environment.machine_info()["node"] == environment.machine_info()["node"] != platform.node()
 
 
 def test_versions_are_found_without_importing(tmp_path):

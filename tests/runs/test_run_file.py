@@ -1,5 +1,7 @@
 import errno
+import gzip
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from fuseproof.errors import UserError
 from fuseproof.files import write_json
+from fuseproof.reports import report
 from fuseproof.runs import run_file
 from fuseproof.runs.records import Benchmark, Failure, Run
 
@@ -185,6 +188,56 @@ def test_foreign_files_are_one_clear_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        (run_file.SCHEMA + 1, "a newer version of fuseproof wrote it, as schema 2; update fuseproof"),
+        (0, "schema 0; this version of fuseproof reads 1"),
+        ("1", "schema '1'"),
+        (True, "schema True"),
+    ],
+)
+def test_another_schema_is_refused_kindly(tmp_path, schema, says):
+    (tmp_path / "run.json").write_text(json.dumps({"benchmarks": [], "fuseproof": {"schema": schema}}))
+    with pytest.raises(UserError, match=re.escape(says)):
+        run_file.load(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["operator", "shape", "dtype", "pass"])
+def test_a_case_of_two_kinds_is_refused(tmp_path, what):
+    document = run_file.run_to_json(a_run(a_benchmark(), a_benchmark("another")))
+    document["benchmarks"][1]["params"][what] = "other"
+    write_json(tmp_path / "run.json", document)
+    with pytest.raises(UserError, match=f"another has the {what} 'other' and .*, of the same case"):
+        run_file.load(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "stock.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(stock()).encode())
+    assert len(run_file.load(tmp_path / "stock.json").benchmarks) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kernels": 10**400}, "more than 30 digits"),
+        ({"notes": eval("[" * 100 + "]" * 100)}, "nested more than 64 levels deep"),
+        ({"block": [0, 2**40]}, "blocks and legs are counted from 0, to"),
+    ],
+    ids=["a counter of 10^400", "nested", "a huge block"],
+)
+def test_what_no_program_of_good_will_writes_is_refused(tmp_path, changes, says):
+    (tmp_path / "stock.json").write_text(json.dumps(stock(extra_info=changes)))
+    with pytest.raises(UserError, match=re.escape(says)):
+        run_file.load(tmp_path / "stock.json")
+
+
+def test_nan_is_unknown_where_nothing_depends_on_it(tmp_path):
+    info = {"compile_seconds": float("nan"), "kernels": None, "loss": float("inf")}
+    (tmp_path / "stock.json").write_text(json.dumps(stock(extra_info=info)))
+    assert run_file.load(tmp_path / "stock.json").benchmarks[0].compile_seconds is None
+
+
 def test_unreadable_files_are_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="no such run"):
         run_file.load(tmp_path / "absent")
@@ -290,3 +343,15 @@ def test_bytes_are_read_or_refused(tmp_path_factory, content):
     with pytest.raises(UserError) as caught:
         run_file.load(file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_packed_run_is_read_from_its_file_and_its_folder(tmp_path):
+    written = a_run(a_benchmark())
+    write(written, tmp_path / "run.json")
+    (tmp_path / "run.json.gz").write_bytes(gzip.compress((tmp_path / "run.json").read_bytes()))
+    (tmp_path / "run.json").unlink()
+    for path in (tmp_path, tmp_path / "run.json.gz"):
+        read = run_file.load(path)
+        assert_same(read.benchmarks[0], written.benchmarks[0])
+        (info,) = report.summarise([read]).runs
+        assert Path(info.file).name == "run.json.gz"

@@ -30,7 +30,7 @@ def implementations_of(suite):
     # Installed, they take about as long as Fuseproof's kernels.
     packages = {"flash-attn", "xformers", "liger", "quack", "helion"}
     return [
-        each for each in IMPLEMENTATIONS if (each.operator, each.name) in chosen and each.name not in packages
+        each for each in IMPLEMENTATIONS if (each.workload, each.name) in chosen and each.name not in packages
     ]
 
 
@@ -41,22 +41,22 @@ def estimate(suite):
         chosen = [
             each
             for each in implementations_of(suite)
-            if each.operator == case.operator.name and case.dtype in each.dtypes
+            if each.workload == case.workload.name and case.dtype in each.dtypes
         ]
         backward = case.pass_ != "forward"
-        inputs = sum(math.prod(shape) for shape in case.operator.input_shapes.values())
-        output = math.prod(case.operator.output_shape)
+        inputs = sum(math.prod(shape) for shape in case.workload.input_shapes.values())
+        output = sum(tensor.size for tensor in case.workload.outputs_by_name.values())
         draw = DRAW * (inputs + backward * output)
         fetch = FETCH * (output + backward * inputs)
         call = max(
             20e-6,
-            case.operator.flops(case.pass_) / FLOPS,
-            case.operator.minimum_bytes(case.pass_, case.dtype) / BANDWIDTH,
+            case.workload.flops(case.pass_) / FLOPS,
+            case.workload.minimum_bytes(case.pass_, case.dtype) / BANDWIDTH,
         )
         reference = 0.5
-        if backward and case.operator.name == "attention":
-            scores = case.operator.query_length * case.operator.key_length
-            share = case.operator.query_heads // case.operator.key_value_heads
+        if backward and case.workload.name == "attention":
+            scores = case.workload.query_length * case.workload.key_length
+            share = case.workload.query_heads // case.workload.key_value_heads
             reference += SCORE * max(2 * share * scores, min(4 * share * scores, 1 << 28))
         seconds += 3 * draw + 2 * reference
         seconds += sum(COLD.get(each.name, OTHER) + 2 * fetch + 20 * call for each in chosen)
@@ -65,7 +65,10 @@ def estimate(suite):
     return seconds
 
 
-@pytest.mark.parametrize("name", ["kernels", "kernels_attention", "kernels_matmul", "kernels_norms"])
+KERNELS = ("kernels", "kernels_attention", "kernels_matmul", "kernels_norms", "kernels_operators")
+
+
+@pytest.mark.parametrize("name", KERNELS)
 def test_a_suite_for_a_gpu_should_end_in_time(name, record_property):
     seconds = estimate(suites.get(name))
     record_property("estimated_seconds", round(seconds))
@@ -73,18 +76,21 @@ def test_a_suite_for_a_gpu_should_end_in_time(name, record_property):
 
 
 def test_the_kernels_are_planned_with_their_baselines_and_no_other_framework():
-    for name in ("kernels", "kernels_attention", "kernels_matmul", "kernels_norms"):
+    planned_of = {}
+    for name in KERNELS:
         suite = suites.get(name)
         planned = planning.make(suite, IMPLEMENTATIONS, Selection(), Settings(device="cuda"))
+        planned_of[name] = planned
         assert planned.frameworks == ("torch",)
         for case in planned.cases:
             assert "torch.eager" in {
-                each.name for each in planned.implementations if each.operator == case.operator.name
+                each.name for each in planned.implementations if each.workload == case.workload.name
             }
-    chosen = {(each.operator, each.name) for each in planned.implementations}
-    assert ("layer_norm", "torch.compile") in chosen
+    for name, operator in (("kernels_norms", "layer_norm"), ("kernels_operators", "cross_entropy")):
+        chosen = {(each.workload, each.name) for each in planned_of[name].implementations}
+        assert {(operator, "torch.compile"), (operator, "triton")} <= chosen
     matmul = planning.make(suites.get("kernels"), IMPLEMENTATIONS, Selection(), Settings(device="cuda"))
-    assert ("matmul", "torch.compile") not in {(each.operator, each.name) for each in matmul.implementations}
+    assert ("matmul", "torch.compile") not in {(each.workload, each.name) for each in matmul.implementations}
     assert planning.settings_for(suites.get("kernels"), device="cuda", threads=1).profile is False
 
 
@@ -97,10 +103,10 @@ def test_a_suite_for_a_gpu_does_not_start_hours_on_a_cpu():
 
 
 def test_the_shapes_are_those_the_kernels_are_judged_by():
-    attention = {case.operator.label for case in suites.get("kernels_attention").cases}
+    attention = {case.workload.label for case in suites.get("kernels_attention").cases}
     assert {"b32_h32_s512_d64", "b1_h16_s16384_d128_causal", "b4_h8_s4096_d256"} <= attention
     assert len(attention) == 6 * 3 * 2 + 3
-    matmul = {case.operator.label for case in suites.get("kernels_matmul").cases}
+    matmul = {case.workload.label for case in suites.get("kernels_matmul").cases}
     assert {"98x4096x128256", "1x14336x4096", "8192x8192x8192"} <= matmul
     assert len(matmul) == 4 + 4 * 6
     norms = {case.group for case in suites.get("kernels_norms").cases}
@@ -108,9 +114,9 @@ def test_the_shapes_are_those_the_kernels_are_judged_by():
     core = suites.get("kernels").cases
     for operator in ("attention", "matmul", "layer_norm", "rms_norm"):
         sizes = sorted(
-            case.operator.minimum_bytes("forward", case.dtype)
+            case.workload.minimum_bytes("forward", case.dtype)
             for case in core
-            if case.operator.name == operator
+            if case.workload.name == operator
         )
         assert sizes[0] < 4 << 20, "a shape bound by the launch"
         assert any(4 << 20 <= size < 50 << 20 for size in sizes), "one within the 50 MB of an H100's L2"

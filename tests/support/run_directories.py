@@ -4,6 +4,7 @@ from fuseproof import suites
 from fuseproof.cases import Case
 from fuseproof.implementations import IMPLEMENTATIONS
 from fuseproof.measure import planning
+from fuseproof.runs.pieces import digest
 from fuseproof.runs.plan import Settings
 
 CASE = Case.from_group("layer_norm[3x5-float32-forward]")
@@ -39,6 +40,23 @@ def save_check(directory, framework="torch", case=CASE, **rows):
     )
 
 
-def save_cell(directory, block, legs, case=CASE, failures=None):
+def save_cell(directory, block, legs, case=CASE, failures=None, **more):
     legs = {name: [{"wall": seconds} for seconds in by_leg] for name, by_leg in legs.items()}
-    directory.save_cell(block, case, {"group": case.group, "legs": legs, "failures": failures or {}})
+    directory.save_cell(block, case, {"group": case.group, "legs": legs, "failures": failures or {}, **more})
+
+
+def save_profile(directory, kernels, framework="torch", case=CASE):
+    rows = {name: {"kernels": count, "notes": []} for name, count in kernels.items()}
+    directory.save_profile(framework, case, {"group": case.group, "rows": rows})
+
+
+def hashed(document):
+    """A document of plan.json with the hash that belongs to it."""
+    content = {key: value for key, value in document.items() if key != "sha256"}
+    return {**content, "sha256": digest(content)}
+
+
+def stamped(document):
+    """A piece with the hash that belongs to it."""
+    content = {key: value for key, value in document.items() if key not in ("schema", "plan", "sha256")}
+    return {**document, "sha256": digest(content)}

@@ -33,11 +33,11 @@ def test_it_runs_and_checks_every_case():
 def test_every_kernel_has_cases_in_every_dtype_and_its_last_pass():
     for kernel in KERNELS:
         found = list(sanitize_kernels.cases(kernel))
-        assert {case.dtype for case in found} == set(kernel.dtypes), kernel.operator
+        assert {case.dtype for case in found} == set(kernel.dtypes), kernel.workload
         assert {case.pass_ for case in found if case.dtype == "bfloat16"} == {kernel.passes[-1]}
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.operator)
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.workload)
 def test_every_kernel_is_launched(kernel, monkeypatch):
     """For tensors on the CPU the launches are those of Hopper; here they are recorded and not run."""
     pytest.importorskip("triton", reason="its launches are recorded")
@@ -52,7 +52,7 @@ def test_every_kernel_is_launched(kernel, monkeypatch):
     framework.configure(device="cpu", threads=1)
     for case in sanitize_kernels.cases(kernel, ["bfloat16"]):
         sanitize_kernels.verdict_on(framework, kernel, case)
-    compiled = compiler_process.launches(kernel.operator, "bfloat16", 90).values()
+    compiled = compiler_process.launches(kernel.workload, "bfloat16", 90).values()
     assert launched == {launch.kernel.__name__ for launch in compiled}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
@@ -23,7 +22,6 @@ _SAMPLED_ROWS = 512
 _SCORES = 1 << 28
 
 
-@dataclass(frozen=True, kw_only=True)
 class Attention(Operator):
     """q: (batch, query_heads, query_length, head_dim); k, v: (batch, key_value_heads, key_length, head_dim).
 
@@ -100,19 +98,27 @@ class Attention(Operator):
         forward = forward // 2 if self.causal else forward
         return forward if pass_ == "forward" else forward * 7 // 2
 
-    def reference(self, inputs: Arrays, cotangent: NDArray[np.float32] | None) -> dict[str, Sampled]:
+    def reference(
+        self,
+        inputs: Arrays,
+        cotangent: NDArray[np.float32] | None,
+        generator: np.random.Generator | None = None,
+    ) -> dict[str, Sampled]:
+        generator = generator or np.random.default_rng()
         # A group is one key/value head with all query heads that read it: dk and dv sum over them.
         share = self.query_heads // self.key_value_heads
         count = 4
         if cotangent is not None:
             count = max(2, min(count, _SCORES // (share * self.query_length * self.key_length)))
-        groups = sample(self.batch * self.key_value_heads, count=count)
+        groups = sample(self.batch * self.key_value_heads, generator, count=count)
         batch = groups // self.key_value_heads
         key_heads = groups % self.key_value_heads
         query_batch = np.repeat(batch, share)
         query_heads = (key_heads[:, None] * share + np.arange(share)[None, :]).ravel()
         every_row = np.arange(self.query_length)
-        rows = sample(self.query_length, count=_SAMPLED_ROWS) if cotangent is None else every_row
+        rows = every_row
+        if cotangent is None:
+            rows = sample(self.query_length, generator, count=_SAMPLED_ROWS)
         query_index = (query_batch[:, None], query_heads[:, None], rows[None, :])
         key_index = (batch, key_heads)
         q = inputs["q"][query_index].astype(np.float64)

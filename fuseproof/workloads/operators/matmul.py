@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseproof.workloads.operators.base import Arrays, Operator, Sampled, sample
+from fuseproof.workloads.operators.base import Arrays, Sampled, sample
+from fuseproof.workloads.operators.extents import Extents
 
 # Columns of the result the forward reference is computed for; gradients of a need them all.
 _COLUMNS = 4096
 
 
-@dataclass(frozen=True, kw_only=True)
-class Matmul(Operator):
+class Matmul(Extents):
     """a: (m, k), b: (k, n); with `bias_gelu_tanh` gelu(a b + bias), bias: (n,), GELU by its tanh form."""
 
     name: ClassVar[str] = "matmul"
-    label_pattern: ClassVar[re.Pattern[str]] = re.compile(r"(\d+)x(\d+)x(\d+)(_bias_gelu_tanh)?")
     label_example: ClassVar[str] = "128x768x3072 (M x K x N) or 128x768x3072_bias_gelu_tanh"
     named_shapes: ClassVar[Mapping[str, str]] = {
         "gpt2-mlp": "1024x768x3072_bias_gelu_tanh",  # one context of 1024 tokens
@@ -37,15 +34,6 @@ class Matmul(Operator):
     k: int
     n: int
     bias_gelu_tanh: bool = False
-
-    @property
-    def label(self) -> str:
-        return f"{self.m}x{self.k}x{self.n}{'_bias_gelu_tanh' if self.bias_gelu_tanh else ''}"
-
-    @classmethod
-    def _from_match(cls, match: re.Match[str]) -> Self:
-        m, k, n, epilogue = match.groups()
-        return cls(m=int(m), k=int(k), n=int(n), bias_gelu_tanh=epilogue is not None)
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -65,12 +53,11 @@ class Matmul(Operator):
             return "float8_e4m3 products are plain and forward only: no framework gives them a gradient"
         return super().reason_against(dtype, pass_)
 
-    def inputs(self, seed: int, dtype: str) -> Arrays:
-        arrays = super().inputs(seed, dtype)
-        if dtype == "float8_e4m3":
-            # As a weight of (n, k) that is passed transposed: NVIDIA's 8-bit products read no other order.
-            arrays["b"] = np.asfortranarray(arrays["b"])
-        return arrays
+    def in_order(self, inputs: Arrays, dtype: str) -> Arrays:
+        if dtype != "float8_e4m3":
+            return inputs
+        # b as a weight of (n, k) that is passed transposed: NVIDIA's 8-bit products read no other order.
+        return {**inputs, "b": np.asfortranarray(inputs["b"])}
 
     def flops(self, pass_: str) -> int:
         # 2·M·N·K per product; backward is two products, da = dc bᵀ and db = aᵀ dc. The epilogue's O(M·N) is
@@ -83,8 +70,14 @@ class Matmul(Operator):
         # Weights of variance 1/K keep the product near unit variance, where GELU is not just linear.
         return values * np.float32(self.k**-0.5) if name == "b" else values
 
-    def reference(self, inputs: Arrays, cotangent: NDArray[np.float32] | None) -> dict[str, Sampled]:
-        rows, columns = sample(self.m), sample(self.n)
+    def reference(
+        self,
+        inputs: Arrays,
+        cotangent: NDArray[np.float32] | None,
+        generator: np.random.Generator | None = None,
+    ) -> dict[str, Sampled]:
+        generator = generator or np.random.default_rng()
+        rows, columns = sample(self.m, generator), sample(self.n, generator)
         every = slice(None)
         a, b = inputs["a"], inputs["b"]
         bias = inputs.get("bias", np.zeros(self.n, np.float32)).astype(np.float64)
@@ -92,7 +85,7 @@ class Matmul(Operator):
         a_rows = a[rows].astype(np.float64)
         if cotangent is None:
             # The whole of a large b in float64 would take longer than all that is measured with it.
-            few = sample(self.n, count=_COLUMNS)
+            few = sample(self.n, generator, count=_COLUMNS)
             product = a_rows @ b[:, few].astype(np.float64) + bias[few]
             output = _gelu_tanh(product) if self.bias_gelu_tanh else product
             return {"output": Sampled(index=(rows[:, None], few[None, :]), values=output)}

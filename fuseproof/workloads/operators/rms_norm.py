@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fuseproof.workloads.operators.row_norm import RowNorm
@@ -11,7 +10,6 @@ from fuseproof.workloads.operators.row_norm import RowNorm
 EPSILON = 1e-6
 
 
-@dataclass(frozen=True, kw_only=True)
 class RMSNorm(RowNorm):
     """y = s / √(mean(s²) + 1e-6) · weight with s = x, or s = x + residual.
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseproof.workloads.operators.base import Arrays, Operator, Sampled, rms, sample
+from fuseproof.workloads.operators.base import Arrays, Sampled, rms, sample
+from fuseproof.workloads.operators.extents import Extents
 
 # Rows held at once in float64 by the reference.
 _ROWS = 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class RowNorm(Operator):
+class RowNorm(Extents):
     """y = ŝ · weight (+ bias), ŝ = c / √(mean(c²) + epsilon), s = x or x + residual, row by row.
 
     c is s itself, or s − mean(s) where the class is `centred`. x, residual: (rows, columns); weight, bias:
     (columns,).
     """
 
-    label_pattern: ClassVar[re.Pattern[str]] = re.compile(r"(\d+)x(\d+)(_residual)?")
     epsilon: ClassVar[float]
     centred: ClassVar[bool]  # the mean is taken off
     parameters: ClassVar[tuple[str, ...]]  # weight, or weight and bias
@@ -31,15 +28,6 @@ class RowNorm(Operator):
     rows: int
     columns: int
     residual: bool = False
-
-    @property
-    def label(self) -> str:
-        return f"{self.rows}x{self.columns}{'_residual' if self.residual else ''}"
-
-    @classmethod
-    def _from_match(cls, match: re.Match[str]) -> Self:
-        rows, columns, residual = match.groups()
-        return cls(rows=int(rows), columns=int(columns), residual=residual is not None)
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -61,8 +49,14 @@ class RowNorm(Operator):
         centre = {"weight": 1.0, "x": 1.0}.get(name, 0.0)
         return values * np.float32(spread) + np.float32(centre)
 
-    def reference(self, inputs: Arrays, cotangent: NDArray[np.float32] | None) -> dict[str, Sampled]:
-        rows, every = sample(self.rows), slice(None)
+    def reference(
+        self,
+        inputs: Arrays,
+        cotangent: NDArray[np.float32] | None,
+        generator: np.random.Generator | None = None,
+    ) -> dict[str, Sampled]:
+        generator = generator or np.random.default_rng()
+        rows, every = sample(self.rows, generator), slice(None)
         parameters = {name: inputs[name].astype(np.float64) for name in self.parameters}
         normalised, rstd = self._normalise(inputs, rows)
         output = normalised * parameters["weight"] + parameters.get("bias", 0.0)

@@ -11,7 +11,7 @@ import dataclasses
 import importlib.metadata
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,18 @@ from fuseproof.cases import Case
 from fuseproof.child_process import serve
 from fuseproof.errors import UserError
 from fuseproof.frameworks import jax as framework
+from fuseproof.frameworks.calling import Signature
 from fuseproof.fusion.programs import hlo, operations
 from fuseproof.implementations import Implementation, resolve_function
+from fuseproof.measure.opening import planned
 from fuseproof.profiling.ahead_of_time.tpu.results import Figures, WithoutFusion
 from fuseproof.profiling.readers import xla_schedule
 from fuseproof.profiling.readers.xla_schedule import dumps
+from fuseproof.workloads.tensor import INDEX, Tensor
 
 # How each operator's tensors lie on a mesh of chips with axes x and y, by axis of the operator's own layout,
-# as in tensor-parallel models: matmul sums over y, attention gathers keys and values over y.
+# as in tensor-parallel models: matmul and SwiGLU sum over y, attention gathers keys and values over y, the
+# vocabulary is split over y.
 _SHARDING: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "attention": dict.fromkeys(("q", "k", "v", "output"), (None, "x", "y", None)),
     "matmul": {"a": ("x", "y"), "b": ("y", None), "bias": (None,), "output": ("x", "y")},
@@ -42,6 +46,18 @@ _SHARDING: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
         **dict.fromkeys(("weight", "bias"), ("y",)),
     },
     "rms_norm": {**dict.fromkeys(("x", "residual", "output"), ("x", "y")), "weight": ("y",)},
+    "softmax": dict.fromkeys(("x", "output"), ("x", "y")),
+    "cross_entropy": {"logits": ("x", "y"), "targets": ("x",), "output": ("x",)},
+    "rotary": {
+        **dict.fromkeys(("q", "k", "output_0", "output_1"), (None, "x", "y", None)),
+        **dict.fromkeys(("cos", "sin"), ("y", None)),
+    },
+    "swiglu": {
+        **dict.fromkeys(("x", "output"), ("x", None)),
+        **dict.fromkeys(("gate", "up"), (None, "y")),
+        "down": ("y", None),
+    },
+    "embedding": {"table": ("y", None), "indices": ("x",), "output": ("x", None)},
 }
 # The TPU compiler's passes that fuse; their names stand in the files of its pass pipeline.
 _FUSION_PASSES = "tpu_fusion,tpu_multi_output_fusion"
@@ -62,7 +78,8 @@ _SWAP = {"bhsd": (0, 1, 2, 3), "bshd": (0, 2, 1, 3)}
 
 def compile_request(request: dict[str, Any]) -> dict[str, Any]:
     """The JSON of `Figures` of one implementation of one case for one topology."""
-    implementation, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
+    implementation = Implementation.from_json(request["implementation"])
+    case = planned(request["case"], request["workload"])
     case.refuse_absent_inputs(implementation.consumes)
     mesh = _mesh(request["topology"], request["mesh"])
     directory = Path(request["directory"])
@@ -128,49 +145,57 @@ def _mesh(topology: str, shape: list[int]) -> Mesh:
 def _function(
     implementation: Implementation, case: Case, mesh: Mesh, stablehlo: str | None
 ) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
-    operator = case.operator
+    operator = case.workload
     single = mesh.size == 1
 
-    def spec(name: str, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> jax.ShapeDtypeStruct:
+    def spec(name: str, tensor: Tensor) -> jax.ShapeDtypeStruct:
+        shape = tensor.shape
+        # A single number, such as a mean, is on every chip.
+        axes = (None,) * len(shape) if single or not shape else _SHARDING[operator.name][name]
         order = _SWAP[implementation.layout] if len(shape) == 4 else tuple(range(len(shape)))
         for extent, axis in zip(shape, axes, strict=True):
             if axis is not None and extent % mesh.shape[axis]:
                 raise NotImplementedError(f"{name}: {extent} cannot be split over {mesh.shape[axis]} chips")
         partition = PartitionSpec(*(axes[axis] for axis in order))
         return jax.ShapeDtypeStruct(
-            [shape[axis] for axis in order], case.dtype, sharding=NamedSharding(mesh, partition)
+            [shape[axis] for axis in order],
+            tensor.dtype.replace(INDEX, "int32") or case.dtype,
+            sharding=NamedSharding(mesh, partition),
         )
 
-    def placed(axes: tuple[str | None, ...]) -> tuple[str | None, ...]:
-        return (None,) * len(axes) if single else axes
-
-    axes = _SHARDING[operator.name]
-    inputs = {n: spec(n, shape, placed(axes[n])) for n, shape in operator.input_shapes.items()}
-    output = spec("output", operator.output_shape, placed(axes["output"]))
+    if not single and operator.name not in _SHARDING:
+        raise NotImplementedError(f"nobody has said how {operator.name} is split over several chips")
+    inputs = {name: spec(name, tensor) for name, tensor in operator.inputs_by_name.items()}
+    outputs = {name: spec(name, tensor) for name, tensor in operator.outputs_by_name.items()}
     backward = case.pass_ != "forward"
-    if stablehlo is not None:
-        return _imported(Path(stablehlo).read_bytes(), list(inputs.values()), output, backward)
-    function = resolve_function(implementation.target)
-    step = framework.step(function, operator.options, case.pass_, None)
+    cotangents = {name: outputs[name] for name in operator.cotangents} if backward else {}
     # A gradient lies where its input lies.
-    results = None if single else (output.sharding, {n: i.sharding for n, i in inputs.items() if backward})
-    cotangent = output if backward else None
-    if not implementation.consumes:
-        return step, (inputs, cotangent), results
+    found = outputs | {f"grad_{name}": inputs[name] for name in operator.differentiable if backward}
+    if stablehlo is not None:
+        given = (*inputs.values(), *cotangents.values())
+        return _imported(Path(stablehlo).read_bytes(), given, list(found.values()))
+    function = resolve_function(implementation.target)
+    step = framework.step(function, Signature.of(operator), case.pass_, None)
 
-    def donating(kept: dict[str, Any], cotangent: Any, consumed: dict[str, Any]) -> Any:
-        return step(kept | consumed, cotangent)
+    def computed(given: dict[str, Any], cotangents: dict[str, Any]) -> Any:
+        in_order = {name: given[name] for name in inputs}  # JAX sorts the keys of what it traces
+        return step.unpack(step.bind(in_order, cotangents)())
+
+    results = None if single else {name: each.sharding for name, each in found.items()}
+    if not implementation.consumes:
+        return computed, (inputs, cotangents), results
+
+    def donating(kept: dict[str, Any], cotangents: dict[str, Any], consumed: dict[str, Any]) -> Any:
+        return computed(kept | consumed, cotangents)
 
     kept = {name: spec for name, spec in inputs.items() if name not in implementation.consumes}
-    return donating, (kept, cotangent, {name: inputs[name] for name in implementation.consumes}), results
+    return donating, (kept, cotangents, {name: inputs[name] for name in implementation.consumes}), results
 
 
 def _imported(
-    module: bytes, inputs: list[jax.ShapeDtypeStruct], output: jax.ShapeDtypeStruct, backward: bool
+    module: bytes, arguments: tuple[jax.ShapeDtypeStruct, ...], results: Sequence[jax.ShapeDtypeStruct]
 ) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
     """A StableHLO module as a JAX function: put into the frame `jax.export` makes of the types."""
-    arguments = (*inputs, output) if backward else tuple(inputs)
-    results = [output, *inputs] if backward else [output]
 
     def same_types(*_: Any) -> list[Any]:
         return [jnp.zeros(result.shape, result.dtype) for result in results]

@@ -25,12 +25,14 @@ from fuseproof.errors import UserError, require_known
 from fuseproof.files import make_directory, write_json
 from fuseproof.implementations import Implementation
 from fuseproof.measure import planning
+from fuseproof.measure.crew import description_of
 from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.tpu.results import FAILED, OK, SKIPPED, Figures, Result
 from fuseproof.profiling.ahead_of_time.tpu.targets import MESHES, TARGETS
 from fuseproof.profiling.ahead_of_time.tpu.text import render_text
 from fuseproof.profiling.readers import xla_schedule
-from fuseproof.workloads.operators import result_dtype
+from fuseproof.workloads.operators import OPERATORS, result_dtype
+from fuseproof.workloads.tensor import MODULE_PASSES
 
 TIMEOUT = 600.0  # seconds for one program
 
@@ -45,7 +47,7 @@ DEFAULT_CASES = tuple(
     for pass_ in ("forward", "forward_backward")
 )
 
-TAKES = frozenset({"cases", "only", "extra", "topology", "schedule", "without_fusion"})
+TAKES = frozenset({"cases", "only", "extra", "workloads", "topology", "schedule", "without_fusion"})
 
 _ENVIRONMENT = {
     # JAX must not look for a TPU here, nor libtpu for the cloud's metadata server.
@@ -76,15 +78,17 @@ def require() -> None:
 
 def answer(request: Request) -> list[Result]:
     """The results of `compile_all` for what the user asks for. Raises UserError."""
-    table = implementations.table(request.extra)
+    table, workloads = implementations.everything(request.extra, request.workloads)
     require_known("implementation", request.only, [planning.ALL, *(each.name for each in table)])
     chosen = planning.wanted(table, request.only, usual=suites.USUAL)
-    cases = [Case.from_group(group) for group in request.cases or DEFAULT_CASES]
-    require_known("operator", request.operators, [case.operator.name for case in cases])
+    own = [group for each in workloads if request.workloads for group in planning.groups_of(each)]
+    groups = request.cases or own or DEFAULT_CASES
+    cases = planning.named_cases(groups, workloads, table)
+    require_known("operator", request.operators, [case.workload.name for case in cases])
     return compile_all(
         request.targets,
-        [case for case in cases if not request.operators or case.operator.name in request.operators],
-        [each for each in table if (each.operator, each.name) in chosen],
+        [case for case in cases if not request.operators or case.workload.name in request.operators],
+        [each for each in table if (each.workload, each.name) in chosen],
         topology=request.topology,
         without_fusion=request.without_fusion,
         output=request.output,
@@ -156,7 +160,7 @@ class _Session:
         results: list[Result] = []
         with Child("fuseproof.profiling.ahead_of_time.tpu.compiler_process", _ENVIRONMENT) as compiler:
             for case in self.cases:
-                for each in (each for each in self.among if each.operator == case.operator.name):
+                for each in (each for each in self.among if each.workload == case.workload.name):
                     if self.stopping.is_set():
                         return results
                     self.progress(f"{each.name} of {case.group} for {target}")
@@ -186,7 +190,11 @@ class _Session:
     ) -> dict[str, Any]:
         if (reason := _reason_to_skip(implementation, case, self.topology)) is not None:
             return {"skipped": reason}
-        request: dict[str, Any] = {"implementation": implementation.to_json(), "case": case.group}
+        request: dict[str, Any] = {
+            "implementation": implementation.to_json(),
+            "case": case.group,
+            "workload": description_of(case),
+        }
         if implementation.framework == "tensorflow":
             file, answer = self._lower(request)
             if "ok" not in answer:
@@ -225,7 +233,7 @@ def _compiled_twin(implementation: Implementation) -> str | None:
         return None
     if implementation.compiled not in (None, "function"):
         return None
-    same = ("operator", "framework", "target", "layout", "consumes")
+    same = ("workload", "framework", "target", "layout", "consumes")
     return next(
         (
             other.name
@@ -244,6 +252,10 @@ def _reason_to_skip(implementation: Implementation, case: Case, topology: str) -
         return reason
     if (twin := _compiled_twin(implementation)) is not None:
         return f"ahead of time this is the program of {twin}"
+    if case.pass_ in MODULE_PASSES:
+        return "a module: compile a function over its parameters"
+    if topology != "1x1" and case.workload.name not in OPERATORS:
+        return "nobody has said how a workload of yours is split over several chips; --topology 1x1"
     if case.pass_ not in implementation.passes:
         return f"has no {case.pass_} pass"
     if case.dtype != result_dtype(case.dtype):

@@ -12,30 +12,35 @@ from typing import Any
 
 import tensorflow as tf
 
-from fuseproof.cases import Case
 from fuseproof.child_process import serve
 from fuseproof.frameworks import tensorflow as framework
+from fuseproof.frameworks.calling import Signature
 from fuseproof.implementations import Implementation, resolve_function
+from fuseproof.measure.opening import planned
+from fuseproof.workloads.tensor import INDEX
 
 
 def lower(request: dict[str, Any]) -> dict[str, Any]:
     """Write the StableHLO of one implementation of one case to `request["file"]`."""
-    implementation, case = Implementation(**request["implementation"]), Case.from_group(request["case"])
-    operator, backward = case.operator, case.pass_ != "forward"
+    implementation = Implementation.from_json(request["implementation"])
+    case = planned(request["case"], request["workload"])
+    operator, backward = case.workload, case.pass_ != "forward"
     if implementation.layout != "bhsd":
         raise NotImplementedError(
             f"TensorFlow implementations are lowered in layout bhsd, not {implementation.layout}"
         )
-    step = framework.step(resolve_function(implementation.target), operator.options, case.pass_, None)
-    names = list(operator.input_shapes)
+    names, started = list(operator.inputs_by_name), list(operator.cotangents) if backward else []
+    function = resolve_function(implementation.target)
+    step = framework.step(function, Signature.of(operator), case.pass_, None)
 
     def flat(*tensors: Any) -> list[Any]:
         inputs = dict(zip(names, tensors, strict=False))
-        output, gradients = step(inputs, tensors[-1] if backward else None)
-        return [output, *(gradients[name] for name in names if backward)]
+        cotangents = dict(zip(started, tensors[len(names) :], strict=True))
+        found = step.unpack(step.bind(inputs, cotangents)())
+        return [found[name] for name in operator.results(case.pass_)]
 
-    shapes = [*operator.input_shapes.values(), *([operator.output_shape] if backward else [])]
-    specs = [tf.TensorSpec(shape, case.dtype) for shape in shapes]
+    given = [*operator.inputs_by_name.values(), *(operator.cotangents[name] for name in started)]
+    specs = [tf.TensorSpec(each.shape, each.dtype.replace(INDEX, "int32") or case.dtype) for each in given]
     module = tf.function(flat, jit_compile=True).experimental_get_compiler_ir(*specs)(
         stage="stablehlo_serialized"
     )

@@ -1,6 +1,7 @@
-"""Compile the hand-written Triton kernels for GPUs that you do not have, and compare with their budget.
+"""Compile Triton kernels for GPUs that you do not have; the hand-written ones are compared with their budget.
 
-Triton's own compiler and NVIDIA's assembler compile every launch in the kernels' `compile_list` modules:
+Triton's own compiler and NVIDIA's assembler compile every launch in the kernels' `compile_list` modules, or
+every launch that a user's function makes (`recorded_launches`):
 registers, spills and shared memory are those of the real machine code, occupancy is arithmetic on them
 (`occupancy`), instructions are counted in the machine code, a loop's body once. None of it is a
 measurement of speed.
@@ -12,25 +13,32 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from fuseproof import implementations
 from fuseproof.child_process import Child
 from fuseproof.errors import UserError, require_known
 from fuseproof.files import make_directory
+from fuseproof.implementations import Implementation
+from fuseproof.measure import planning
+from fuseproof.measure.crew import description_of
 from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.triton import comparison
 from fuseproof.profiling.ahead_of_time.triton.occupancy import MULTIPROCESSORS, WARP, occupancy
-from fuseproof.profiling.ahead_of_time.triton.results import FAILED, OK, Result, Usage
+from fuseproof.profiling.ahead_of_time.triton.results import FAILED, OK, SKIPPED, Result, Usage
 from fuseproof.profiling.ahead_of_time.triton.text import render_text
+from fuseproof.runs.plan import Settings
 from fuseproof.workloads.operators import OPERATORS
 
 T = TypeVar("T")
 
 TIMEOUT = 300.0  # seconds for one launch
+_LONGEST_NAME = 150
 
 # The function that lists the launches of each operator's kernels, as `module:function`. The modules are named
 # and not imported: they import PyTorch, which only the compiling processes do.
@@ -39,10 +47,14 @@ COMPILE_LISTS: Mapping[str, str] = {
     "matmul": "fuseproof.kernels.triton.ops.matmul.compile_list:launches",
     "layer_norm": "fuseproof.kernels.triton.ops.norms.compile_list:layer_norm_launches",
     "rms_norm": "fuseproof.kernels.triton.ops.norms.compile_list:rms_norm_launches",
+    "cross_entropy": "fuseproof.kernels.triton.ops.cross_entropy.compile_list:launches",
+    "rotary": "fuseproof.kernels.triton.ops.rotary.compile_list:launches",
+    "softmax": "fuseproof.kernels.triton.ops.softmax.compile_list:launches",
+    "swiglu": "fuseproof.kernels.triton.ops.swiglu.compile_list:launches",
 }
 
 TARGETS: Mapping[str, int] = {f"sm_{capability}": capability for capability in MULTIPROCESSORS}
-TAKES = frozenset({"dtypes", "launches", "update_budget", "quiet"})
+TAKES = frozenset({"dtypes", "launches", "update_budget", "quiet", "cases", "only", "extra", "workloads"})
 
 _ENVIRONMENT = {
     "TRITON_INTERPRET": "0",  # an interpreted kernel has no registers
@@ -53,12 +65,16 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One launch to compile for one target."""
+    """One launch to compile for one target.
+
+    of: the implementation and the case that launch it, as plain data; None for a hand-written kernel.
+    """
 
     operator: str
     dtype: str
     label: str
     target: str
+    of: Mapping[str, Any] | None = None
 
 
 def operators() -> list[str]:
@@ -78,19 +94,32 @@ def answer(request: Request) -> list[Result]:
                 f"compiling Triton kernels needs {package}, which is not installed; "
                 "pip install 'fuseproof[gpu]'"
             )
-    require_known("operator", request.operators, operators())
+    own = not (request.workloads or request.extra)
+    if own and (request.cases or request.only):
+        raise UserError(
+            "--case and --only choose among your own kernels: add --workloads or --implementations"
+        )
+    if not own and request.update_budget:
+        raise UserError("--update-budget is for the project's own kernels; leave it out for yours")
+    if own:
+        require_known("operator", request.operators, operators())
     if request.output is not None:
         make_directory(request.output)
     with _Compilers() as compilers:
-        jobs, version, results = _list(compilers, request)
+        asked = _questions(request) if own else _users_questions(request)
+        jobs, version, results = _list(compilers, request, asked)
         if not jobs and not results:
             raise UserError(
                 "nothing to compile: no launch matches; run without --dtype and --launch to see all"
+                if own or asked
+                else "nothing to compile: none is a function of PyTorch that could launch a Triton kernel"
             )
         results += compilers.map(lambda child, job: _compile(child, job, request), jobs, request.progress)
     order = {target: index for index, target in enumerate(request.targets)}
     results = [replace(result, triton=version) for result in results]
     results.sort(key=lambda result: order[result.target])
+    if not own:
+        return results
     # Labels begin with the operator's name. Where all launches of an operator were compiled, each of its rows
     # in the budget must have one.
     failed = any(result.status == FAILED for result in results)
@@ -152,26 +181,70 @@ class _Compilers:
                 raise
 
 
-def _list(compilers: _Compilers, request: Request) -> tuple[list[Job], str, list[Result]]:
-    """The jobs, Triton's version, and a failed result for each operator whose launches cannot be listed."""
-    questions = [
+def _questions(request: Request) -> list[Job]:
+    """Which launches the hand-written kernels have."""
+    return [
         Job(operator=name, dtype="", label=f"the launches of {name}", target=target)
         for target in request.targets
         for name in request.operators or operators()
     ]
 
+
+def _users_questions(request: Request) -> list[Job]:
+    """Which launches each of the user's implementations makes in each case. Raises UserError."""
+    table, workloads = implementations.everything(request.extra, request.workloads)
+    if not (request.cases or workloads):
+        raise UserError(
+            "name the cases to compile for with --case, such as 'layer_norm[4096x768-float16-forward]'"
+        )
+    plan = planning.make(
+        planning.suite_of(workloads),
+        [each for each in table if each.is_foreign and each.framework == "torch" and _may_launch(each)],
+        planning.Selection(
+            only=request.only, operators=request.operators, dtypes=request.dtypes, cases=request.cases
+        ),
+        Settings(device="cuda", share_process=True),
+        workloads=workloads,
+    )
+    return [
+        Job(
+            operator=case.workload.name,
+            dtype=case.dtype,
+            label=f"{case.group} {each.name}",
+            target=target,
+            of={"case": case.group, "workload": description_of(case), "implementation": each.to_json()},
+        )
+        for target in request.targets
+        for case in plan.cases
+        for each in plan.implementations_of(case)
+        if plan.asked(case, each.name)
+    ]
+
+
+def _may_launch(implementation: Implementation) -> bool:
+    """Whether it is called as it is: what torch.compile makes of a function it compiles itself."""
+    return implementation.compiled in (None, "kernel")
+
+
+def _list(
+    compilers: _Compilers, request: Request, questions: Sequence[Job]
+) -> tuple[list[Job], str, list[Result]]:
+    """The jobs, Triton's version, and a result for each question whose launches cannot be listed."""
+
     def ask(child: Child, job: Job) -> dict[str, Any]:
-        question = {"do": "list", "operator": job.operator, "capability": TARGETS[job.target]}
+        question = {"do": "list", "operator": job.operator, "capability": TARGETS[job.target], "of": job.of}
         return child.ask({**question, "dtypes": list(request.dtypes)}, timeout=TIMEOUT)
 
     jobs, failed, version = [], [], ""
     for question, reply in zip(questions, compilers.map(ask, questions, request.progress), strict=True):
         if "ok" not in reply:
-            failed.append(_failed(question, reply["error"]))
+            skipped = reply.get("skipped")
+            status = FAILED if skipped is None or request.only else SKIPPED
+            failed.append(_result(question, status=status, reason=skipped or reply["error"]))
             continue
         version = reply["ok"]["triton"]
         jobs += [
-            Job(operator=question.operator, dtype=dtype, label=label, target=question.target)
+            Job(operator=question.operator, dtype=dtype, label=label, target=question.target, of=question.of)
             for dtype, labels in reply["ok"]["labels"].items()
             for label in labels
             if not request.launches or any(text in label for text in request.launches)
@@ -190,6 +263,7 @@ def _compile(child: Child, job: Job, request: Request) -> Result:
             "dtype": job.dtype,
             "label": job.label,
             "capability": capability,
+            "of": job.of,
             "instructions": not request.quiet,
             "output": None if place is None else str(place),
         },
@@ -224,4 +298,6 @@ def _result(job: Job, **fields: Any) -> Result:
 
 
 def _file_name(label: str) -> str:
-    return label.replace("/", "-").replace("[", "-").rstrip("]")
+    name = label.replace("/", "-").replace("[", "-").rstrip("]")
+    # A file's name has 255 bytes, and the label of a tuned launch its whole config.
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{zlib.crc32(label.encode()):08x}"

@@ -9,7 +9,7 @@ from typing import Any
 from fuseproof.profiling.ahead_of_time.triton.budget import Row
 from fuseproof.profiling.ahead_of_time.triton.occupancy import Occupancy
 
-OK, FAILED, OVER_BUDGET = "ok", "failed", "over budget"
+OK, SKIPPED, FAILED, OVER_BUDGET = "ok", "skipped", "failed", "over budget"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Result:
     """One launch, compiled for one target and compared with the budget.
 
     operator: empty for a row of the budget that no launch has.
-    status:   OK, FAILED or OVER_BUDGET, the last two with a `reason` in one line.
+    status:   OK, SKIPPED, FAILED or OVER_BUDGET, all but the first with a `reason` in one line.
     usage:    None if the launch was not compiled.
     triton:   version of the compiler; None for a row of the budget that no launch has.
     compared: whether the launch was compared with the budget; its row is `budget`, None if there is none.

@@ -20,8 +20,11 @@ def render_text(results: Sequence[Result], request: Request) -> str:
     spilled = sum(usage.spill_bytes > 0 for usage in usages)
     failed = sum(result.status == FAILED for result in results)
     over = sum(result.status == OVER_BUDGET for result in results)
+    compared = any(result.compared or result.status == OVER_BUDGET for result in results)
     version = next((result.triton for result in results if result.triton), "")
-    if not request.update_budget:
+    if not (request.update_budget or compared):
+        budget = "no budget for kernels from outside"
+    elif not request.update_budget:
         budget = f"{over} over budget"
     elif failed:
         budget = "the budget is unchanged because of the failures"

@@ -195,6 +195,8 @@ class _Drawing:
         used = [v + step["vmem_scoped_bytes"] for v, step in zip(vmem, self.schedule, strict=True)]
         fuller = [max(h, resident + v) for h, v in zip(hbm, vmem, strict=True)]
         peak = self.result.get("peak_bytes")
+        if peak is not None and not _is_count(peak):
+            raise ValueError("peak_bytes must be a whole number")
         return [
             self._series("planned, as the peak counts", fuller, stated=peak),
             self._series("planned, HBM", hbm),

@@ -5,11 +5,11 @@ The files: JSON of `fuseproof compile --json`, and XLA's own dumps. Nothing in t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from fuseproof import documents
 from fuseproof.errors import UserError
 from fuseproof.fusion.programs import hlo
 from fuseproof.profiling.readers.trace_file import TraceFile
@@ -79,14 +79,14 @@ def is_result(head: bytes) -> bool:
 def load_results(file: TraceFile) -> list[Timeline]:
     """One timeline for each program in a JSON file that has a schedule. Raises UserError if none has."""
     file.max_bytes = _LIMIT
-    try:
-        document = json.loads(file.read())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file.path} is not JSON ({error}); compile again with --json") from None
+    document = documents.parse(file.read(), file.path, wanted="compile again with --json")
     results = document if isinstance(document, list) else [document]
     if not all(isinstance(result, dict) for result in results):
         raise UserError(f"{file.path} is not what `fuseproof compile --json` prints")
-    drawn = [to_timeline(result, _result_name(result)) for result in results if result.get("schedule")]
+    try:
+        drawn = [to_timeline(result, _result_name(result)) for result in results if result.get("schedule")]
+    except UserError as error:
+        raise UserError(f"{file.path}: {error}") from None
     if not drawn:
         reasons = {str(result.get("reason") or result.get("warning")) for result in results}
         raise UserError(f"{file.path} holds no schedule: {'; '.join(sorted(reasons))}")

@@ -6,8 +6,12 @@ escaped JSON block of formatted text, so that no number is computed or rounded t
 
 from __future__ import annotations
 
+import base64
+import functools
 import math
 import statistics
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 
@@ -20,11 +24,37 @@ from fuseproof.reports.claims import band_words
 from fuseproof.reports.report import wording
 from fuseproof.reports.report.html import page, plots
 from fuseproof.reports.report.summary import Summary
+from fuseproof.runs.records import OWN
 
 _FOLDER = "fuseproof.reports.report.html"
 
 
-def to_html(summary: Summary) -> str:
+def to_html(summary: Summary, others: Mapping[str, Summary] | None = None) -> str:
+    """The page.
+
+    others: the same measurements compared with other baselines, by name, which its reader may choose.
+    """
+    script = offline_page.read(_FOLDER, "report.js")
+    pages = {name: _page(other, script, chosen=name) for name, other in (others or {}).items()}
+    return _page(summary, script, pages=pages, chosen=_common_baseline(summary))
+
+
+def _common_baseline(summary: Summary) -> str:
+    """What all runs are compared with; empty if they differ."""
+    names = {run.baseline for run in summary.runs}
+    return names.pop() if len(names) == 1 else ""
+
+
+def _packed(page: str) -> str:
+    """As a page holds another: deflated, in base64."""
+    return base64.b64encode(zlib.compress(page.encode(), 9)).decode()
+
+
+def _page(summary: Summary, script: str, *, chosen: str, pages: Mapping[str, str] | None = None) -> str:
+    """One page.
+
+    chosen: the baseline. pages: those of the other baselines, by name; they hold no others themselves.
+    """
     lines = list(page.lines(summary))
     bands = page.bands(summary.claims)
     payback = page.payback(summary)
@@ -35,11 +65,14 @@ def to_html(summary: Summary) -> str:
         [0.9, 1.1, *(edge for band in bands for edge in (band.low, band.high))],
     )
     template = _environment().get_template("report.html")
-    script = offline_page.read(_FOLDER, "report.js")
     text = template.render(
         security_policy=offline_page.security_policy(script),
         script=Markup(script),
         summary=summary,
+        baselines=list(pages or {}),
+        more_baselines=not {row.implementation for row in summary.rows} <= {*(pages or {})},
+        chosen=chosen,
+        own=OWN,
         headlines=wording.verdicts(summary, pooled=True),
         caveats=wording.caveats(summary),
         glances=list(page.glances(summary)),
@@ -65,12 +98,14 @@ def to_html(summary: Summary) -> str:
             {
                 "details": details,
                 "strips": [{"ticks": s.ticks, "lines": [asdict(line) for line in s.lines]} for s in strips],
+                "pages": {name: _packed(page) for name, page in (pages or {}).items()},
             }
         ),
     )
     return text.strip() + "\n"
 
 
+@functools.cache
 def _environment() -> Environment:
     environment = offline_page.templates(_FOLDER)
     environment.globals |= {

@@ -1,6 +1,8 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const dataOf = (page) => JSON.parse(page.getElementById("data").textContent);
+  let data = dataOf(document);
+  const { pages } = data;
   const root = document.documentElement;
   const element = (tag, properties = {}, ...children) => {
     const made = Object.assign(document.createElement(tag), properties);
@@ -116,9 +118,9 @@
       show(row, field.left, field.top);
     });
     table.addEventListener("focusout", hide);
-    document.addEventListener("keydown", (event) => {
+    document.onkeydown = (event) => {
       if (event.key === "Escape") hide();
-    });
+    };
   }
 
   function sortable(table) {
@@ -187,8 +189,47 @@
     select.disabled = false;
   }
 
+  async function inflated(text) {
+    const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Response(stream).text();
+  }
+
+  /* Every baseline has a page of its own, as Python computed and wrote it: the chosen one takes the place of
+     what is shown. */
+  function baselines() {
+    const line = document.getElementById("against");
+    if (!line) return;
+    const select = line.querySelector("select");
+    const output = line.querySelector("output");
+    if (!("DecompressionStream" in window)) {
+      line.hidden = false;
+      select.disabled = true;
+      output.textContent =
+        "To choose another, this browser is too old (it needs Chrome 80, Firefox 113, Safari 16.4 or newer).";
+      return;
+    }
+    select.addEventListener("change", async () => {
+      const name = select.value;
+      const text = await inflated(pages[name]);
+      if (select.value !== name) return; // another was chosen meanwhile
+      const page = new DOMParser().parseFromString(text, "text/html");
+      data = dataOf(page);
+      for (const which of ["main", "#axes"]) {
+        document.querySelector(which).replaceWith(document.adoptNode(page.querySelector(which)));
+      }
+      arrange();
+    });
+    line.hidden = false;
+  }
+
+  function arrange() {
+    forest();
+    document.querySelectorAll("table.sortable").forEach(sortable);
+    replicates();
+  }
+
   theme();
-  forest();
-  document.querySelectorAll("table.sortable").forEach(sortable);
-  replicates();
+  baselines();
+  arrange();
 })();

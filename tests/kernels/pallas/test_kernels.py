@@ -38,25 +38,25 @@ def worker(start_worker):
 @pytest.mark.parametrize("group", CASES)
 def test_it_computes_the_operator(group, worker):
     case = Case.from_group(group)
-    rows = {row.name: row for row in IMPLEMENTATIONS if row.operator == case.operator.name}
+    rows = {row.name: row for row in IMPLEMENTATIONS if row.workload == case.workload.name}
     worker.open_case(group)
     errors = {}
     for name in ("pallas", rows["pallas"].baseline):
         worker.prepare(rows[name])
-        errors[name] = worker.ask("check", name=name)["errors"]
+        errors[name] = worker.errors(name)
     found, baseline = errors["pallas"], errors[rows["pallas"].baseline]
     tensors = {"output"}
     if case.pass_ != "forward":
-        tensors |= {f"grad_{name}" for name in case.operator.input_shapes}
+        tensors |= {f"grad_{name}" for name in case.workload.input_shapes}
     assert set(found) == tensors
     assert None not in found.values(), found
-    verdict = checks.judge(found, baseline, dtype=case.dtype, longest=case.operator.longest_axis)
+    verdict = checks.judge(found, baseline, dtype=case.dtype, longest=case.workload.longest_axis)
     assert verdict.passed, verdict.message
 
 
 def test_on_the_cpu_it_is_never_timed():
     rows = [row for row in IMPLEMENTATIONS if row.name == "pallas"]
-    assert {row.operator for row in rows} == {"attention", "matmul", "layer_norm"}
+    assert {row.workload for row in rows} == {"attention", "matmul", "layer_norm"}
     for row in rows:
         assert row.reason_not_on("cpu") == "interpreted on the CPU: correctness only, never timed"
         assert row.reason_not_on("cuda") == "needs tpu; this run is on cuda"

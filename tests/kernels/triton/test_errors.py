@@ -7,12 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from fuseproof.kernels.triton import attention, layer_norm, matmul, rms_norm
+from fuseproof.kernels.triton import (
+    attention,
+    cross_entropy,
+    layer_norm,
+    matmul,
+    rms_norm,
+    rotary,
+    softmax,
+    swiglu,
+)
+from fuseproof.kernels.triton.ops.swiglu.api import silu_product
 
 Q = torch.zeros(2, 4, 8, 64)
 A, B, R, ONE = torch.zeros(3, 4), torch.zeros(4, 5), torch.zeros(3, 5), torch.ones(1)
 A8, B8 = A.to(torch.float8_e4m3fn), B.to(torch.float8_e4m3fn)
 X, W = torch.zeros(3, 8), torch.ones(8)
+T, C = torch.zeros(3, dtype=torch.int64), torch.zeros(8, 32)
 
 
 def second_derivative(q):
@@ -98,6 +109,59 @@ CASES = {
         "float8 operands have no backward",
     ),
     "matmul-cpu": (lambda: matmul(A, B), NotImplementedError, "the tensors are on cpu"),
+    "cross-entropy-dimensions": (
+        lambda: cross_entropy(X[None], T),
+        ValueError,
+        r"\(rows, vocabulary\), not \(1, 3, 8\)",
+    ),
+    "cross-entropy-targets": (
+        lambda: cross_entropy(X, T.float()),
+        TypeError,
+        "int64 or int32, not float32",
+    ),
+    "cross-entropy-count": (lambda: cross_entropy(X, T[:2]), ValueError, r"targets must be of shape \(3,\)"),
+    "cross-entropy-devices": (lambda: cross_entropy(X, T.to("meta")), ValueError, "targets is meta"),
+    "cross-entropy-stride": (lambda: cross_entropy(X.t(), T[:1].expand(8)), ValueError, r"logits\.contig"),
+    "cross-entropy-reduction": (
+        lambda: cross_entropy(X, T, reduction="max"),
+        ValueError,
+        "unknown reduction 'max'; there are none, mean, sum",
+    ),
+    "cross-entropy-cpu": (lambda: cross_entropy(X, T), NotImplementedError, "the tensors are on cpu"),
+    "rotary-dimensions": (lambda: rotary(Q[0], Q, W, W), ValueError, "q must be"),
+    "rotary-mixed": (lambda: rotary(Q, Q.half(), C, C), TypeError, "k is float16"),
+    "rotary-tables": (
+        lambda: rotary(Q.half(), Q.half(), C.bfloat16(), C.bfloat16()),
+        TypeError,
+        "are bfloat16",
+    ),
+    "rotary-lengths": (lambda: rotary(Q, Q[:, :, :5], C, C), ValueError, "must agree in batch, length"),
+    "rotary-odd": (lambda: rotary(Q[..., :5], Q[..., :5], C, C), ValueError, "must be even and at most 512"),
+    "rotary-whole-tables": (
+        lambda: rotary(Q, Q, torch.zeros(8, 64), C),
+        ValueError,
+        r"cos must be of shape \(8, 32\)",
+    ),
+    "rotary-stride": (lambda: rotary(Q.mT.contiguous().mT, Q, C, C), ValueError, r"q\.contiguous\(\)"),
+    "rotary-gradient": (
+        lambda: rotary(Q, Q, C, C.clone().requires_grad_()),
+        NotImplementedError,
+        r"sin gets no gradient; pass sin\.detach\(\)",
+    ),
+    "rotary-cpu": (lambda: rotary(Q, Q, C, C), NotImplementedError, "the tensors are on cpu"),
+    "softmax-float64": (lambda: softmax(X.double()), TypeError, "x has dtype float64; cast"),
+    "softmax-scalar": (lambda: softmax(X[0, 0]), ValueError, "last dimension of at least one"),
+    "softmax-stride": (lambda: softmax(X.t()), ValueError, r"x\.contiguous\(\)"),
+    "swiglu-mixed": (lambda: swiglu(A, B, B, B.t().half()), TypeError, "down is float16; cast them to one"),
+    "swiglu-shapes": (
+        lambda: swiglu(A, B, B, B),
+        ValueError,
+        r"not \(3, 4\), \(4, 5\), \(4, 5\) and \(4, 5\)",
+    ),
+    "swiglu-hidden": (lambda: swiglu(A[:, :3], B, B, B.t()), ValueError, r"not \(3, 3\), \(4, 5\)"),
+    "swiglu-elements": (lambda: silu_product(A, A[:1]), ValueError, "must have one shape"),
+    "swiglu-cpu": (lambda: swiglu(A, B, B, B.t()), NotImplementedError, "the tensors are on cpu"),
+    "softmax-cpu": (lambda: softmax(X), NotImplementedError, "the tensors are on cpu"),
 }
 for norm in (layer_norm, rms_norm):
     CASES |= {
@@ -141,6 +205,10 @@ def test_inputs_that_require_gradients_are_fine_without_autograd():
         ("matmul", "matmul.api"),
         ("layer_norm", "norms.layer_norm"),
         ("rms_norm", "norms.rms_norm"),
+        ("cross_entropy", "cross_entropy.api"),
+        ("rotary", "rotary.api"),
+        ("softmax", "softmax.api"),
+        ("swiglu", "swiglu.api"),
     ],
 )
 def test_names_of_the_package_are_the_functions(name, module):

@@ -53,7 +53,9 @@ def test_a_launch_needs_a_tensor():
         launch.run()
 
 
-@pytest.mark.parametrize("operator", ["attention", "matmul", "layer_norm"])
+@pytest.mark.parametrize(
+    "operator", ["attention", "matmul", "layer_norm", "softmax", "cross_entropy", "rotary", "swiglu"]
+)
 def test_launches_pass_their_arguments_by_position(operator):
     """Their arguments are in the kernel's order, which the fast path of `Launch` needs."""
     for launch in compiler_process.launches(operator, "bfloat16", 90).values():

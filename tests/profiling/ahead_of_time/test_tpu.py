@@ -23,6 +23,7 @@ from fuseproof.profiling.ahead_of_time.tpu.text import render_text
 from fuseproof.profiling.readers import xla_schedule
 from fuseproof.profiling.timeline.model import KIND
 from fuseproof.reports.claims import reductions
+from fuseproof.workloads.operators import OPERATORS
 
 for package in ("jax", "libtpu"):
     if importlib.util.find_spec(package) is None:
@@ -188,7 +189,7 @@ def test_the_drawn_schedule_s_peaks_are_the_compiler_s(results):
 def test_arguments_and_results_are_those_of_the_operator(results):
     for (_, group, _), result in results[0].items():
         case = Case.from_group(group)
-        least = case.operator.minimum_bytes("forward", case.dtype)
+        least = case.workload.minimum_bytes("forward", case.dtype)
         # Tiles pad them: 300 columns take 384.
         assert result["argument_bytes"] + result["output_bytes"] >= least
         assert result["memory_plan"]["resident_bytes"] >= result["argument_bytes"]
@@ -197,12 +198,12 @@ def test_arguments_and_results_are_those_of_the_operator(results):
 def test_kernels_are_counted_and_cost_what_they_state(results):
     for (_, group, name), result in results[0].items():
         case = Case.from_group(group)
-        assert result["kernels"] == (KERNELS[case.operator.name, case.pass_] if name == "pallas" else 0)
+        assert result["kernels"] == (KERNELS[case.workload.name, case.pass_] if name == "pallas" else 0)
         assert (result["estimated_cycles"] is None) == (name == "pallas")
-        if case.operator.name == "layer_norm":
+        if case.workload.name == "layer_norm":
             continue
-        stated = case.operator.flops(case.pass_)
-        if name == "pallas" and case.operator.name == "attention" and case.pass_ == "forward_backward":
+        stated = case.workload.flops(case.pass_)
+        if name == "pallas" and case.workload.name == "attention" and case.pass_ == "forward_backward":
             stated = stated * 9 // 7  # both backward kernels compute q kᵀ and do vᵀ: 9 products, not 7
         if name == "pallas":
             assert stated <= result["flops"] <= 1.05 * stated
@@ -300,7 +301,7 @@ def test_a_user_s_tensorflow_function_compiles(user_results):
 
 def test_eager_functions_are_left_to_their_compiled_twins_and_a_user_s_all_compile(tmp_path):
     jitted = next(
-        r for r in implementations.IMPLEMENTATIONS if (r.operator, r.name) == ("layer_norm", "jax.jit")
+        r for r in implementations.IMPLEMENTATIONS if (r.workload, r.name) == ("layer_norm", "jax.jit")
     )
     same = dataclasses.replace(jitted, name="mine.same")
     strange = dataclasses.replace(jitted, name="mine.strange", consumes=("nope",))
@@ -347,6 +348,24 @@ def test_sharded_over_four_chips():
     assert "torch_xla" in by_name["matmul", "torch.eager"]["reason"]
 
 
+def test_every_operator_is_split_over_four_chips():
+    """As its part of a tensor-parallel model: what crosses chips is what such a model sends."""
+    sent = {
+        "softmax[256x256-bfloat16-forward]": {"all-reduce": 2},  # maximum and sum of columns on two chips
+        "cross_entropy[256x512_mean-bfloat16-forward_backward]": {"all-reduce": 4},
+        "rotary[b1_h4_s256_d64-bfloat16-forward_backward]": {},
+        "swiglu[256x128x256-bfloat16-forward]": {"all-reduce": 1},  # what down's halves add up to
+        "embedding[256x512x128-bfloat16-forward]": {"all-reduce": 1},  # rows from half of the table
+        "rms_norm[256x256-bfloat16-forward]": {"all-reduce": 1},
+    }
+    cases = [Case.from_group(group) for group in sent]
+    chosen = [each for each in implementations.table() if each.name == "jax.jit"]
+    found = compiled(["tpu-v5e"], cases, chosen, topology="2x2")
+    assert {each["case"]: each["collectives"] for each in found} == sent
+    covered = {case.workload.name for case in cases} | {"attention", "matmul", "layer_norm"}
+    assert covered == set(OPERATORS), "the others are in the test above"
+
+
 def test_the_command(capsys, tmp_path):
     case = "layer_norm[64x256-bfloat16-forward]"
     arguments = ["compile", "--target", "tpu-v5e", "--case", case, "--only", "jax.jit,pallas,triton"]
@@ -364,7 +383,7 @@ def test_the_command(capsys, tmp_path):
         (["--target", "tpu-v5e", "--topology", "3x3"], "unknown topology '3x3'; there are 1x1, 2x2, 4x4"),
         (["--target", "tpu-v5e", "--only", "none"], "unknown implementation 'none'"),
         (["--target", "tpu-v5e", "--case", "matmul"], "'matmul' is not a case"),
-        (["--target", "tpu-v5e", "--operator", "softmax"], "unknown operator 'softmax'"),
+        (["--target", "tpu-v5e", "--operator", "convolution"], "unknown operator 'convolution'"),
         (["--target", "tpu-v5e", "--only", "jax.jit", "--implementations", "no.py:X"], "no such file"),
     ],
 )
@@ -379,3 +398,28 @@ def test_without_the_compiler_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(programs.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'fuseproof\[tpu\]'"):
         families.run(Request(targets=["tpu-v5e"]))
+
+
+def test_a_workload_of_a_user(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import numpy as np\n"
+        "from fuseproof import Implementation, Operator\n"
+        "class Scaled(Operator):\n"
+        "    rows: int\n"
+        "    named_shapes = {'small': {'rows': 256}}\n"
+        "    def draw_inputs(self, rng):\n"
+        "        values = rng.standard_normal((self.rows, 128))\n"
+        "        return {'x': values, 'by': {'weight': rng.standard_normal(128)}}\n"
+        "    def forward(self, x, by): return np.tanh(x) * by['weight']\n"
+        "def scaled(x, by):\n"
+        "    import jax.numpy as jnp\n"
+        "    return jnp.tanh(x) * by['weight']\n"
+        "OWN = [Implementation('scaled', 'jax.jit', framework='jax', target=':scaled', compiled='jit')]\n"
+    )
+    assert main(["compile", "--target", "tpu-v5e", "--workloads", str(file), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [(each["case"], each["status"]) for each in results] == [
+        (f"scaled[rows256-float32-{pass_}]", "ok") for pass_ in ("forward", "forward_backward")
+    ]
+    assert all(each["bytes_accessed"] >= 256 * 128 * 4 for each in results)

@@ -136,7 +136,7 @@ def test_every_key_of_the_json(answers):
 def test_every_list_of_launches_exists_and_imports_pytorch_in_the_child_only():
     pytest.importorskip("triton", reason="the lists import it")
     torch = importlib.import_module("torch")
-    kernels = {one.operator for one in IMPLEMENTATIONS if one.name == "triton"}
+    kernels = {one.workload for one in IMPLEMENTATIONS if one.name == "triton"}
     assert set(compile_kernels.COMPILE_LISTS) == kernels
     for operator, name in compile_kernels.COMPILE_LISTS.items():
         module, function = name.split(":")
@@ -227,11 +227,14 @@ def test_a_launch_that_fits_no_multiprocessor_failed(answers, capsys):
     ("arguments", "says"),
     [
         (["--target", "sm_75"], "unknown target 'sm_75'; there are tpu-v5e, tpu-v5p, tpu-v6e, sm_80, sm_90"),
-        (["--target", "sm_90", "--operator", "softmax"], "unknown operator 'softmax'; there are attention"),
+        (
+            ["--target", "sm_90", "--operator", "convolution"],
+            "unknown operator 'convolution'; there are attention",
+        ),
         (["--target", "sm_90", "--launch", "nothing"], "no launch matches"),
         (
             ["--target", "sm_90", "--case", "x"],
-            "--case means nothing for sm_90; there are --operator, --",
+            "--case and --only choose among your own kernels: add --workloads or --implementations",
         ),
         (["--target", "sm_90", "--schedule"], "--schedule means nothing for sm_90"),
         (["--target", "sm_90,tpu-v5e", "--update-budget"], "--update-budget means nothing for tpu-v5e"),

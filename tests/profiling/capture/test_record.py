@@ -52,6 +52,26 @@ def test_round_trip(tmp_path):
     assert CaptureRecord.from_json(json.loads(json.dumps(record(energy=None).to_json()))).energy is None
 
 
+def test_a_record_may_be_of_a_workload_that_only_its_user_knows():
+    mine = record(group="compare[fixed-float32-forward]")
+    assert CaptureRecord.from_json(json.loads(json.dumps(mine.to_json()))) == mine
+
+
+def test_a_record_does_not_say_whose_machine_it_was(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/alice")
+    mine = Implementation("layer_norm", "mine", framework="torch", target="/home/alice/mine.py:f")
+    document = record(implementation=mine, warnings=("no /home/alice/.cache",)).to_json()
+    assert "alice" not in json.dumps(document)
+    assert CaptureRecord.from_json(json.loads(json.dumps(document))).implementation.target == "~/mine.py:f"
+
+
+def test_a_record_of_a_newer_version_is_refused_kindly():
+    with pytest.raises(
+        UserError, match="a newer version of fuseproof wrote it, as schema 3; update fuseproof"
+    ):
+        CaptureRecord.from_json(record().to_json() | {"schema": 3})
+
+
 def test_derived_figures():
     assert record().kernels_per_call == 3
     assert record(kernel_counts=(3, 4)).kernels_per_call is None
@@ -78,7 +98,7 @@ def test_settings_that_must_match_are_named_where_they_differ():
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        (("schema",), 1, "schema 1 instead of 2"),
+        (("schema",), 1, "schema 1; this version of fuseproof reads 2"),
         (("group",), "nonsense", "not a case"),
         (("row", "framework"), "theano", "unknown framework"),
         (("calls", 0), 5, r"Expected `object`, got `int` - at `\$.calls\[0\]`"),

@@ -44,7 +44,11 @@ class FakeCrew:
     def get(self, framework):
         return SimpleNamespace(ask=None)
 
-    def open_case(self, framework, case):
+    def worker_of(self, implementation):
+        return implementation.framework
+
+    def open_case(self, framework, case, seed):
+        assert seed == 5
         self.case = case
         self.log.append((framework, case.group))
 

@@ -17,7 +17,7 @@ from fuseproof.profiling.timeline.model import KINDS
 
 GROUP = "layer_norm[64x256-float32-forward]"
 BEGIN = 1_790_000_000_000_000_000  # Unix ns
-IMPLEMENTATIONS = {one.name: one for one in implementations.table() if one.operator == "layer_norm"}
+IMPLEMENTATIONS = {one.name: one for one in implementations.table() if one.workload == "layer_norm"}
 
 
 def event(cat, name, tid, start_us, dur_us, pid=99, **args):

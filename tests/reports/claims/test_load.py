@@ -58,6 +58,9 @@ comparisons = [{baseline = "a", candidate = "b"}]
             "names of implementations",
             id="estimates of a number",
         ),
+        pytest.param("high = 0.6", f"high = {10**400}", "30 digits", id="a huge number"),
+        pytest.param("high = 0.6", "high = nan", "high has the wrong type", id="NaN"),
+        pytest.param("high = 0.6", f"high = {'[' * 900}{']' * 900}", "nested|recursion", id="nested"),
         pytest.param(VALID, VALID + VALID, "unique", id="id twice"),
         pytest.param(VALID, "", "claim", id="empty file"),
     ],
@@ -70,6 +73,15 @@ def test_a_bad_claims_file_is_one_clear_line(tmp_path, old, new, problem):
         claims.load_claims(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_text_of_a_claims_file_moves_a_cursor(tmp_path):
+    file = tmp_path / "claims.toml"
+    hostile = VALID.replace('text = "', 'text = "\\u001b[31m\\u202e')
+    assert hostile != VALID
+    file.write_text(hostile, encoding="utf-8")
+    (claim,) = claims.load_claims(file)
+    assert claim.text.startswith(r"\x1b[31m\u202e")
 
 
 def test_a_claims_file_that_cannot_be_read(tmp_path):

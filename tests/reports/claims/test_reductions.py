@@ -266,7 +266,7 @@ def test_a_foreign_file_of_estimates_is_one_clear_line(tmp_path, capsys, text, p
     assert main(["claims", "--estimates", str(file)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert problem in line and str(file) in line
-    with pytest.raises(UserError, match="cannot read estimates"):
+    with pytest.raises(UserError, match="cannot read"):
         reductions.load_estimates(tmp_path / "absent.json")
 
 

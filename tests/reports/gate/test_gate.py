@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -8,11 +9,12 @@ import pytest
 from scipy import stats
 
 from fuseproof.errors import UserError
+from fuseproof.files import write_json
 from fuseproof.reports import gate
 from fuseproof.reports.gate import judge
 from fuseproof.reports.gate.junit import write_junit
 from fuseproof.runs.records import Benchmark, Failure
-from fuseproof.runs.run_file import load_all
+from fuseproof.runs.run_file import load_all, run_to_json
 
 
 @pytest.fixture(scope="session")
@@ -401,3 +403,43 @@ def test_junit_that_cannot_be_written(mixed, tmp_path):
     for path in (tmp_path, tmp_path / "absent" / "gate.xml"):
         with pytest.raises(UserError, match="cannot write"):
             write_junit(mixed, path)
+
+
+def test_hostile_names_and_messages_are_inert(a_run, a_benchmark, tmp_path):
+    """In a terminal, in a step summary, in JUnit; as a file would bring them."""
+    texts = (
+        "<script>alert(1)</script>",
+        "![pixel](https://evil.example/p.png)",
+        "\n::error file=x::no",
+        "##[error]no",
+        "]]>",
+        "\x1b[2J\x07\x00",
+        "\u202egnp \udc80",
+        "a|b",
+        "[bold]x[/]",
+    )
+    names = [f"{text}{number}" for number, text in enumerate(texts)]
+    more = {"blocks": 5, "legs": 2, "rounds": 1, "process_noise": 0.001}
+    benchmarks = [a_benchmark(**more)]
+    benchmarks += [replace(a_benchmark(**more), name=name, implementation=name) for name in names]
+    failures = [Failure(group="g", implementation=n, kind="error", stage="check", message=n) for n in names]
+    paths = tmp_path / "base.json", tmp_path / "head.json"
+    for path, failed in zip(paths, ((), failures), strict=True):
+        write_json(path, run_to_json(a_run(benchmarks[: 3 if failed else None], failures=failed)))
+    result = replace(gate.compare(*map(load_all, map(str, paths))), base=names[2], remeasure_command=names[2])
+    write_junit(result, tmp_path / "junit.xml")
+    root = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert len(root.findall(".//testcase")) == len(result.rows) > len(names)
+    for text in (
+        gate.render_text(result),
+        gate.render_markdown(result),
+        (tmp_path / "junit.xml").read_text(),
+    ):
+        text.encode()
+        assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+        assert not re.search(r"^\s*::|##\[", text, re.MULTILINE)
+    summary = gate.render_markdown(result)
+    assert not re.search(r"<script|!\[", summary)
+    rows = [line for line in summary.splitlines() if line.startswith("| ")]
+    assert {line.replace("\\|", "").count("|") for line in rows} == {6}
+    assert "[bold]x[/]8" in gate.render_text(result), "no markup either"

@@ -10,6 +10,7 @@ from support.pages import HOSTILE, Page
 
 from fuseproof import offline_page
 from fuseproof.reports import report
+from fuseproof.reports.report import formats
 from fuseproof.reports.report.html import page, plots
 from fuseproof.reports.report.summary import Interval
 from fuseproof.runs.records import Failure
@@ -241,3 +242,68 @@ def test_the_browser_check_would_notice_an_error(browser, demo_html, tmp_path):
     broken.write_text(text.replace('"use strict";', "undefinedFunction();", 1), encoding="utf-8")
     with open_page(browser, broken.as_uri()) as (_, log):
         assert any("undefinedFunction" in error for error in log.errors)
+
+
+@pytest.fixture(scope="module")
+def three(a_run, a_benchmark):
+    """Three implementations of two cases, the last of which is another's framework."""
+    cases = ("layer_norm[64x64-float32-forward]", "matmul[8x8x8-float32-forward]")
+    return a_run(
+        [
+            a_benchmark(
+                name, seconds=seconds * (1 + number), case=case, baseline=own, compile_seconds=1.0, **NOISE
+            )
+            for number, case in enumerate(cases)
+            for name, own, seconds in (
+                ("torch.eager", "torch.eager", 1e-3),
+                ("torch.compile", "torch.eager", 5e-4),
+                ("jax.jit", "jax.jit", 2e-3),
+            )
+        ]
+    )
+
+
+def test_the_reader_chooses_the_baseline(browser, three, tmp_path):
+    file = report.write([three], tmp_path / "report.html")
+    script = "rows => rows.map((row) => [row.dataset.implementation, Number(row.dataset.value)])"
+    with open_page(browser, file.as_uri()) as (opened, log):
+        select = opened.locator("[name=baseline]")
+        assert select.locator("option").evaluate_all("all => all.map((one) => one.value)") == [
+            "own",
+            "torch.eager",
+            "torch.compile",
+            "jax.jit",
+        ]
+        for name in ("jax.jit", "torch.compile", "own"):
+            select.select_option(name)
+            opened.locator(
+                f"#forest small:text('vs {name}')" if name != "own" else "#verdict"
+            ).first.wait_for()
+            opened.wait_for_timeout(200)
+            expected = [
+                [row.implementation, row.speedup.value]
+                for row in report.summarise([three], baseline=name).rows
+                if row.speedup
+            ]
+            assert opened.locator("#forest tr.case").evaluate_all(script) == expected
+        select.select_option("torch.compile")
+        opened.wait_for_timeout(300)
+        opened.locator("#forest tr.case").first.hover()
+        assert "vs torch.compile" in opened.locator("#details").text_content()
+        opened.locator("[name=group]").select_option("implementation")
+        assert opened.locator("#forest tbody.cases").count() == 2
+        opened.locator("#comparison").select_option("1")
+        assert log.errors == [] and log.requests == [file.as_uri()]
+
+
+def test_too_many_comparisons_leave_a_choice_of_what_is_a_baseline_already(three, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "_MOST_COMPARISONS", 10)
+    page_ = Page(report.write([three], tmp_path / "report.html").read_text())
+    assert list(page_.data["pages"]) == ["own", "torch.eager", "jax.jit"]
+    assert "others: fuseproof report --baseline NAME" in page_.words
+
+
+def test_a_page_without_a_choice_offers_none(a_run, comparisons, tmp_path):
+    (pair,) = [comparisons([1.2], **NOISE)]
+    text = report.write([a_run(pair[:1])], tmp_path / "one.html").read_text()
+    assert "against" not in {attributes.get("id") for _, attributes in Page(text).elements}

@@ -3,7 +3,7 @@
 import pytest
 
 from fuseproof.measure import checks
-from fuseproof.workloads import operators
+from fuseproof.workloads import operators, trees
 from fuseproof.workloads.operators import OPERATORS
 
 torch = pytest.importorskip("torch", reason="the independent computation is PyTorch's")
@@ -30,6 +30,20 @@ SHAPES = [
     ("rms_norm", "7x13"),
     ("rms_norm", "1030x3_residual"),
     ("rms_norm", "1x1"),
+    ("softmax", "7x13"),
+    ("softmax", "131x3"),
+    ("softmax", "1x1"),
+    ("cross_entropy", "7x13"),
+    ("cross_entropy", "131x5"),
+    ("cross_entropy", "131x5_mean"),  # more rows than are held at once
+    ("cross_entropy", "3x1_mean"),
+    ("rotary", "b2_h6_kv3_s7_d10"),  # 12 heads, of which 8 are sampled
+    ("rotary", "b1_h1_s70_d2"),
+    ("swiglu", "7x5x11"),
+    ("swiglu", "67x3x1030"),  # more inner columns than are held at once
+    ("embedding", "7x5x3"),
+    ("embedding", "1500x90x2"),  # more tokens than are added at once, and rows that are not sampled
+    ("embedding", "3x1x1"),
 ]
 
 
@@ -45,6 +59,21 @@ def in_pytorch(operator, tensors):
         s = tensors["x"] + tensors["residual"] if operator.residual else tensors["x"]
         mean_square = torch.linalg.vector_norm(s, dim=1, keepdim=True) ** 2 / operator.columns
         return s / (mean_square + 1e-6).sqrt() * tensors["weight"]
+    if operator.name == "softmax":
+        return torch.special.softmax(tensors["x"], dim=1)
+    if operator.name == "cross_entropy":
+        certain = F.one_hot(tensors["targets"], operator.vocabulary).double()
+        losses = -(certain * F.log_softmax(tensors["logits"], dim=1)).sum(dim=1)
+        return losses.mean() if operator.mean else losses
+    if operator.name == "rotary":  # a product of complex numbers
+        angle = torch.complex(tensors["cos"], tensors["sin"])
+        turned = [torch.complex(*tensors[name].chunk(2, dim=-1)) * angle for name in operator.differentiable]
+        return tuple(torch.cat([each.real, each.imag], dim=-1) for each in turned)
+    if operator.name == "swiglu":
+        gated = tensors["x"] @ tensors["gate"]
+        return (gated * torch.sigmoid(gated) * (tensors["x"] @ tensors["up"])) @ tensors["down"]
+    if operator.name == "embedding":
+        return F.one_hot(tensors["indices"], operator.vocabulary).double() @ tensors["table"]
     share = operator.query_heads // operator.key_value_heads
     k, v = (tensors[name].repeat_interleave(share, dim=1) for name in ("k", "v"))
     mask = torch.ones(operator.query_length, operator.key_length, dtype=torch.bool)
@@ -59,12 +88,18 @@ def in_pytorch(operator, tensors):
 def test_references_are_those_of_autograd(name, label):
     operator = operators.get(name).from_label(label)
     inputs, cotangent = operator.inputs(5, "float32"), operator.cotangent(5, "float32")
-    tensors = {key: torch.tensor(array, dtype=torch.float64) for key, array in inputs.items()}
-    for tensor in tensors.values():
-        tensor.requires_grad_()
-    output = in_pytorch(operator, tensors)
-    output.backward(torch.tensor(cotangent, dtype=torch.float64))
-    expected = {"output": output.detach(), **{f"grad_{key}": t.grad for key, t in tensors.items()}}
+    tensors = {
+        key: torch.tensor(array, dtype=torch.float64 if array.dtype.kind == "f" else None)
+        for key, array in inputs.items()
+    }
+    leaves = {key: tensors[key].requires_grad_() for key in operator.differentiable}
+    outputs = trees.results(in_pytorch(operator, tensors))
+    upstream = cotangent if isinstance(cotangent, dict) else {"output": cotangent}
+    torch.autograd.backward(
+        list(outputs.values()), [torch.tensor(upstream[key], dtype=torch.float64) for key in outputs]
+    )
+    expected = {key: output.detach() for key, output in outputs.items()}
+    expected |= {f"grad_{key}": leaf.grad for key, leaf in leaves.items()}
 
     sampled = operator.reference(inputs, cotangent)
     assert sampled.keys() == expected.keys()
@@ -75,9 +110,9 @@ def test_references_are_those_of_autograd(name, label):
         assert part.values == pytest.approx(exact, rel=1e-10, abs=1e-11), key
 
     forward_only = operator.reference(inputs, None)
-    assert forward_only.keys() == {"output"}
-    part = forward_only["output"]  # of fewer rows than with gradients, where there are many
-    assert part.values == pytest.approx(expected["output"].numpy()[part.index], rel=1e-10, abs=1e-11)
+    assert forward_only.keys() == outputs.keys()
+    for key, part in forward_only.items():  # of fewer rows than with gradients, where there are many
+        assert part.values == pytest.approx(expected[key].numpy()[part.index], rel=1e-10, abs=1e-11)
 
 
 def test_every_operator_has_a_reference_tested():
@@ -90,6 +125,8 @@ def test_every_operator_has_a_reference_tested():
         ("attention", "b2_h4_kv2_s7_k1_d5", {"grad_q", "grad_k"}),
         ("layer_norm", "9x1_residual", {"grad_x", "grad_residual"}),
         ("rms_norm", "9x1_residual", {"grad_x", "grad_residual"}),
+        ("softmax", "9x1", {"grad_x"}),
+        ("cross_entropy", "9x1", {"output", "grad_logits"}),
     ],
 )
 def test_gradients_that_cancel_are_measured_against_what_cancels(name, label, vanishing):
@@ -101,7 +138,7 @@ def test_gradients_that_cancel_are_measured_against_what_cancels(name, label, va
         part = sampled[key]
         assert checks.rms(part.values) < 1e-4 * part.scale, "what epsilon leaves, or nothing"
         noise = (part.values + 1e-6 * part.scale).astype("float32")
-        whole = torch.zeros(operator.input_shapes[key.removeprefix("grad_")]).numpy()
+        whole = torch.zeros(operator.results("forward_backward")[key].shape).numpy()
         whole[part.index] = noise
         assert checks.relative_rms(whole, part) == pytest.approx(1e-6, rel=0.1)
         whole[part.index] += part.scale

@@ -32,14 +32,8 @@ from fuseproof.kernels.triton.ops.norms.configs import (
     BackwardConfig,
     backward_candidates,
 )
-from fuseproof.kernels.triton.ops.norms.forward import (
-    as_rows,
-    bytes_of,
-    load_float32,
-    load_sum,
-    store_rounded,
-    vector_of,
-)
+from fuseproof.kernels.triton.ops.norms.forward import load_sum
+from fuseproof.kernels.triton.rows import as_rows, bytes_of, load_float32, store_rounded, vector_of
 
 
 @triton.jit

@@ -9,12 +9,11 @@ from fuseproof.kernels.triton.ops.norms import backward, forward
 from fuseproof.kernels.triton.ops.norms.configs import (
     BACKWARD_CONFIGS,
     FORWARD_CONFIGS,
-    Config,
     backward_candidates,
     forward_candidates,
     is_legal_backward,
-    is_legal_forward,
 )
+from fuseproof.kernels.triton.row_tiles import Config, is_legal
 
 DTYPES = FLOATS
 
@@ -81,7 +80,7 @@ def _forward(
             dtype.itemsize * (1 + ("residual" in there)),
             dtype.itemsize * (1 + ("bias" in there)),
         )
-        if given is not None and not is_legal_forward(given, *problem):
+        if given is not None and not is_legal(given, *problem):
             continue
         config = given or forward_candidates(*problem)[0]
         x = torch.empty(_ROWS, int(columns), dtype=dtype, device="meta")

@@ -9,24 +9,7 @@ from dataclasses import dataclass
 from math import inf
 
 from fuseproof.kernels.triton.launch import Architecture
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Tile sizes for rows of up to `columns` elements.
-
-    In the forward pass BLOCK_N < columns means a loop over column blocks.
-
-    programs: this many per processor, which take tiles in turn while the next ones are loading
-              (`stages` tiles in shared memory; 1 for none); 0, in the forward pass, for one program per tile.
-    """
-
-    columns: float
-    BLOCK_M: int
-    BLOCK_N: int
-    warps: int
-    programs: int
-    stages: int
+from fuseproof.kernels.triton.row_tiles import Config, is_legal, least_sufficient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,44 +60,19 @@ FORWARD_CONFIGS = (
 )  # fmt: skip
 
 
-def forward_shared_memory(config: Config, columns: int, row_bytes: int, parameter_bytes: int) -> int:
-    """Bytes of shared memory needed at most: loads in flight, and the reductions.
-
-    row_bytes: of an element of x and residual together; parameter_bytes: of weight and bias, which the loop
-    over column blocks reads with every block.
-    """
-    element = row_bytes + (parameter_bytes if columns > config.BLOCK_N else 0)
-    return (config.stages - 1) * config.BLOCK_M * config.BLOCK_N * element + 512 * config.BLOCK_M
-
-
-def is_legal_forward(
-    config: Config, architecture: Architecture, columns: int, row_bytes: int, parameter_bytes: int
-) -> bool:
-    """Whether the forward kernel is correct with this config and fits; it loops over single rows only.
-
-    A thread's loads in flight, 4 bytes in a register, may take half of all registers.
-    """
-    threads = 32 * config.warps
-    in_flight = config.BLOCK_M * config.BLOCK_N * row_bytes // threads
-    return (
-        config.columns >= columns
-        and (columns <= config.BLOCK_N or (config.BLOCK_M == 1 and config.programs > 0))
-        and in_flight // 4 <= min(255, 65536 // threads) // 2
-        and forward_shared_memory(config, columns, row_bytes, parameter_bytes) <= architecture.shared_memory
-    )
-
-
 @functools.cache
 def forward_candidates(
     architecture: Architecture, columns: int, row_bytes: int, parameter_bytes: int
 ) -> tuple[Config, ...]:
-    """The legal configs of the least sufficient `columns`, the best guess first."""
-    legal = [
+    """The legal configs of the least sufficient `columns`, the best guess first.
+
+    row_bytes: of an element of x and residual together; parameter_bytes: of weight and bias.
+    """
+    return least_sufficient(
         config
         for config in FORWARD_CONFIGS
-        if is_legal_forward(config, architecture, columns, row_bytes, parameter_bytes)
-    ]
-    return tuple(config for config in legal if config.columns == legal[0].columns)
+        if is_legal(config, architecture, columns, row_bytes, parameter_bytes)
+    )
 
 
 BACKWARD_CONFIGS = (
@@ -181,9 +139,8 @@ def backward_candidates(
     architecture: Architecture, columns: int, row_bytes: int, weight_bytes: int
 ) -> tuple[BackwardConfig, ...]:
     """The legal configs of the least sufficient `columns`, the best guess first."""
-    legal = [
+    return least_sufficient(
         config
         for config in BACKWARD_CONFIGS
         if is_legal_backward(config, architecture, columns, row_bytes, weight_bytes)
-    ]
-    return tuple(config for config in legal if config.columns == legal[0].columns)
+    )

@@ -12,39 +12,15 @@ accumulated by Welford's update (1962, https://doi.org/10.1080/00401706.1962.104
 merged as in Chan et al. (1983, https://doi.org/10.1080/00031305.1983.10483115).
 """
 
-import math
-
 import torch
 
 import triton
 import triton.language as tl
 from fuseproof.kernels.triton import tuning
 from fuseproof.kernels.triton.launch import Architecture, Launch, architecture_of, name_of
-from fuseproof.kernels.triton.ops.norms.configs import Config, forward_candidates
-
-
-def bytes_of(*tensors: torch.Tensor | None) -> int:
-    """Total element size of the tensors that are not None."""
-    return sum(tensor.element_size() for tensor in tensors if tensor is not None)
-
-
-@triton.jit
-def load_float32(ptrs, mask, MASKED: tl.constexpr, POLICY: tl.constexpr):
-    """Elements past the edge read as zero."""
-    if MASKED:
-        values = tl.load(ptrs, mask=mask, other=0.0, eviction_policy=POLICY)
-    else:
-        values = tl.load(ptrs, eviction_policy=POLICY)
-    return values.to(tl.float32)
-
-
-@triton.jit
-def store_rounded(ptrs, values, mask, MASKED: tl.constexpr, POLICY: tl.constexpr = ""):
-    values = values.to(ptrs.dtype.element_ty)
-    if MASKED:
-        tl.store(ptrs, values, mask=mask, eviction_policy=POLICY)
-    else:
-        tl.store(ptrs, values, eviction_policy=POLICY)
+from fuseproof.kernels.triton.ops.norms.configs import forward_candidates
+from fuseproof.kernels.triton.row_tiles import Config
+from fuseproof.kernels.triton.rows import as_rows, bytes_of, load_float32, store_rounded, vector_of
 
 
 @triton.jit
@@ -265,11 +241,6 @@ def norm_loop_kernel(
             store_rounded(y_ptr + out + column, y, mask, True, "evict_first")
 
 
-def vector_of(columns: int, itemsize: int, *strides: int) -> int:
-    """The largest vector, in elements and up to 16 bytes, that every row starts at a multiple of."""
-    return math.gcd(16 // itemsize, columns, *strides)
-
-
 def forward_launch(
     x: torch.Tensor,
     residual: torch.Tensor | None,
@@ -333,12 +304,6 @@ def forward_launch(
         num_warps=config.warps,
         num_stages=1,  # the loops themselves have a number of stages
     )
-
-
-def as_rows(x: torch.Tensor) -> torch.Tensor:
-    """x as (rows, columns) with contiguous, evenly spaced rows; copied only where its strides need it."""
-    rows = x.reshape(-1, x.shape[-1])
-    return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
 
 
 def norm_forward(

@@ -13,6 +13,7 @@ import torch
 from fuseproof.kernels.triton.launch import check_same_dtype, check_tensors, name_of
 from fuseproof.kernels.triton.ops.norms.backward import norm_backward
 from fuseproof.kernels.triton.ops.norms.forward import norm_forward
+from fuseproof.kernels.triton.rows import check_rows
 
 Forward = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None, float, bool],
@@ -108,18 +109,6 @@ def define(name: str, *, centred: bool) -> Forward:
     return operator
 
 
-def evenly_spaced(x: torch.Tensor) -> bool:
-    """Whether a kernel can read x as (rows, columns) without a copy."""
-    step: int | None = None  # distance of rows over the dimensions visited so far
-    for size, stride in zip(reversed(x.shape[:-1]), reversed(x.stride()[:-1]), strict=True):
-        if size == 1:
-            continue
-        if step is not None and stride != step:
-            return False
-        step = stride * size
-    return True
-
-
 def check(
     operator: str,
     x: torch.Tensor,
@@ -132,10 +121,7 @@ def check(
     """Raise TypeError or ValueError, in one line with the remedy, for unsupported arguments."""
     check_tensors(operator, {"x": x, "weight": weight}, {"bias": bias, "residual": residual})
     check_same_dtype(operator, {"x": x, "residual": residual})
-    if x.dim() == 0 or x.shape[-1] == 0:
-        raise ValueError(
-            f"{operator}: x must have a last dimension of at least one, not shape {tuple(x.shape)}"
-        )
+    check_rows(operator, {"x": x})
     for name, parameter in (("weight", weight), ("bias", bias)):
         if parameter is None:
             continue
@@ -156,18 +142,7 @@ def check(
         )
     if return_sum and residual is None:
         raise ValueError(f"{operator}: return_sum needs a residual; without one the sum is x itself")
-    for name, tensor in (("x", x), ("residual", residual)):
-        if tensor is None:
-            continue
-        if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
-            raise ValueError(
-                f"{operator}: the last dimension of {name} must be contiguous, "
-                f"but its strides are {tensor.stride()}; call {name}.contiguous()"
-            )
-        if not evenly_spaced(tensor):
-            raise ValueError(
-                f"{operator}: the rows of {name} must be evenly spaced, but its shape is "
-                f"{tuple(tensor.shape)} and its strides are {tensor.stride()}; call {name}.contiguous()"
-            )
+    if residual is not None:
+        check_rows(operator, {"residual": residual})
     if not 0 <= eps < inf:
         raise ValueError(f"{operator}: eps must be finite and not negative, not {eps}")

@@ -12,12 +12,8 @@ from torch.nn.functional import layer_norm as library_norm
 from fuseproof.kernels.triton import layer_norm
 from fuseproof.kernels.triton.launch import architecture_of
 from fuseproof.kernels.triton.ops.norms import backward, forward
-from fuseproof.kernels.triton.ops.norms.configs import (
-    BACKWARD_CONFIGS,
-    FORWARD_CONFIGS,
-    is_legal_backward,
-    is_legal_forward,
-)
+from fuseproof.kernels.triton.ops.norms.configs import BACKWARD_CONFIGS, FORWARD_CONFIGS, is_legal_backward
+from fuseproof.kernels.triton.row_tiles import is_legal
 
 pytestmark = needs_cuda
 
@@ -78,7 +74,7 @@ def test_every_forward_config(config, dtype):
         arguments = {name: tensor for name, tensor in given.items() if name != "dy"}
         columns = given["x"].shape[1]
         architecture = architecture_of(given["x"].device)
-        if not is_legal_forward(config, architecture, columns, 2 * dtype.itemsize, 2 * dtype.itemsize):
+        if not is_legal(config, architecture, columns, 2 * dtype.itemsize, 2 * dtype.itemsize):
             continue
         ran += 1
         first, again = (
