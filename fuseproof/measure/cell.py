@@ -243,16 +243,19 @@ class Cell:
             draws=list(chosen),
             files=files,
         )
+        singles, echoes = found.get("probes"), found.get("echoes", [])
         if (
-            not isinstance(seconds := found.get("probes"), list)
-            or len(seconds) != len(chosen)
-            or not all(evidence.are_seconds(each, 2) for each in seconds)
+            not isinstance(singles, list)
+            or not isinstance(echoes, list)
+            or len(singles) != len(chosen)
+            or not all(evidence.are_seconds(each, 2) for each in (*singles, *echoes))
         ):
             raise WorkerError("its process answered calls with new values with what is not a list of times")
         seen = self._evidence[implementation.name]
         if self._looking:
             seen = seen.looks = seen.looks or Evidence()
-        seen.probes += [(first, last) for first, last in seconds]
+        seen.probes += [(first, last) for first, last in singles]
+        seen.echoes += [(first, last) for first, last in echoes]
         # At once, so that no file is left for the next.
         steps = found.get("steps", 1)
         if type(steps) is not int or not 1 <= steps <= leg.calls * leg.rounds:

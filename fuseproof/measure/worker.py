@@ -203,8 +203,9 @@ class Worker:
         """Hand over the result that the last leg kept, and time single calls with values never seen.
 
         draws, files: of the single calls, whose results are handed over too. Gives the seconds until each
-        returned, and until its results were there. Raises WrongResultError for a result that was not there
-        when the clock stopped, or an input that was changed.
+        returned, and until its results were there. `echoes` are the same of each call made once more in the
+        same way, with the values that it has seen by then; none where the sets of inputs take turns. Raises
+        WrongResultError for a result that was not there when the clock stopped, or an input that was changed.
         """
         armed, self._armed = self._armed, None
         if armed is None or armed.result is None:
@@ -214,20 +215,28 @@ class Worker:
         self._refuse_late(armed)
         own = prepared.implementation
         self._inputs.refuse_changed(self._inputs.of_layout(own.layout)[armed.kept_set], armed.draw, own)
-        found = []
+        probes, echoes = [], []
         for draw, probe_file in zip(draws, files, strict=True):
-            # Before the untimed call: comparing takes as long as several calls, and other memory.
-            self.compare_state()
-            for call in prepared.next(1):
-                self._framework.synchronize(call())
-            self._refill(prepared, self._inputs.upcoming(1), draw)
-            (call,) = prepared.next(1)
-            returned, finished, raw = self._framework.single(call)
-            found.append([returned, finished])
+            *seconds, raw = self._single(prepared, draw)
+            probes.append(seconds)
             self._hand_over(prepared, prepared.step.unpack(raw), probe_file)
+            del raw
+            if self._inputs.count == 1:
+                echoes.append(self._single(prepared, draw)[:2])
         # A module goes on from call to call: so many steps led to the result that was kept.
         steps = armed.part[0] * armed.calls + armed.part[1] if prepared.step.stateful else 1
-        return {"probes": found, "steps": steps}
+        return {"probes": probes, "echoes": echoes, "steps": steps}
+
+    def _single(self, prepared: Prepared, draw: int) -> tuple[float, float, Any]:
+        """Time a single call with the values of a draw, which are written just before."""
+        self._inputs.values.windows(draw)  # what is drawn as a whole is kept: that takes longer than a call
+        # Before the untimed call: comparing takes as long as several calls, and other memory.
+        self.compare_state()
+        for call in prepared.next(1):
+            self._framework.synchronize(call())
+        self._refill(prepared, self._inputs.upcoming(1), draw)
+        (call,) = prepared.next(1)
+        return self._framework.single(call)
 
     def compare_state(self) -> dict[str, Any]:
         """How many settings are as before; asked after every leg.

@@ -284,11 +284,11 @@ def test_times_that_are_none_are_an_error(answer):
 )
 def test_probes_that_are_none_are_an_error(only_once, found):
     assert LEG.probes == 2
-    crew = FakeCrew()
-    crew.answer["inspect", "X"] = {"probes": found}
-    record = measure(crew, [A, X])
     says = "its process answered calls with new values with what is not a list of times"
-    assert record["failures"] == {"X": says}
+    for answer in ({"probes": found}, {"probes": [[1.0, 1.0]] * 2, "echoes": [found]}):
+        crew = FakeCrew()
+        crew.answer["inspect", "X"] = answer
+        assert measure(crew, [A, X])["failures"] == {"X": says}
 
 
 def test_only_code_from_outside_is_doubted():

@@ -128,6 +128,30 @@ def test_the_result_of_a_timed_call_is_handed_over_with_those_of_the_probes(prep
         assert probes == [[1.0, 1.0]] * 2
 
 
+def test_an_echo_is_the_single_call_again_with_the_values_of_its_probe(prepare, inspect, worker, framework):
+    name = prepare(right)
+    single, found = framework.single, []
+
+    def noted(call):
+        answer = single(call)
+        found.append(framework.called[-1]["x"].copy())
+        return answer
+
+    framework.single = noted
+    inspect(name)
+    for x, draw in zip(found, (31, 31, 32, 32), strict=True):
+        assert np.array_equal(x, values(draw)["x"])
+
+
+def test_where_sets_of_inputs_take_turns_there_are_no_echoes(worker, prepare, tmp_path):
+    for case, echoes in (({}, 1), (cold(3), 0)):
+        name = prepare(right, **case)
+        worker.arm(name=name, draw=1, rounds=1, calls=2, warm_up=1)
+        worker.time()
+        found = worker.inspect(file=str(tmp_path / "a"), draws=[2], files=[str(tmp_path / "b")])
+        assert (len(found["probes"]), len(found["echoes"])) == (1, echoes)
+
+
 def test_the_kept_call_is_drawn_from_all_of_a_leg(worker, prepare):
     name = prepare(right)
     parts = set()
