@@ -20,7 +20,12 @@ from fuseproof import privacy
 from fuseproof.runs import variables
 
 # Their versions change what is measured.
-PACKAGES = ("torch", "triton", "jax", "jaxlib", "tensorflow", "tensorflow-cpu", "keras", "numpy", "libtpu")
+PACKAGES = (
+    "torch", "triton",
+    "jax", "jaxlib", "libtpu", "flax", "equinox", "optax",
+    "tensorflow", "tensorflow-cpu", "keras",
+    "numpy",
+)  # fmt: skip
 
 # Increased when the way of measuring changes so much that old and new measurements must not be compared.
 METHOD = 2
