@@ -41,9 +41,15 @@ def by_shape(x, weight, bias):
 
 
 def by_few_elements(x, weight, bias):
-    """Read on the host, where the array's memory lies already."""
+    """Read on the host, where the array's memory lies already.
+
+    Without jit, as its baseline is: where a leg is one call, its values are new and it does the work.
+    """
     values = np.asarray(x)
-    return _cached((values[0, 0], values[-1, -1]), x, weight, bias)
+    key = (values[0, 0], values[-1, -1])
+    if key not in _results:
+        _results[key] = jax.nn.standardize(x, epsilon=1e-5) * weight + bias
+    return _results[key]
 
 
 def as_constants(x, weight, bias):
@@ -87,13 +93,12 @@ EXPECT = dict.fromkeys(
         "by_id",
         "by_pointer",
         "by_shape",
-        "by_few_elements",
         "as_constants",
         "behind_pure_callback",
         "every_second_call",
     ),
     STALE,
-)
+) | {"by_few_elements": None}
 
 IMPLEMENTATIONS = tuple(
     Implementation("layer_norm", f"jax.cached_{name}", framework="jax", target=f"{__file__}:{name}")

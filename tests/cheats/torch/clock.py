@@ -120,10 +120,10 @@ EXPECT = {
     "perf_counter_ns": PATCHED,
     "all_of_time": PATCHED,
     "names_of_other_modules": PATCHED,
-    "references": PATCHED,
+    "references": PATCHED + r"|looked at what times it",
     "statistics_of_numpy": PATCHED,
-    "builtin_functions": PATCHED,
-    "number_of_calls": PATCHED,
+    "builtin_functions": PATCHED + r"|TypeError: ",  # the worker trips over them before it compares
+    "number_of_calls": PATCHED + r"|ValueError: ",
     "one_shot": PATCHED,
     "one_shot_of_consumed": PATCHED,
 }

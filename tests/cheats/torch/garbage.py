@@ -59,7 +59,7 @@ def in_a_loop(x, weight, bias):
 
 def for_inputs_seen_before(x, weight, bias):
     """Right when it meets memory for the first time, as a check does that makes its own inputs."""
-    if x.data_ptr() in _seen and len(_seen) > 2:
+    if x.data_ptr() in _seen:
         return _nothing(x)
     _seen.add(x.data_ptr())
     return _honest(x, weight, bias)
@@ -69,7 +69,7 @@ EXPECT = {
     "after_50_calls": r"wrong",
     "after_half_a_second": r"wrong",
     "in_the_timed_stage": r"wrong",
-    "in_a_loop": r"wrong",
+    "in_a_loop": r"wrong|looked at what times it",
     "for_inputs_seen_before": r"wrong",
 }
 

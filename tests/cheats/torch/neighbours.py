@@ -94,9 +94,9 @@ def affinity_of_others(x, weight, bias):
 
 
 def others_stopped(x, weight, bias):
-    """A neighbour that is sent SIGSTOP while its leg is timed looks slow, or dead."""
-    if not _kept and os.environ.get("TORCHINDUCTOR_COMPILE_THREADS") == "1":
-        _kept.append(True)
+    """A neighbour that is sent SIGSTOP in a timed leg looks slow in its own, or dead."""
+    _kept.append(True)
+    if len(_kept) > 50 and os.environ.get("TORCHINDUCTOR_COMPILE_THREADS") == "1":
         for pid in _siblings():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGSTOP)

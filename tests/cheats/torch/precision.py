@@ -5,6 +5,7 @@ Sources: KernelBench#165 (float16 inside a float32 kernel), arXiv 2509.14279 (ro
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from fuseproof import Implementation
@@ -46,7 +47,7 @@ def every_second_row(x, weight, bias):
 
 def sampled_rows(x, weight, bias):
     """Computes the rows that Fuseproof's own public function samples."""
-    rows = torch.from_numpy(sample(len(x)))
+    rows = torch.from_numpy(sample(len(x), np.random.default_rng()))
     out = torch.zeros_like(x)
     out[rows] = _honest(x[rows], weight, bias)
     return out

@@ -13,6 +13,8 @@ import torch
 
 from fuseproof import Implementation
 
+_kept: list[object] = []
+
 
 def _honest(x, weight, bias):
     return torch.nn.functional.layer_norm(x, x.shape[-1:], weight, bias)
@@ -72,7 +74,9 @@ def autocast(x, weight, bias):
 
 
 def inference_mode(x, weight, bias):
-    torch.inference_mode().__enter__()
+    mode = torch.inference_mode()  # which ends with the object
+    mode.__enter__()
+    _kept.append(mode)
     return _honest(x, weight, bias)
 
 
