@@ -53,7 +53,10 @@ def to_markdown(summary: Summary) -> str:
     )
     lines += ["", "## Every case", ""]
     lines += table(
-        ("operator", "case", "implementation", "time", "speedup [95 %]", "compile", "break-even calls"),
+        (
+            *("operator", "case", "implementation", "time", "speedup [95 %]", "by other rounds"),
+            *("compile", "break-even calls"),
+        ),
         (
             (
                 row.case.operator,
@@ -65,12 +68,16 @@ def to_markdown(summary: Summary) -> str:
                 else "baseline"
                 if row.is_baseline
                 else units.NONE,
+                wording.by_rounds(row),
                 units.duration(row.compile_seconds),
                 wording.calls(row.break_even_calls),
             )
             for row in summary.rows
         ),
     )
+    if doubts := wording.doubts(summary):
+        lines += ["", "## Doubted", "", wording.WHAT_A_SPEEDUP_IS_OF, ""]
+        lines += [f"- **{markdown(which)}**: {markdown(why)}." for which, why in doubts]
     if summary.whys:
         lines += ["", "## Why", ""]
         lines.append(

@@ -32,7 +32,7 @@ from fuseproof.reports.report.summary import (
     Twin,
     Why,
 )
-from fuseproof.runs import run_file, statistics
+from fuseproof.runs import rounds, run_file, statistics
 from fuseproof.runs.records import OWN, Benchmark, Failure, Run, is_twin
 from fuseproof.runs.statistics import Comparison, Estimate
 
@@ -153,6 +153,7 @@ def _case(index: int, benchmark: Benchmark) -> Case:
 def _row(case: Case, benchmark: Benchmark, pair: Comparison | None) -> Row:
     median = statistics.median_with_interval(benchmark)
     speedup = statistics.speedup(*pair) if pair else None
+    by_rounds = rounds.speedups(*pair) if pair else None
     break_even = statistics.break_even_calls(*pair) if pair else None
     return Row(
         case=case,
@@ -162,6 +163,9 @@ def _row(case: Case, benchmark: Benchmark, pair: Comparison | None) -> Row:
         median_seconds=_interval(median),
         speedup=_interval(speedup) if speedup else None,
         speedup_bootstrap=speedup.bootstrap95 if speedup else None,
+        speedup_by_median=_interval(by_rounds.median) if by_rounds else None,
+        speedup_by_mean=_interval(by_rounds.mean) if by_rounds else None,
+        doubt=by_rounds.doubt if by_rounds else None,
         blocks=_blocks(*pair) if pair else (),
         rounds=len(benchmark.seconds),
         flops_per_second=benchmark.flops / median.value if benchmark.flops else None,

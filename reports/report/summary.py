@@ -46,7 +46,11 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One implementation of one case. `speedup` is None for a baseline, and without one to compare with."""
+    """One implementation of one case. `speedup` is None for a baseline, and without one to compare with.
+
+    speedup is by the fast rounds; speedup_by_median and speedup_by_mean are the same by the median of the
+    rounds and by all of them, and doubt says where they contradict it (`runs.rounds`).
+    """
 
     case: Case
     implementation: str
@@ -55,6 +59,9 @@ class Row:
     median_seconds: Interval
     speedup: Interval | None
     speedup_bootstrap: tuple[float, float] | None
+    speedup_by_median: Interval | None
+    speedup_by_mean: Interval | None
+    doubt: str | None
     blocks: tuple[Block, ...]
     rounds: int
     flops_per_second: float | None

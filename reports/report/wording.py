@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fuseproof import units
 from fuseproof.fusion.account import Account, Pair
 from fuseproof.reports.claims import MEANINGS, MIN_BLOCKS, REDUCTION, ClaimRow
-from fuseproof.reports.report.summary import Case, Interval, Mean, Missing, RunInfo, Summary
+from fuseproof.reports.report.summary import Case, Interval, Mean, Missing, Row, RunInfo, Summary
 from fuseproof.runs.records import OWN
 from fuseproof.units import count
 
@@ -26,6 +26,11 @@ SIGNS = {
 }
 # Figures that differ by less are shown as the same.
 _UNCHANGED = 0.005
+WHAT_A_SPEEDUP_IS_OF = (
+    "A speedup is of the fast rounds, which are steady on a shared machine and hide what costs only "
+    "sometimes; beside it stands the same by the median of the rounds and by their mean (throughput). It is "
+    "doubted where one of these lies outside its interval, and the difference repeats from block to block."
+)
 READINGS = {"throughput": "more throughput", "time_reduction": "less time", REDUCTION: "any reduction"}
 
 
@@ -156,6 +161,11 @@ def caveats(summary: Summary) -> list[str]:
         )
     if skipped:
         lines.append(f"{count(skipped, 'combination')} skipped because they cannot run here; see below.")
+    if doubted := sum(row.doubt is not None for row in summary.rows):
+        compared = count(sum(row.speedup is not None for row in summary.rows), "speedup")
+        lines.append(
+            f"{doubted} of {compared} doubted: median or mean of the rounds says otherwise; see below."
+        )
     if control := null_control(summary):
         lines.append(f"Null control: {control}")
     lines.append("Single operators on one machine: no statement about whole models or other hardware.")
@@ -219,6 +229,25 @@ def speedup(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
         return f"{units.times(interval.value)} (one block: no interval)"
     return f"{units.times(interval.value)} {units.bracket(interval.low, interval.high)}"
+
+
+def by_rounds(row: Row) -> str:
+    """The same speedup by the other times of a call: `median 1.34×, mean 1.29×`."""
+    if row.speedup_by_median is None or row.speedup_by_mean is None:
+        return ""
+    return f"median {units.times(row.speedup_by_median.value)}, mean {units.times(row.speedup_by_mean.value)}"
+
+
+def doubts(summary: Summary) -> list[tuple[str, str]]:
+    """The doubted speedups: which, and why."""
+    return [
+        (
+            f"{row.implementation} vs {row.baseline}, {row.case.operator} {case_name(row.case, summary)}",
+            row.doubt,
+        )
+        for row in summary.rows
+        if row.doubt is not None
+    ]
 
 
 def calls(interval: Interval | None) -> str:

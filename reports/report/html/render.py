@@ -92,6 +92,7 @@ def _page(summary: Summary, script: str, *, chosen: str, pages: Mapping[str, str
         # A reader who doubts should meet the worst first.
         shown=max(range(len(strips)), key=lambda i: strips[i].width, default=0),
         null_scale=plots.null_scale(summary.null_control),
+        doubts=wording.doubts(summary),
         failures=wording.grouped(m for m in summary.missing if m.kind == "error"),
         skipped=wording.grouped(m for m in summary.missing if m.kind != "error"),
         data=offline_page.embed(
@@ -117,12 +118,14 @@ def _environment() -> Environment:
         "duration": units.duration,
         "memory": units.memory,
         "percent": units.percent,
+        "by_rounds": wording.by_rounds,
         "calls": wording.calls,
         "counted": counted,
         "command": wording.command,
         "speedup_text": wording.speedup,
         "null_text": wording.null_control,
         "signs": wording.SIGNS,
+        "speedup_is_of": wording.WHAT_A_SPEEDUP_IS_OF,
         "readings": wording.READINGS,
         "band": band_words,
         "isfinite": math.isfinite,
