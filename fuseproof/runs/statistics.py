@@ -381,11 +381,11 @@ def _hierarchical_bootstrap(blocks: Sequence[Floats]) -> tuple[float, float] | N
     medians = np.empty(chosen.shape)
     for index, palindromes in enumerate(blocks):
         drawn = chosen == index
-        medians[drawn] = resampled_medians(palindromes, int(drawn.sum()), rng)
+        medians[drawn] = _resampled_medians(palindromes, int(drawn.sum()), rng)
     return _percentile95(medians.mean(axis=1))
 
 
-def resampled_medians(values: Floats, size: int, rng: np.random.Generator) -> Floats:
+def _resampled_medians(values: Floats, size: int, rng: np.random.Generator) -> Floats:
     """Medians of `size` bootstrap resamples, without drawing them.
 
     A resample picks entry floor(n·U) of the sorted values n times, so its middle entries belong to the middle

@@ -145,7 +145,7 @@ def test_bootstrap_agrees_and_is_reproducible(a_benchmark):
 def test_resampled_medians_match_resampling(n):
     rng, size = np.random.default_rng(0), 20_000
     values = rng.permutation(np.arange(float(n)))
-    direct = statistics.resampled_medians(values, size, rng)
+    direct = statistics._resampled_medians(values, size, rng)
     drawn = np.median(values[rng.integers(n, size=(size, n))], axis=1)
     ours, theirs = (
         np.bincount((2 * medians).astype(int), minlength=2 * n) / size for medians in (direct, drawn)
