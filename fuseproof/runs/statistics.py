@@ -99,6 +99,7 @@ def block_log_seconds(benchmark: Benchmark) -> dict[int, float]:
     }
 
 
+@lru_cache(maxsize=1024)  # a report asks for each pair a dozen times: alone, in means, in claims
 def block_log_ratios(
     baseline: Benchmark, candidate: Benchmark, leg_times: Callable[[Benchmark], LegTimes] = log_leg_times
 ) -> dict[int, float]:
@@ -138,8 +139,9 @@ def geometric_mean(comparisons: Sequence[Comparison]) -> Estimate:
 def geometric_mean_over_cases(comparisons: Sequence[Comparison]) -> tuple[float, float]:
     """95 % interval of the geometric mean for cases like these: operators, their cases and blocks resampled.
 
-    Bootstrap in two stages, because cases of one operator resemble each other. With one case or one block
-    the interval is (0, inf). Raises ValueError as `geometric_mean` does.
+    Bootstrap in two stages, because cases of one operator resemble each other. Of few operators the plain
+    percentile interval is too narrow (docs/explanation/statistics-simulated.md), so it is expanded.
+    With one case or one block the interval is (0, inf). Raises ValueError as `geometric_mean` does.
     """
     return interval_over_cases(
         _ratio_matrix(comparisons), [baseline.operator or baseline.group for baseline, _ in comparisons]
@@ -163,7 +165,8 @@ def interval_over_cases(ratios: Floats, families: Sequence[str]) -> tuple[float,
     case_weights = _resampled_cases(families, rng)
     block_weights = rng.multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES) / blocks
     means = ((case_weights @ ratios) * block_weights).sum(axis=1)
-    return _percentile95(means)
+    drawn = len(set(families))
+    return _percentile95(means, replicates=drawn if drawn > 1 else cases)
 
 
 def geometric_mean_of_counts(ratios: Sequence[float], operators: Sequence[str]) -> Estimate:
@@ -248,7 +251,7 @@ def null_coverage(comparisons: Iterable[Comparison]) -> tuple[int, int]:
     return sum(low <= 1.0 <= high for low, high in intervals), len(intervals)
 
 
-@lru_cache(maxsize=1024)  # a report asks for each pair a dozen times: alone, in means, in claims
+@lru_cache(maxsize=1024)
 def palindrome_log_ratios(
     baseline: Benchmark, candidate: Benchmark, leg_times: Callable[[Benchmark], LegTimes] = log_leg_times
 ) -> dict[int, Floats]:
@@ -257,13 +260,12 @@ def palindrome_log_ratios(
     Raises ValueError if the two differ in case, metric or cache regime.
     """
     legs = shared_legs(baseline, candidate, leg_times)
-    result = {}
-    for number in np.unique(legs.block):
-        inside = legs.block == number
-        ratios = legs.baseline[inside] - legs.candidate[inside]
-        _, which, counts = np.unique(legs.palindrome[inside], return_inverse=True, return_counts=True)
-        result[int(number)] = np.bincount(which, weights=ratios) / counts
-    return result
+    changes = (np.diff(legs.block) != 0) | (np.diff(legs.palindrome) != 0)
+    first = np.flatnonzero(np.concatenate(([True], changes))[: len(legs.block)])
+    counts = np.diff(first, append=len(legs.block))
+    ratios = np.bincount(np.repeat(np.arange(len(first)), counts), legs.baseline - legs.candidate) / counts
+    numbers, starts = np.unique(legs.block[first], return_index=True)
+    return dict(zip(map(int, numbers), np.split(ratios, starts[1:]), strict=False))
 
 
 def shared_legs(
@@ -367,8 +369,17 @@ def _exp(interval: tuple[float, float]) -> tuple[float, float]:
     return math.exp(low), math.exp(high) if high < 700 else math.inf
 
 
-def _percentile95(logarithms: Floats) -> tuple[float, float]:
-    low, high = np.exp(np.quantile(logarithms, [0.025, 0.975]))
+def _percentile95(logarithms: Floats, replicates: int | None = None) -> tuple[float, float]:
+    """Percentile interval of bootstrap means.
+
+    replicates: how many there were to draw from; the percentiles are then expanded to what a t interval over
+    them has (Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69, 2015).
+    """
+    tail = 0.025
+    if replicates is not None:
+        quantile = stats.t.ppf(tail, replicates - 1) * math.sqrt(replicates / (replicates - 1))
+        tail = float(stats.norm.cdf(quantile))
+    low, high = np.exp(np.quantile(logarithms, [tail, 1 - tail]))
     return float(low), float(high)
 
 

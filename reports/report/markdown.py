@@ -51,6 +51,11 @@ def to_markdown(summary: Summary) -> str:
             if mean.dtype is None
         ),
     )
+    if summary.populations:
+        lines += ["", "## All cases together", "", wording.WHAT_A_POPULATION_SAYS, ""]
+        lines += table(
+            wording.POPULATION_COLUMNS, (wording.population(each, summary) for each in summary.populations)
+        )
     lines += ["", "## Every case", ""]
     lines += table(
         (

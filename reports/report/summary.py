@@ -8,7 +8,9 @@ from typing import Any
 
 from fuseproof.fusion.account import Account
 from fuseproof.reports.claims import ClaimRow
+from fuseproof.runs.population import LeftOut, Means, Shares
 from fuseproof.runs.records import OWN
+from fuseproof.runs.variance import Budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,26 @@ class Mean:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Population:
+    """All cases of one implementation in a pass, failed ones included, as `runs.population` counts them.
+
+    shares: slower than, about the same as, and faster than the baseline. budget: None with one block.
+    """
+
+    run: int
+    implementation: str
+    baseline: str
+    pass_: str
+    metric: str
+    cache: str
+    families: int
+    means: Means
+    shares: Shares
+    left_out: LeftOut | None
+    budget: Budget | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """One verdict on a run, and the same as a sentence."""
 
@@ -178,6 +200,7 @@ class Summary:
     runs: tuple[RunInfo, ...]
     rows: tuple[Row, ...]
     means: tuple[Mean, ...]
+    populations: tuple[Population, ...]
     missing: tuple[Missing, ...]
     claims: tuple[Claim, ...]
     null_control: NullControl | None

@@ -92,6 +92,7 @@ def _page(summary: Summary, script: str, *, chosen: str, pages: Mapping[str, str
         # A reader who doubts should meet the worst first.
         shown=max(range(len(strips)), key=lambda i: strips[i].width, default=0),
         null_scale=plots.null_scale(summary.null_control),
+        populations=[wording.population(each, summary) for each in summary.populations],
         doubts=wording.doubts(summary),
         failures=wording.grouped(m for m in summary.missing if m.kind == "error"),
         skipped=wording.grouped(m for m in summary.missing if m.kind != "error"),
@@ -125,6 +126,8 @@ def _environment() -> Environment:
         "speedup_text": wording.speedup,
         "null_text": wording.null_control,
         "signs": wording.SIGNS,
+        "population_columns": wording.POPULATION_COLUMNS,
+        "population_says": wording.WHAT_A_POPULATION_SAYS,
         "speedup_is_of": wording.WHAT_A_SPEEDUP_IS_OF,
         "readings": wording.READINGS,
         "band": band_words,
