@@ -263,16 +263,23 @@ def typical(rng: np.random.Generator, repetitions: int) -> Iterator[Rates]:
     half_width = math.log(BAND[1] / BAND[0]) / 2
     for families, each in SIZES:
         cases = families * each
+        names = [str(n) for n in range(families) for _ in range(each)]
         enough = np.array([population.share(count, cases).low >= 0.5 for count in range(cases + 1)])
         for alike in (0.0, 0.8) if each > 1 else (0.0,):
-            counts = {}
+            shown: dict[str, dict[str, int]] = {"independent cases": {}, "families": {}}
             for share in (0.5, 0.6, 0.7, 0.8, 0.9):
                 spread = half_width / stats.norm.ppf((1 + share) / 2)
                 true = levels(rng, (repetitions, families, each), mean=1, spread=spread, alike=alike)
-                inside = (np.abs(true) <= half_width).sum(axis=(1, 2))
-                counts[f"{share:.0%} inside"] = int(enough[inside].sum())
+                inside = (np.abs(true) <= half_width).reshape(repetitions, cases)
+                what = f"{share:.0%} inside"
+                shown["independent cases"][what] = int(enough[inside.sum(axis=1)].sum())
+                by_families = (population.share_by_families(hits, names) for hits in inside)
+                shown["families"][what] = sum(found.low >= 0.5 for found in by_families)
             setting = {"families": str(families), "cases of each": str(each), "alike": f"{alike:.0%}"}
-            yield Rates(setting=setting, counts=counts, of=repetitions)
+            if each == 1:  # the two bounds are the same
+                del shown["families"]
+            for bound, counts in shown.items():
+                yield Rates(setting={**setting, "bound of": bound}, counts=counts, of=repetitions)
 
 
 # Of both sides: the share of rounds that another program disturbs, and by up to what factor.

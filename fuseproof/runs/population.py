@@ -46,12 +46,16 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """`count` of `of` cases, with the 95 % Wilson interval of the share; (0, 1) where there is no case."""
+    """`count` of `of` cases, with the 95 % Wilson interval of the share; (0, 1) where there is no case.
+
+    effective: how many independent cases they are worth, by which the interval is as wide as it is.
+    """
 
     count: int
     of: int
     low: float
     high: float
+    effective: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,26 +103,55 @@ class LeftOut:
 
 
 def share(count: int, of: int) -> Share:
-    """Raises ValueError unless 0 <= count <= of."""
+    """Of independent cases. Raises ValueError unless 0 <= count <= of."""
     if of == 0 == count:
-        return Share(count=0, of=0, low=0.0, high=1.0)
+        return Share(count=0, of=0, low=0.0, high=1.0, effective=0.0)
     found = stats.binomtest(count, of).proportion_ci(0.95, method="wilson")
-    return Share(count=count, of=of, low=float(found.low), high=float(found.high))
+    return Share(count=count, of=of, low=float(found.low), high=float(found.high), effective=float(of))
+
+
+def share_by_families(hits: Sequence[bool], families: Sequence[str]) -> Share:
+    """Of cases that resemble each other within a family: four variants of one model are not four models.
+
+    hits, families: one for each case. Wilson's interval with the effective number of cases, which is their
+    number over the design effect: the variance of the share between families over that of independent cases,
+    at least 1 and at most what it is if all cases of a family are alike (Kish, Survey Sampling, 1965; Korn
+    and Graubard, Survey Methodology 24, 1998). With one case of each family it is Wilson's own.
+    """
+    count, cases = sum(map(bool, hits)), len(hits)
+    _, family, sizes = np.unique([*families], return_inverse=True, return_counts=True)
+    if len(sizes) == cases:
+        return share(count, cases)
+    p = count / cases
+    most = float((sizes**2).sum() / cases)
+    effect = most
+    if 0 < count < cases and len(sizes) > 1:
+        residuals = np.bincount(family, np.asarray(hits, dtype=np.float64)) - p * sizes
+        between = len(sizes) / (len(sizes) - 1) * float((residuals**2).sum()) / cases**2
+        effect = min(max(between / (p * (1 - p) / cases), 1.0), most)
+    low, high = _wilson(p, cases / effect)
+    return Share(count=count, of=cases, low=low, high=high, effective=cases / effect)
+
+
+def _wilson(p: float, n: float) -> tuple[float, float]:
+    """The 95 % Wilson interval of a share of n cases, n not necessarily whole, which SciPy's has to be."""
+    z = float(stats.norm.ppf(0.975))
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def shares(members: Sequence[Member], band: tuple[float, float]) -> Shares:
-    """Where the speedups lie. Wilson's interval takes cases as independent; those of one family are not:
-    `docs/explanation/statistics-simulated.md` says how far it is off then."""
+    """Where the speedups lie, by `share_by_families`."""
     low, high = band
-    measured = [math.exp(member.log_speedup) for member in members if not member.failed]
-    below, above = sum(value < low for value in measured), sum(value > high for value in measured)
-    total = len(members)
+    families = [member.family for member in members]
+    speedups = [math.nan if member.failed else math.exp(member.log_speedup) for member in members]
     return Shares(
         band=band,
-        below=share(below, total),
-        inside=share(len(measured) - below - above, total),
-        above=share(above, total),
-        failed=share(total - len(measured), total),
+        below=share_by_families([value < low for value in speedups], families),
+        inside=share_by_families([low <= value <= high for value in speedups], families),
+        above=share_by_families([value > high for value in speedups], families),
+        failed=share_by_families([member.failed for member in members], families),
     )
 
 

@@ -52,11 +52,12 @@ POPULATION_COLUMNS = (
     ),
 )
 WHAT_A_POPULATION_SAYS = (
-    "Faster and slower: by more than 5 %; with 95 % Wilson intervals of their shares. Geometric means: of "
-    "all cases, where a failed one is 1, as whoever gets an error goes back to the baseline; of the measured "
-    "ones; and clipped at 1 with failed ones left out, as others have published them, to show what that "
-    "hides. The last columns: how far the mean depends on one workload, and which part of its variance more "
-    "rounds, more blocks or more cases would lower."
+    "Faster and slower: by more than 5 %; with 95 % Wilson intervals of their shares, in which cases of one "
+    "workload that are alike count as less than one each. Geometric means: of all cases, where a failed one "
+    "is 1, as whoever gets an error goes back to the baseline; of the measured ones; and clipped at 1 with "
+    "failed ones left out, as others have published them, to show what that hides. The last columns: how far "
+    "the mean depends on one workload, and which part of its variance more rounds, more blocks or more cases "
+    "would lower."
 )
 READINGS = {"throughput": "more throughput", "time_reduction": "less time", REDUCTION: "any reduction"}
 

@@ -53,6 +53,44 @@ def test_a_share_of_nothing_is_unknown():
     assert (share.low, share.high) == (0, 1)
 
 
+def test_one_case_of_each_family_is_wilsons_own_interval():
+    hits = [True] * 5 + [False] * 4
+    assert population.share_by_families(hits, "abcdefghi") == population.share(5, 9)
+
+
+@given(st.integers(1, 60), st.floats(0, 1))
+def test_wilsons_interval_is_scipys_where_the_number_is_whole(n, share):
+    count = round(share * n)
+    reference = population.share(count, n)
+    assert population._wilson(count / n, n) == pytest.approx((reference.low, reference.high), abs=1e-12)
+
+
+def test_variants_that_are_all_alike_count_once_for_each_family():
+    hits, families = [True] * 24 + [False] * 12, sorted("abcdefghi" * 4)
+    found, single = population.share_by_families(hits, families), population.share(6, 9)
+    assert (found.count, found.of, found.effective) == (24, 36, pytest.approx(9))
+    assert (found.low, found.high) == pytest.approx((single.low, single.high))
+
+
+def test_variants_that_differ_as_if_drawn_count_each():
+    hits, families = [True, True, False, False] * 9, sorted("abcdefghi" * 4)
+    assert population.share_by_families(hits, families).effective == 36
+    assert population.share_by_families(hits, families).low == pytest.approx(population.share(18, 36).low)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abcd")), min_size=1, max_size=20))
+def test_families_never_make_a_share_surer(cases):
+    hits, families = [hit for hit, _ in cases], [family for _, family in cases]
+    found, plain = population.share_by_families(hits, families), population.share(sum(hits), len(hits))
+    assert 1 - 1e-9 <= found.effective <= len(hits)
+    assert 0 <= found.low <= plain.low + 1e-9
+    assert plain.high - 1e-9 <= found.high <= 1
+
+
+def test_one_family_is_one_case():
+    assert population.share_by_families([True, True, False], ["llama"] * 3).effective == pytest.approx(1)
+
+
 def test_means_show_what_the_flattering_one_hides():
     means = population.means(MIXED)
     logs = np.log([2.0, 1.45, 1.4, 0.5, 1.0])

@@ -33,6 +33,16 @@ def test_one_slow_call_of_eight_is_in_the_mean_and_doubted(a_benchmark, calls):
     assert "mean" in other.doubted
 
 
+def test_a_leg_of_one_round_does_not_hide_it_from_the_mean(a_benchmark):
+    """A call that takes longer than a leg: median and fast rounds are then the same."""
+    rng = np.random.default_rng(0)
+    baseline, candidate = (a_benchmark(**NOISE, rounds=1, legs=40, rng=rng) for _ in range(2))
+    found = rounds.speedups(baseline, slow_sometimes(candidate, calls=1))
+    assert found.median == found.fast
+    assert found.mean.value == pytest.approx(8 / 11, rel=0.02)
+    assert found.doubted == ("mean",)
+
+
 def test_what_every_round_contains_is_in_the_speedup_itself(a_benchmark):
     rng = np.random.default_rng(0)
     baseline, candidate = a_benchmark(**NOISE, rng=rng), a_benchmark("torch.compile", **NOISE, rng=rng)

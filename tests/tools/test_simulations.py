@@ -88,11 +88,18 @@ def test_a_wrong_verdict_is_known_as_such():
 
 def test_typical_is_shown_as_often_as_the_binomial_says(rng):
     for rates in simulations.typical(rng, REPETITIONS):
-        if rates.setting["alike"] == "0%":
+        if rates.setting["alike"] == "0%" and rates.setting["bound of"] == "independent cases":
             cases = int(rates.setting["families"]) * int(rates.setting["cases of each"])
             for share in (0.5, 0.7, 0.9):
                 expected = population.typical_power(cases, share)
                 assert rates.counts[f"{share:.0%} inside"] in by_chance(expected)
+
+
+def test_alike_cases_do_not_make_half_of_them_typical(rng):
+    """Wilson's bound of independent cases says so of nine families in 9 % of 2,000; 2.5 % would be right."""
+    for rates in simulations.typical(rng, REPETITIONS):
+        if rates.setting["bound of"] == "families":
+            assert rates.counts["50% inside"] <= stats.binom.ppf(0.9995, REPETITIONS, 0.035)
 
 
 def test_cases_that_are_alike_spread_as_said(rng):
@@ -106,7 +113,7 @@ def test_the_program_prints_a_table_for_each_name(capsys):
     assert simulations.main(["typical", "--repetitions", "20", "--seed", "3"]) == 0
     first = capsys.readouterr().out
     assert first.startswith("## typical") and "20 repetitions, seed 3" in first
-    assert first.count("\n| ") == 2 + 11
+    assert first.count("\n| ") == 2 + 19
     simulations.main(["typical", "--repetitions", "20", "--seed", "3"])
     again = capsys.readouterr().out
     assert first[first.index("\n| ") :] == again[again.index("\n| ") :]
