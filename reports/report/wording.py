@@ -286,7 +286,7 @@ def population(each: Population, summary: Summary) -> tuple[str, ...]:
     return (
         f"{each.implementation} vs {each.baseline}",
         ", ".join(part for part in where if part),
-        f"{means.cases} of {count(each.families, 'workload')}",
+        f"{means.cases} in {count(each.families, 'workload')}",
         *(_share(one) for one in (shares.above, shares.inside, shares.below, shares.failed)),
         f"{units.times(means.all.value)} {units.bracket(*means.over_cases)}".strip(),
         units.times(means.measured.value),
