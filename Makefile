@@ -9,10 +9,10 @@ NPM    := $(shell command -v npm)
 BIOME  := node_modules/.bin/biome
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test aot bench lint format docs clean
+.PHONY: help demo test aot bench simulations lint format docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## measure the demo suite (under 6 minutes) and write demo.html
 	@$(BIN)/fuseproof run demo
@@ -32,6 +32,9 @@ aot: $(VENV)/.installed-dev ## compile the Triton kernels for three GPUs, none n
 
 bench: $(VENV)/.installed-dev ## the demo suite through pytest-benchmark
 	@$(BIN)/python -m pytest tests/bench
+
+simulations: $(VENV)/.installed ## simulations with known truth behind the statistics (some minutes of one core)
+	@$(BIN)/python tools/simulations.py
 
 lint: $(VENV)/.installed-dev $(if $(NPM),node_modules/.installed) ## ruff, mypy, the order of imports; biome for JavaScript
 	@$(BIN)/ruff check --quiet .

@@ -140,7 +140,10 @@ def _shown(run: Run, summary: Summary, form: str) -> Shown:
         left_out=max(len(summary.rows) - most, 0),
         failures=tuple(wording.grouped(summary.missing)),
         notes=run.notes,
-        caveats=tuple(wording.caveats(summary)),
+        caveats=(
+            *wording.caveats(summary),
+            *(f"doubted: {which}: {why}." for which, why in wording.doubts(summary)),
+        ),
     )
 
 

@@ -8,7 +8,7 @@ five block values 2.7 %. Everything is computed on ln(seconds), so ratios are sy
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,18 +52,43 @@ class LegTimes:
     log_seconds: Floats
 
 
-def log_leg_times(benchmark: Benchmark) -> LegTimes:
-    """ln of every leg's time: the 10 % quantile of its rounds (linear between the order statistics)."""
-    order = np.lexsort((benchmark.seconds, benchmark.leg, benchmark.block))
-    block, leg, log_seconds = benchmark.block[order], benchmark.leg[order], np.log(benchmark.seconds[order])
-    changes = (np.diff(block) != 0) | (np.diff(leg) != 0)
-    new_leg = np.flatnonzero(np.concatenate(([True], changes))[: len(order)])
-    rounds = np.diff(new_leg, append=len(order))
-    position = LOW_QUANTILE * (rounds - 1)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SharedLegs:
+    """Columns, one entry per leg that both sides have, sorted by block and leg.
+
+    Half a palindrome does not cancel drift: it is here only in blocks (of stock files) without a whole one.
+    `baseline`, `candidate`: ln(seconds per call).
+    """
+
+    block: Integers
+    palindrome: Integers
+    baseline: Floats
+    candidate: Floats
+
+
+def log_leg_times(benchmark: Benchmark, quantile: float = LOW_QUANTILE) -> LegTimes:
+    """ln of every leg's time: a quantile of its rounds (linear between the order statistics)."""
+    order, new_leg, rounds = _legs(benchmark)
+    log_seconds = np.log(benchmark.seconds[order])
+    position = quantile * (rounds - 1)
     below = new_leg + position.astype(np.int64)
     above = np.minimum(below + 1, new_leg + rounds - 1)
-    quantile = log_seconds[below] + (position % 1) * (log_seconds[above] - log_seconds[below])
-    return LegTimes(block=block[new_leg], leg=leg[new_leg], log_seconds=quantile)
+    times = log_seconds[below] + (position % 1) * (log_seconds[above] - log_seconds[below])
+    first = order[new_leg]
+    return LegTimes(block=benchmark.block[first], leg=benchmark.leg[first], log_seconds=times)
+
+
+def log_median_leg_times(benchmark: Benchmark) -> LegTimes:
+    """ln of every leg's time: the median of its rounds."""
+    return log_leg_times(benchmark, 0.5)
+
+
+def log_mean_leg_times(benchmark: Benchmark) -> LegTimes:
+    """ln of every leg's time: the mean of its rounds, in which every round counts."""
+    order, new_leg, rounds = _legs(benchmark)
+    sums = np.add.reduceat(benchmark.seconds[order], new_leg) if len(order) else np.empty(0)
+    first = order[new_leg]
+    return LegTimes(block=benchmark.block[first], leg=benchmark.leg[first], log_seconds=np.log(sums / rounds))
 
 
 def block_log_seconds(benchmark: Benchmark) -> dict[int, float]:
@@ -74,7 +99,10 @@ def block_log_seconds(benchmark: Benchmark) -> dict[int, float]:
     }
 
 
-def block_log_ratios(baseline: Benchmark, candidate: Benchmark) -> dict[int, float]:
+@lru_cache(maxsize=1024)  # a report asks for each pair a dozen times: alone, in means, in claims
+def block_log_ratios(
+    baseline: Benchmark, candidate: Benchmark, leg_times: Callable[[Benchmark], LegTimes] = log_leg_times
+) -> dict[int, float]:
     """Per block ln(baseline time / candidate time), positive where the candidate is faster.
 
     The median over palindromes of the mean over their two mirrored legs, pairing by (block, leg); empty when
@@ -82,7 +110,7 @@ def block_log_ratios(baseline: Benchmark, candidate: Benchmark) -> dict[int, flo
     """
     return {
         block: float(np.median(palindromes))
-        for block, palindromes in palindrome_log_ratios(baseline, candidate).items()
+        for block, palindromes in palindrome_log_ratios(baseline, candidate, leg_times).items()
     }
 
 
@@ -95,7 +123,7 @@ def speedup(baseline: Benchmark, candidate: Benchmark) -> Estimate:
     if not palindromes:
         raise ValueError(f"{baseline.name} and {candidate.name} have no block in common")
     values = np.array([np.median(block) for block in palindromes])
-    return _ratio_estimate(values, bootstrap95=_hierarchical_bootstrap(palindromes))
+    return ratio_estimate(values, bootstrap95=_hierarchical_bootstrap(palindromes))
 
 
 def geometric_mean(comparisons: Sequence[Comparison]) -> Estimate:
@@ -105,27 +133,40 @@ def geometric_mean(comparisons: Sequence[Comparison]) -> Estimate:
     Each case's own level is taken out first: where a slow case lost a block, that block must not look fast.
     Raises ValueError without any comparison, or if one cannot be made.
     """
-    levels, effects = _levels_and_effects(_ratio_matrix(comparisons))
-    return _ratio_estimate(levels.mean() + effects)
+    return mean_of_ratios(_ratio_matrix(comparisons))
 
 
 def geometric_mean_over_cases(comparisons: Sequence[Comparison]) -> tuple[float, float]:
     """95 % interval of the geometric mean for cases like these: operators, their cases and blocks resampled.
 
-    Bootstrap in two stages, because cases of one operator resemble each other. With one case or one block
-    the interval is (0, inf). Raises ValueError as `geometric_mean` does.
+    Bootstrap in two stages, because cases of one operator resemble each other. Of few operators the plain
+    percentile interval is too narrow (docs/explanation/statistics-simulated.md), so it is expanded.
+    With one case or one block the interval is (0, inf). Raises ValueError as `geometric_mean` does.
     """
-    ratios = _ratio_matrix(comparisons)
+    return interval_over_cases(
+        _ratio_matrix(comparisons), [baseline.operator or baseline.group for baseline, _ in comparisons]
+    )
+
+
+def mean_of_ratios(ratios: Floats) -> Estimate:
+    """As `geometric_mean`; ratios: ln(speedup), cases × blocks, NaN where a case lacks a block."""
+    levels, effects = _levels_and_effects(ratios)
+    return ratio_estimate(levels.mean() + effects)
+
+
+def interval_over_cases(ratios: Floats, families: Sequence[str]) -> tuple[float, float]:
+    """As `geometric_mean_over_cases`; ratios: as in `mean_of_ratios`, families: one for each case."""
     cases, blocks = ratios.shape
     if cases < 2 or blocks < 2:
         return 0.0, math.inf
     levels, effects = _levels_and_effects(ratios)
     ratios = np.where(np.isnan(ratios), levels[:, None] + effects, ratios)
     rng = np.random.default_rng(SEED)
-    case_weights = _resampled_cases([b.operator or b.group for b, _ in comparisons], rng)
+    case_weights = _resampled_cases(families, rng)
     block_weights = rng.multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES) / blocks
     means = ((case_weights @ ratios) * block_weights).sum(axis=1)
-    return _percentile95(means)
+    drawn = len(set(families))
+    return _percentile95(means, replicates=drawn if drawn > 1 else cases)
 
 
 def geometric_mean_of_counts(ratios: Sequence[float], operators: Sequence[str]) -> Estimate:
@@ -193,7 +234,7 @@ def break_even_calls(eager: Benchmark, compiled: Benchmark) -> Estimate | None:
 def median_with_interval(benchmark: Benchmark) -> Estimate:
     """Seconds per call: geometric mean of the blocks' medians over rounds, t interval over blocks."""
     blocks = [benchmark.seconds[benchmark.block == block] for block in np.unique(benchmark.block)]
-    return _ratio_estimate(np.log([np.median(seconds) for seconds in blocks]))
+    return ratio_estimate(np.log([np.median(seconds) for seconds in blocks]))
 
 
 def wilson_lower(successes: int, n: int) -> float:
@@ -210,9 +251,27 @@ def null_coverage(comparisons: Iterable[Comparison]) -> tuple[int, int]:
     return sum(low <= 1.0 <= high for low, high in intervals), len(intervals)
 
 
-@lru_cache(maxsize=1024)  # a report asks for each pair a dozen times: alone, in means, in claims
-def palindrome_log_ratios(baseline: Benchmark, candidate: Benchmark) -> dict[int, Floats]:
+@lru_cache(maxsize=1024)
+def palindrome_log_ratios(
+    baseline: Benchmark, candidate: Benchmark, leg_times: Callable[[Benchmark], LegTimes] = log_leg_times
+) -> dict[int, Floats]:
     """Per block the log ratios of the palindromes that both have; every speedup is computed from these.
+
+    Raises ValueError if the two differ in case, metric or cache regime.
+    """
+    legs = shared_legs(baseline, candidate, leg_times)
+    changes = (np.diff(legs.block) != 0) | (np.diff(legs.palindrome) != 0)
+    first = np.flatnonzero(np.concatenate(([True], changes))[: len(legs.block)])
+    counts = np.diff(first, append=len(legs.block))
+    ratios = np.bincount(np.repeat(np.arange(len(first)), counts), legs.baseline - legs.candidate) / counts
+    numbers, starts = np.unique(legs.block[first], return_index=True)
+    return dict(zip(map(int, numbers), np.split(ratios, starts[1:]), strict=False))
+
+
+def shared_legs(
+    baseline: Benchmark, candidate: Benchmark, leg_times: Callable[[Benchmark], LegTimes] = log_leg_times
+) -> SharedLegs:
+    """The legs that both have, in pairs by (block, leg).
 
     Raises ValueError if the two differ in case, metric or cache regime.
     """
@@ -222,7 +281,7 @@ def palindrome_log_ratios(baseline: Benchmark, candidate: Benchmark) -> dict[int
             raise ValueError(
                 f"cannot compare {baseline.name} with {candidate.name}: {what} {one_has!r} and {other_has!r}"
             )
-    one, other = log_leg_times(baseline), log_leg_times(candidate)
+    one, other = leg_times(baseline), leg_times(candidate)
     stride = 1 + max(one.leg.max(initial=0), other.leg.max(initial=0))
     _, here, there = np.intersect1d(
         one.block * stride + one.leg,
@@ -230,16 +289,24 @@ def palindrome_log_ratios(baseline: Benchmark, candidate: Benchmark) -> dict[int
         assume_unique=True,
         return_indices=True,
     )
-    ratios = one.log_seconds[here] - other.log_seconds[there]
     block, palindrome = one.block[here], one.leg[here] // 2
-    result = {}
-    for number in np.unique(block):
-        inside = block == number
-        _, which, legs = np.unique(palindrome[inside], return_inverse=True, return_counts=True)
-        means = np.bincount(which, weights=ratios[inside]) / legs
-        # Half a palindrome does not cancel drift: only for blocks (of stock files) that have nothing else.
-        result[int(number)] = means[legs == 2] if np.any(legs == 2) else means
-    return result
+    _, which, counts = np.unique(block * stride + palindrome, return_inverse=True, return_counts=True)
+    whole = counts[which] == 2
+    kept = whole | ~np.isin(block, block[whole])
+    return SharedLegs(
+        block=block[kept],
+        palindrome=palindrome[kept],
+        baseline=one.log_seconds[here][kept],
+        candidate=other.log_seconds[there][kept],
+    )
+
+
+def _legs(benchmark: Benchmark) -> tuple[Integers, Integers, Integers]:
+    """The order of rounds by block, leg and time; where in it each leg begins, and its number of rounds."""
+    order = np.lexsort((benchmark.seconds, benchmark.leg, benchmark.block))
+    changes = (np.diff(benchmark.block[order]) != 0) | (np.diff(benchmark.leg[order]) != 0)
+    new_leg = np.flatnonzero(np.concatenate(([True], changes))[: len(order)])
+    return order, new_leg, np.diff(new_leg, append=len(order))
 
 
 def _ratio_matrix(comparisons: Sequence[Comparison]) -> Floats:
@@ -247,6 +314,11 @@ def _ratio_matrix(comparisons: Sequence[Comparison]) -> Floats:
     rows = [block_log_ratios(baseline, candidate) for baseline, candidate in comparisons]
     if not rows or not all(rows):
         raise ValueError("no comparisons, or one without any block in common")
+    return ratio_matrix(rows)
+
+
+def ratio_matrix(rows: Sequence[Mapping[int, float]]) -> Floats:
+    """Log ratios, cases × blocks, NaN where a case lacks a block; rows: of each case by block."""
     blocks = sorted(set().union(*rows))
     return np.array([[row.get(block, math.nan) for block in blocks] for row in rows])
 
@@ -278,7 +350,7 @@ def _t_interval(values: Floats, level: float) -> tuple[float, float]:
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def _ratio_estimate(values: Floats, *, bootstrap95: tuple[float, float] | None = None) -> Estimate:
+def ratio_estimate(values: Floats, *, bootstrap95: tuple[float, float] | None = None) -> Estimate:
     """Back from block values in logarithms to a ratio (or to seconds)."""
     low95, high95 = _exp(_t_interval(values, 0.95))
     low90, high90 = _exp(_t_interval(values, 0.90))
@@ -297,8 +369,17 @@ def _exp(interval: tuple[float, float]) -> tuple[float, float]:
     return math.exp(low), math.exp(high) if high < 700 else math.inf
 
 
-def _percentile95(logarithms: Floats) -> tuple[float, float]:
-    low, high = np.exp(np.quantile(logarithms, [0.025, 0.975]))
+def _percentile95(logarithms: Floats, replicates: int | None = None) -> tuple[float, float]:
+    """Percentile interval of bootstrap means.
+
+    replicates: how many there were to draw from; the percentiles are then expanded to what a t interval over
+    them has (Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69, 2015).
+    """
+    tail = 0.025
+    if replicates is not None:
+        quantile = stats.t.ppf(tail, replicates - 1) * math.sqrt(replicates / (replicates - 1))
+        tail = float(stats.norm.cdf(quantile))
+    low, high = np.exp(np.quantile(logarithms, [tail, 1 - tail]))
     return float(low), float(high)
 
 

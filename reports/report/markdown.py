@@ -51,9 +51,17 @@ def to_markdown(summary: Summary) -> str:
             if mean.dtype is None
         ),
     )
+    if summary.populations:
+        lines += ["", "## All cases together", "", wording.WHAT_A_POPULATION_SAYS, ""]
+        lines += table(
+            wording.POPULATION_COLUMNS, (wording.population(each, summary) for each in summary.populations)
+        )
     lines += ["", "## Every case", ""]
     lines += table(
-        ("operator", "case", "implementation", "time", "speedup [95 %]", "compile", "break-even calls"),
+        (
+            *("operator", "case", "implementation", "time", "speedup [95 %]", "by other rounds"),
+            *("compile", "break-even calls"),
+        ),
         (
             (
                 row.case.operator,
@@ -65,12 +73,16 @@ def to_markdown(summary: Summary) -> str:
                 else "baseline"
                 if row.is_baseline
                 else units.NONE,
+                wording.by_rounds(row),
                 units.duration(row.compile_seconds),
                 wording.calls(row.break_even_calls),
             )
             for row in summary.rows
         ),
     )
+    if doubts := wording.doubts(summary):
+        lines += ["", "## Doubted", "", wording.WHAT_A_SPEEDUP_IS_OF, ""]
+        lines += [f"- **{markdown(which)}**: {markdown(why)}." for which, why in doubts]
     if summary.whys:
         lines += ["", "## Why", ""]
         lines.append(

@@ -18,6 +18,7 @@ from fuseproof import privacy, units
 from fuseproof.cases import Group, parse_group
 from fuseproof.fusion import account as accounts
 from fuseproof.reports import claims
+from fuseproof.reports.report.populations import populations
 from fuseproof.reports.report.summary import (
     Block,
     Case,
@@ -26,13 +27,14 @@ from fuseproof.reports.report.summary import (
     Mean,
     Missing,
     NullControl,
+    Population,
     Row,
     RunInfo,
     Summary,
     Twin,
     Why,
 )
-from fuseproof.runs import run_file, statistics
+from fuseproof.runs import rounds, run_file, statistics
 from fuseproof.runs.records import OWN, Benchmark, Failure, Run, is_twin
 from fuseproof.runs.statistics import Comparison, Estimate
 
@@ -50,11 +52,12 @@ def summarise(runs: Sequence[Run], *, beside: Path | None = None, baseline: str 
     """
     asked = [run.asked_baseline if run.has_measured(run.asked_baseline) else OWN for run in runs]
     chosen = asked if baseline is None else [baseline] * len(runs)
-    rows, means = _compared(runs, chosen)
+    rows, means, together = _compared(runs, chosen)
     return Summary(
         runs=tuple(map(_run_info, runs, chosen)),
         rows=rows,
         means=means,
+        populations=together,
         missing=tuple(_missing(index, failure) for index, run in enumerate(runs) for failure in run.failures),
         claims=tuple(
             Claim(run=index, row=row, sentence=claims.verdict_sentence(row))
@@ -67,18 +70,27 @@ def summarise(runs: Sequence[Run], *, beside: Path | None = None, baseline: str 
 
 
 def with_baseline(summary: Summary, runs: Sequence[Run], baseline: str) -> Summary:
-    """The report with another baseline, which changes its rows and means and nothing else."""
+    """The report with another baseline, which changes its rows, means and populations and nothing else."""
     chosen = [baseline] * len(runs)
     if [run.baseline for run in summary.runs] == chosen:
         return summary
-    rows, means = _compared(runs, chosen)
-    return replace(summary, runs=tuple(map(_run_info, runs, chosen)), rows=rows, means=means)
+    rows, means, together = _compared(runs, chosen)
+    return replace(
+        summary,
+        runs=tuple(map(_run_info, runs, chosen)),
+        rows=rows,
+        means=means,
+        populations=together,
+    )
 
 
-def _compared(runs: Sequence[Run], baselines: Sequence[str]) -> tuple[tuple[Row, ...], tuple[Mean, ...]]:
-    """The rows and the means of each run against its baseline."""
+def _compared(
+    runs: Sequence[Run], baselines: Sequence[str]
+) -> tuple[tuple[Row, ...], tuple[Mean, ...], tuple[Population, ...]]:
+    """The rows, the means and the populations of each run against its baseline."""
     rows: list[Row] = []
     means: list[Mean] = []
+    together: list[Population] = []
     for index, (run, baseline) in enumerate(zip(runs, baselines, strict=True)):
         sound = _sound(run.against(baseline))
         pairs = {
@@ -88,7 +100,8 @@ def _compared(runs: Sequence[Run], baselines: Sequence[str]) -> tuple[tuple[Row,
         }
         rows += [_row(_case(index, b), b, pairs.get(b.name)) for b in _listed(sound.values())]
         means += _means(index, pairs.values())
-    return tuple(rows), tuple(means)
+        together += populations(index, run, pairs.values())
+    return tuple(rows), tuple(means), tuple(together)
 
 
 def _twins(index: int, run: Run) -> Iterator[tuple[Case, Comparison]]:
@@ -153,6 +166,7 @@ def _case(index: int, benchmark: Benchmark) -> Case:
 def _row(case: Case, benchmark: Benchmark, pair: Comparison | None) -> Row:
     median = statistics.median_with_interval(benchmark)
     speedup = statistics.speedup(*pair) if pair else None
+    by_rounds = rounds.speedups(*pair) if pair else None
     break_even = statistics.break_even_calls(*pair) if pair else None
     return Row(
         case=case,
@@ -162,6 +176,9 @@ def _row(case: Case, benchmark: Benchmark, pair: Comparison | None) -> Row:
         median_seconds=_interval(median),
         speedup=_interval(speedup) if speedup else None,
         speedup_bootstrap=speedup.bootstrap95 if speedup else None,
+        speedup_by_median=_interval(by_rounds.median) if by_rounds else None,
+        speedup_by_mean=_interval(by_rounds.mean) if by_rounds else None,
+        doubt=by_rounds.doubt if by_rounds else None,
         blocks=_blocks(*pair) if pair else (),
         rounds=len(benchmark.seconds),
         flops_per_second=benchmark.flops / median.value if benchmark.flops else None,

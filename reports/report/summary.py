@@ -8,7 +8,9 @@ from typing import Any
 
 from fuseproof.fusion.account import Account
 from fuseproof.reports.claims import ClaimRow
+from fuseproof.runs.population import LeftOut, Means, Shares
 from fuseproof.runs.records import OWN
+from fuseproof.runs.variance import Budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,11 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One implementation of one case. `speedup` is None for a baseline, and without one to compare with."""
+    """One implementation of one case. `speedup` is None for a baseline, and without one to compare with.
+
+    speedup is by the fast rounds; speedup_by_median and speedup_by_mean are the same by the median of the
+    rounds and by all of them, and doubt says where they contradict it (`runs.rounds`).
+    """
 
     case: Case
     implementation: str
@@ -55,6 +61,9 @@ class Row:
     median_seconds: Interval
     speedup: Interval | None
     speedup_bootstrap: tuple[float, float] | None
+    speedup_by_median: Interval | None
+    speedup_by_mean: Interval | None
+    doubt: str | None
     blocks: tuple[Block, ...]
     rounds: int
     flops_per_second: float | None
@@ -98,6 +107,26 @@ class Mean:
     cases: int
     speedup: Interval
     resampled: tuple[float, float] | None  # 95 % interval with the cases resampled too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """All cases of one implementation in a pass, failed ones included, as `runs.population` counts them.
+
+    shares: slower than, about the same as, and faster than the baseline. budget: None with one block.
+    """
+
+    run: int
+    implementation: str
+    baseline: str
+    pass_: str
+    metric: str
+    cache: str
+    families: int
+    means: Means
+    shares: Shares
+    left_out: LeftOut | None
+    budget: Budget | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +200,7 @@ class Summary:
     runs: tuple[RunInfo, ...]
     rows: tuple[Row, ...]
     means: tuple[Mean, ...]
+    populations: tuple[Population, ...]
     missing: tuple[Missing, ...]
     claims: tuple[Claim, ...]
     null_control: NullControl | None

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from fuseproof import units
 from fuseproof.fusion.account import Account, Pair
 from fuseproof.reports.claims import MEANINGS, MIN_BLOCKS, REDUCTION, ClaimRow
-from fuseproof.reports.report.summary import Case, Interval, Mean, Missing, RunInfo, Summary
+from fuseproof.reports.report.summary import (
+    Case,
+    Interval,
+    Mean,
+    Missing,
+    Population,
+    Row,
+    RunInfo,
+    Summary,
+)
+from fuseproof.runs.population import Share
 from fuseproof.runs.records import OWN
 from fuseproof.units import count
 
@@ -26,6 +36,29 @@ SIGNS = {
 }
 # Figures that differ by less are shown as the same.
 _UNCHANGED = 0.005
+WHAT_A_SPEEDUP_IS_OF = (
+    "A speedup is of the fast rounds, which are steady on a shared machine and hide what costs only "
+    "sometimes; beside it stands the same by the median of the rounds and by their mean (throughput). It is "
+    "doubted where one of these lies outside its interval, and the difference repeats from block to block."
+)
+POPULATION_COLUMNS = (
+    *("comparison", "pass", "cases", "faster", "about the same", "slower", "failed"),
+    *(
+        "all [95 %, cases resampled]",
+        "measured",
+        "clipped",
+        "one workload left out",
+        "the interval comes from",
+    ),
+)
+WHAT_A_POPULATION_SAYS = (
+    "Faster and slower: by more than 5 %; with 95 % Wilson intervals of their shares, in which cases of one "
+    "workload that are alike count as less than one each. Geometric means: of all cases, where a failed one "
+    "is 1, as whoever gets an error goes back to the baseline; of the measured ones; and clipped at 1 with "
+    "failed ones left out, as others have published them, to show what that hides. The last columns: how far "
+    "the mean depends on one workload, and which part of its variance more rounds, more blocks or more cases "
+    "would lower."
+)
 READINGS = {"throughput": "more throughput", "time_reduction": "less time", REDUCTION: "any reduction"}
 
 
@@ -156,6 +189,11 @@ def caveats(summary: Summary) -> list[str]:
         )
     if skipped:
         lines.append(f"{count(skipped, 'combination')} skipped because they cannot run here; see below.")
+    if doubted := sum(row.doubt is not None for row in summary.rows):
+        compared = count(sum(row.speedup is not None for row in summary.rows), "speedup")
+        lines.append(
+            f"{doubted} of {compared} doubted: median or mean of the rounds says otherwise; see below."
+        )
     if control := null_control(summary):
         lines.append(f"Null control: {control}")
     lines.append("Single operators on one machine: no statement about whole models or other hardware.")
@@ -185,7 +223,7 @@ def grouped(missing: Iterable[Missing]) -> list[Group]:
     ]
 
 
-def timing(row: Case | Mean | Missing | ClaimRow, summary: Summary) -> str:
+def timing(row: Case | Mean | Missing | Population | ClaimRow, summary: Summary) -> str:
     """The metric and the cache regime, each only where a report holds several."""
     metrics = {r.case.metric for r in summary.rows}
     caches = {r.case.cache for r in summary.rows}
@@ -219,6 +257,53 @@ def speedup(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
         return f"{units.times(interval.value)} (one block: no interval)"
     return f"{units.times(interval.value)} {units.bracket(interval.low, interval.high)}"
+
+
+def by_rounds(row: Row) -> str:
+    """The same speedup by the other times of a call: `median 1.34×, mean 1.29×`."""
+    if row.speedup_by_median is None or row.speedup_by_mean is None:
+        return ""
+    return f"median {units.times(row.speedup_by_median.value)}, mean {units.times(row.speedup_by_mean.value)}"
+
+
+def doubts(summary: Summary) -> list[tuple[str, str]]:
+    """The doubted speedups: which, and why."""
+    return [
+        (
+            f"{row.implementation} vs {row.baseline}, {row.case.operator} {case_name(row.case, summary)}",
+            row.doubt,
+        )
+        for row in summary.rows
+        if row.doubt is not None
+    ]
+
+
+def population(each: Population, summary: Summary) -> tuple[str, ...]:
+    """The cells of a population, by POPULATION_COLUMNS."""
+    means, shares, budget = each.means, each.shares, each.budget
+    where = (words(each.pass_), timing(each, summary), run_label(each.run, summary))
+    left = each.left_out
+    return (
+        f"{each.implementation} vs {each.baseline}",
+        ", ".join(part for part in where if part),
+        f"{means.cases} in {count(each.families, 'workload')}",
+        *(_share(one) for one in (shares.above, shares.inside, shares.below, shares.failed)),
+        f"{units.times(means.all.value)} {units.bracket(*means.over_cases)}".strip(),
+        units.times(means.measured.value),
+        units.times(means.flattering),
+        f"{units.times(left.low)} without {left.low_without}, "
+        f"{units.times(left.high)} without {left.high_without}"
+        if left
+        else units.NONE,
+        ", ".join(f"{name} {share:.0%}" for name, share in budget.shares.items())
+        if budget and budget.variance
+        else units.NONE,
+    )
+
+
+def _share(share: Share) -> str:
+    """`9 [18–57 %]`; nothing but the number where there is none."""
+    return f"{share.count} [{100 * share.low:.0f}–{100 * share.high:.0f}\u00a0%]" if share.count else "0"
 
 
 def calls(interval: Interval | None) -> str:

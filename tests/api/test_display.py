@@ -84,6 +84,16 @@ def test_notes_and_caveats_are_shown(form):
 
 
 @every_form
+def test_a_doubted_speedup_is_said_with_its_reason(form):
+    """One round of eight takes ten times as long, which the fast rounds do not show."""
+    baseline, candidate = pair()
+    candidate.seconds[7::8] *= 10
+    text = form(Comparison(make_run([baseline, candidate])))
+    assert "doubted: torch.compile vs torch.eager" in text.replace("\\", "") and "by their mean" in text
+    assert "doubted:" not in form(Comparison(make_run(pair())))
+
+
+@every_form
 def test_what_is_too_long_for_a_cell_is_counted(form, monkeypatch):
     monkeypatch.setattr(display, "MOST_LINES", dict.fromkeys(display.MOST_LINES, 5))
     text = form(Comparison(make_run(make_comparisons([2.0] * 4, blocks=2, legs=2))))

@@ -52,6 +52,8 @@ def test_a_row_for_all_that_was_planned(comparison):
         0.5 / (eager["seconds"] - compiled["seconds"]), rel=1e-2
     )
     assert (eager["speedup"], eager["error"]) == (None, 1e-8)
+    assert (compiled["doubt"], eager["doubt"], eager["speedup_by_mean"]) == ("", "", None)
+    assert compiled["speedup_by_mean"] == pytest.approx(compiled["speedup"], rel=1e-2)
     assert list(compiled) == [column.name for column in frames.MEASUREMENTS]
 
 

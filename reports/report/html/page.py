@@ -286,6 +286,8 @@ def details(summary: Summary) -> Iterator[tuple[int, list[list[str]]]]:
         before = medians[row.case, row.baseline or ""]
         facts = {
             "Speedup": wording.speedup(row.speedup),
+            "By other rounds": wording.by_rounds(row),
+            "Doubted": row.doubt or "",
             "Bootstrap": units.bracket(*row.speedup_bootstrap) if row.speedup_bootstrap else "",
             "Blocks": " ".join(units.significant(block.speedup) for block in row.blocks),
             "Time": units.duration(row.median_seconds.value),
