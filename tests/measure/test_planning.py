@@ -210,7 +210,7 @@ def test_suites_are_planned_whole(name):
 
 
 def test_an_unknown_suite_is_refused():
-    with pytest.raises(UserError, match="unknown suite 'nightly'; there are demo, kernels"):
+    with pytest.raises(UserError, match="unknown suite 'nightly'; there are claims-blocks, demo, kernels"):
         suites.get("nightly")
 
 
