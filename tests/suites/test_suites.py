@@ -168,12 +168,3 @@ def test_the_scale_is_in_the_settings():
         settings = planning.settings_for(suite, device="cpu", threads=1)
         assert settings.scale == scale
         assert Settings.from_json(dataclasses.asdict(settings)) == settings
-
-
-def test_a_block_has_every_framework_s_implementations():
-    for suite in (suites.get("claims-blocks", scale) for scale in ("cpu", "gpu")):
-        settings = planning.settings_for(suite, device=suite.device or "cpu", threads=1)
-        planned = planning.make(suite, IMPLEMENTATIONS, Selection(), settings)
-        for case in planned.cases:
-            found = {each.name for each in planned.implementations_of(case)}
-            assert found == set(suite.only), case.group

@@ -8,7 +8,7 @@ from fuseproof.workloads.blocks import BLOCKS
 ONLY = ("torch.eager", "torch.compile", "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla")
 # Where a pass has a shape of its own.
 FROZEN = "conv_residual"
-# Those that are measured in bfloat16 too; all have it, and a run of all would take half an hour more.
+# Those that the suite has in bfloat16 too; by --case there are all.
 IN_BFLOAT16 = ("mlp_block", "encoder_block", "decoder_block")
 
 
