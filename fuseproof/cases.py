@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fuseproof.errors import UserError
-from fuseproof.workloads import operators
+from fuseproof.workloads import builtin
 from fuseproof.workloads.tensor import ALL_PASSES, DTYPES
 from fuseproof.workloads.workload import Workload
 
@@ -106,7 +106,7 @@ class Case:
             )
         own = (each for each in described if (each.name, each.label) == (parts.operator, parts.shape))
         return cls(
-            workload=next(own, None) or operators.get(parts.operator).from_label(parts.shape),
+            workload=next(own, None) or builtin.get(parts.operator).from_label(parts.shape),
             dtype=parts.dtype,
             pass_=parts.pass_,
             cache=parts.cache,

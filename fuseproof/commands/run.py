@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: .fuseproof/runs/<time>-<suite>",
     )
     what = parser.add_argument_group("what to measure (default: everything in the suite)")
+    what.add_argument(
+        "--scale",
+        choices=("cpu", "gpu"),
+        help="the sizes of a population such as claims-blocks (default: cpu)",
+    )
     arguments.add_only(what, 'implementations, to which their baselines are added, or "all"')
     arguments.add_names(what, "--operator", help="workloads, by name")
     arguments.add_names(what, "--dtype", help="dtypes")
@@ -143,7 +148,13 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
         return RunDirectory.open_unfinished(Path(options.resume) if options.resume else None)
     table, workloads = implementations.everything(options.implementations, options.workloads)
     asked_for = options.suite or not workloads
-    suite = suites.get(options.suite or "demo") if asked_for else planning.suite_of(workloads)
+    if options.scale and not asked_for:
+        raise UserError("--scale is of a population such as claims-blocks; name one, or leave it out")
+    suite = (
+        suites.get(options.suite or "demo", options.scale or "")
+        if asked_for
+        else planning.suite_of(workloads)
+    )
     settings = planning.settings_for(
         suite,
         device=options.device or "cpu",

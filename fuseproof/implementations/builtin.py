@@ -1,4 +1,4 @@
-"""The table of the implementations that come with Fuseproof."""
+"""The table of the implementations that come with Fuseproof: of operators, then of network blocks."""
 
 from __future__ import annotations
 
@@ -191,4 +191,33 @@ def _tensorflow(traits: _Traits) -> Iterable[Implementation]:
             yield implementation(name, target=target, compiled=mode, baseline=eager, layout=layout)
 
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = tuple(_all())
+# A network block is written once in each framework, so its rows differ in the compiler alone.
+_OF_BLOCKS = (
+    ("torch.eager", "torch", None),
+    ("torch.compile", "torch", "default"),
+    ("jax.eager", "jax", None),
+    ("jax.jit", "jax", "jit"),
+    ("tf.eager", "tensorflow", None),
+    ("tf.function", "tensorflow", "function"),
+    ("tf.xla", "tensorflow", "xla"),
+)
+_BLOCK_DTYPES = ("float32", "bfloat16")
+_BLOCKS = (
+    *("mlp_block", "encoder_block", "decoder_block", "conv_residual", "unet_block"),
+    *("lstm", "dlrm", "conformer_block", "decode"),
+)
+
+
+def _of_blocks() -> Iterable[Implementation]:
+    for block in _BLOCKS:
+        for name, framework, compiled in _OF_BLOCKS:
+            target = f"fuseproof.fusion.blocks.{framework}.{block}:{block}"
+            if (block, name) == ("decode", "torch.compile"):
+                # It compiles one token's step itself.
+                target, compiled = f"{target}_compiled", "kernel"
+            yield Implementation(
+                block, name, framework=framework, target=target, compiled=compiled, dtypes=_BLOCK_DTYPES
+            )
+
+
+IMPLEMENTATIONS: tuple[Implementation, ...] = (*_all(), *_of_blocks())

@@ -23,9 +23,10 @@ from fuseproof.runs.plan import Plan, Settings
 from fuseproof.runs.records import NULL_SUFFIX, OWN, Failure
 from fuseproof.suites import Suite
 from fuseproof.units import memory
+from fuseproof.workloads.blocks import NetworkBlock
+from fuseproof.workloads.builtin import WORKLOADS
 from fuseproof.workloads.declared import Declared
 from fuseproof.workloads.described import Described
-from fuseproof.workloads.operators import OPERATORS
 from fuseproof.workloads.tensor import ALL_PASSES, DTYPES, MODULE_PASSES
 
 # Resident memory of a worker. Seen, in MiB: PyTorch 390, of it 240 without a case; JAX 190 without;
@@ -65,6 +66,7 @@ def settings_for(
         max_palindromes=max(palindromes, suite.max_palindromes),
         leg_seconds=suite.leg_seconds,
         profile=profile and suite.profile,
+        scale=suite.scale,
         **more,
     )
 
@@ -186,6 +188,8 @@ def reason_to_skip(implementation: Implementation, case: Case, device: str) -> s
         return reason
     if (reason := _reason_too_large(case)) is not None:
         return reason
+    if isinstance(case.workload, NetworkBlock) and (reason := reason_without_framework("torch")) is not None:
+        return f"what is right for it is PyTorch's in float64: {reason}"
     if case.cache == "cold" and case.pass_ in MODULE_PASSES:
         return "a module has one set of parameters, so it is measured with a warm cache"
     if case.pass_ not in (*implementation.passes, *MODULE_PASSES):
@@ -283,7 +287,7 @@ def suite_of(workloads: Sequence[Declared]) -> Suite:
 def _select_cases(
     suite: Suite, selection: Selection, workloads: Sequence[Declared], table: Sequence[Implementation]
 ) -> tuple[Case, ...]:
-    require_known("workload", selection.operators, [*OPERATORS, *(each.name for each in workloads)])
+    require_known("workload", selection.operators, [*WORKLOADS, *(each.name for each in workloads)])
     require_known("dtype", selection.dtypes, DTYPES)
     require_known("pass", selection.passes, ALL_PASSES)
     require_known("cache regime", selection.caches, CACHES)

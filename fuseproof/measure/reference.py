@@ -15,9 +15,10 @@ from fuseproof import frameworks
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.frameworks import Framework, Step
-from fuseproof.implementations import Implementation, resolve_function
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation, resolve_function
 from fuseproof.measure import checks, opening, tensors
 from fuseproof.workloads import distribution
+from fuseproof.workloads.blocks import NetworkBlock
 from fuseproof.workloads.described import PARAMETERS, Described
 from fuseproof.workloads.distribution import Drawn
 from fuseproof.workloads.modules import Module, State
@@ -32,6 +33,10 @@ def of(case: Case) -> Workload | ByImplementation:
     if isinstance(workload, Described) and workload.reference:
         dtype = workload.reference_dtype or tensor_dtype(case.dtype)
         return ByImplementation(workload.reference, dtype=dtype).of(case)
+    if isinstance(workload, NetworkBlock):
+        named = (workload.name, workload.reference_by)
+        (right,) = (each for each in IMPLEMENTATIONS if (each.workload, each.name) == named)
+        return ByImplementation(right.to_json(), dtype=workload.reference_dtype).of(case)
     return workload
 
 

@@ -146,6 +146,7 @@ def fingerprint_fields(environment: Mapping[str, Any], settings: Mapping[str, An
         "packages": dict(environment["packages"]),
         "leg_seconds": settings["leg_seconds"],
         **({"share_process": True} if settings.get("share_process") else {}),
+        **({"scale": settings["scale"]} if settings.get("scale") else {}),
     }
 
 

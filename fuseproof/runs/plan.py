@@ -23,6 +23,7 @@ class Settings:
 
     share_process: implementations from outside run in the process of the built-in ones.
     seconds: no further block begins after so many, once there are `blocks`; 0: without limit.
+    scale: of a population, the size of its cases; empty for a suite of one size.
     baseline: the implementation that all others are compared with; OWN: each with its own baseline.
     """
 
@@ -39,6 +40,7 @@ class Settings:
     share_process: bool = False
     seconds: float = 0.0
     baseline: str = OWN
+    scale: str = ""
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Settings:

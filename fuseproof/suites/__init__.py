@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fuseproof.cases import Case
-from fuseproof.errors import require_known
-from fuseproof.workloads.operators import OPERATORS
+from fuseproof.errors import UserError, require_known
+from fuseproof.workloads.blocks.base import SCALES
+from fuseproof.workloads.builtin import WORKLOADS
 
 # What users of each framework reach for first, and the hand-written kernels.
 USUAL = (
@@ -33,6 +35,7 @@ class Suite:
     only:    the built-in implementations to measure, `NAME` or `OPERATOR:NAME`, unless the user says --only;
              empty means all. Implementations that the user adds are always measured.
     device:  the device it is made for, if on another it would take hours and say little.
+    scale:   the size of a population's cases, one of SCALES; empty for a suite of one size.
     profile: count the kernels of a call after the timing.
     """
 
@@ -41,6 +44,7 @@ class Suite:
     cases: tuple[Case, ...]
     only: tuple[str, ...] = ()
     device: str = ""
+    scale: str = ""
     blocks: int = 5
     max_blocks: int = 10
     palindromes: int = 20
@@ -50,20 +54,32 @@ class Suite:
 
 
 def names() -> list[str]:
-    """The names of all suites."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """The names of all suites: `demo` of demo.py, `claims-blocks` of claims/blocks.py."""
+    modules = pkgutil.walk_packages(__path__, f"{__name__}.")
+    return sorted(
+        each.name.removeprefix(f"{__name__}.").replace(".", "-") for each in modules if not each.ispkg
+    )
 
 
-def get(name: str) -> Suite:
-    """The suite named `name`. Raises UserError for any other name."""
+def get(name: str, scale: str = "") -> Suite:
+    """The suite named `name`, of a population at this scale, by default for a CPU.
+
+    Raises UserError for any other name, and for a scale of a suite that has one size.
+    """
     require_known("suite", [name], names())
-    suite = importlib.import_module(f"{__name__}.{name}").SUITE
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '.')}")
+    if hasattr(module, "at_scale"):
+        suite = module.at_scale(scale or SCALES[0])
+    elif scale:
+        raise UserError(f"the suite {name!r} has one size; leave out --scale {scale}")
+    else:
+        suite = module.SUITE
     assert isinstance(suite, Suite)
     return suite
 
 
 def cases(
-    labels: dict[str, tuple[str, ...]],
+    labels: Mapping[str, tuple[str, ...]],
     *,
     dtypes: tuple[str, ...],
     passes: tuple[str, ...],
@@ -76,7 +92,7 @@ def cases(
     return tuple(
         Case(workload=workload, dtype=dtype, pass_=pass_, cache=cache)
         for operator, operator_labels in labels.items()
-        for workload in map(OPERATORS[operator].from_label, operator_labels)
+        for workload in map(WORKLOADS[operator].from_label, operator_labels)
         for dtype in dtypes
         for pass_ in passes
         if workload.reason_against(dtype, pass_) is None

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fuseproof.errors import UserError
-from fuseproof.workloads.operators import OPERATORS, Operator
+from fuseproof.workloads.builtin import WORKLOADS
+from fuseproof.workloads.operators import Operator
 from fuseproof.workloads.tensor import ALL_PASSES, DTYPES
 
 # Part of a file name, a case and a test id, so nothing that any of them would read otherwise.
@@ -56,8 +57,8 @@ class Declared:
                 f"{target}: {name!r} is no name of a workload; use letters, digits and underscores, a letter "
                 "first"
             )
-        if name in OPERATORS:
-            raise UserError(f"{target}: {name!r} is the name of a built-in operator; choose another")
+        if name in WORKLOADS:
+            raise UserError(f"{target}: {name!r} is the name of a built-in workload; choose another")
         if len(shapes) > _NAMED_SHAPES:
             raise UserError(f"{target}: {len(shapes):,} named shapes; name {_NAMED_SHAPES} at most")
         return cls(

@@ -25,7 +25,7 @@ from fuseproof.cases import Case, parse_group
 from fuseproof.errors import UserError
 from fuseproof.files import write_json
 from fuseproof.implementations import Implementation
-from fuseproof.workloads.operators import OPERATORS
+from fuseproof.workloads.builtin import WORKLOADS
 
 SCHEMA: Final = 2
 FILE_NAME: Final = "capture.json"
@@ -239,7 +239,7 @@ def unlike(records: Sequence[CaptureRecord]) -> str | None:
 def _refuse_contradictions(record: CaptureRecord) -> None:
     """Check what types cannot express. Raises ValueError or UserError."""
     parts = parse_group(record.group)
-    if parts is None or parts.operator in OPERATORS:  # another workload is a user's, which nobody here knows
+    if parts is None or parts.operator in WORKLOADS:  # another workload is a user's, which nobody here knows
         Case.from_group(record.group)
     calls, counts = len(record.calls), len(record.kernel_counts)
     if counts not in (0, calls):

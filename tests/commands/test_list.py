@@ -6,7 +6,7 @@ from support.command_line import longest, strict
 
 from fuseproof import suites
 from fuseproof.implementations import IMPLEMENTATIONS
-from fuseproof.workloads.operators import OPERATORS
+from fuseproof.workloads.builtin import WORKLOADS
 
 
 def test_bad_input_is_one_line(refused):
@@ -18,7 +18,7 @@ def test_list_says_what_there_is_and_why_not(fuseproof):
     assert (code, err) == (0, "")
     document = strict(out)
     assert [suite["name"] for suite in document["suites"]] == suites.names()
-    assert [operator["name"] for operator in document["operators"]] == list(OPERATORS)
+    assert [operator["name"] for operator in document["operators"]] == list(WORKLOADS)
     rows = {(row["operator"], row["name"]): row for row in document["implementations"]}
     assert len(rows) == len(IMPLEMENTATIONS)
     assert "needs cuda" in rows["matmul", "triton"]["not_here"]

@@ -154,7 +154,7 @@ class Wrong(Base):
     [
         ("class A(Operator):\n  name = 'a b'", "'a b' is no name of a workload"),
         ("class A(Operator):\n  name = '../a'", r"'\.\./a' is no name of a workload"),
-        ("class Matmul(Operator): pass", "'matmul' is the name of a built-in operator"),
+        ("class Matmul(Operator): pass", "'matmul' is the name of a built-in workload"),
         ("class A(Operator):\n  dtypes = ('float33',)", "unknown dtype 'float33'; there are float32"),
         ("class A(Operator):\n  passes = ()", "unknown pass ''; there are forward"),
         ("class A(Operator):\n  n: int\n  named_shapes = {'a': {'m': 1}}", "has no field 'm'; there are n"),

@@ -209,8 +209,25 @@ def test_suites_are_planned_whole(name):
     assert 2 <= suite.palindromes <= suite.max_palindromes
 
 
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+def test_a_network_block_has_every_framework_s_implementations(scale):
+    suite = suites.get("claims-blocks", scale)
+    planned = make(suite, settings=planning.settings_for(suite, device=suite.device or "cpu", threads=1))
+    for case in planned.cases:
+        assert {each.name for each in planned.implementations_of(case)} == set(suite.only), case.group
+
+
+def test_without_pytorch_no_network_block_is_measured(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else object())
+    case = Case.from_group("lstm[3x5x8-float32-forward]")
+    (jit,) = (each for each in IMPLEMENTATIONS if (each.workload, each.name) == ("lstm", "jax.jit"))
+    assert planning.reason_to_skip(jit, case, "cpu") == (
+        "what is right for it is PyTorch's in float64: torch is not installed; pip install 'fuseproof[torch]'"
+    )
+
+
 def test_an_unknown_suite_is_refused():
-    with pytest.raises(UserError, match="unknown suite 'nightly'; there are demo, kernels"):
+    with pytest.raises(UserError, match="unknown suite 'nightly'; there are claims-blocks, demo, kernels"):
         suites.get("nightly")
 
 

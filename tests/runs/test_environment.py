@@ -58,6 +58,15 @@ def test_the_length_of_legs_is_part_of_it_and_their_number_is_not():
     assert environment.fingerprint_fields(described, SETTINGS | {"leg_seconds": 1.0}) != fields
 
 
+def test_runs_of_another_scale_are_not_compared():
+    described = environment.describe(device="cpu", threads=1)
+    fields = environment.fingerprint_fields(described, SETTINGS)
+    scaled = [
+        environment.fingerprint_fields(described, SETTINGS | {"scale": scale}) for scale in ("cpu", "gpu")
+    ]
+    assert fields != scaled[0] != scaled[1], "equal names of suites then mean other sizes"
+
+
 def test_variables_that_change_speed_are_recorded_and_no_secret(monkeypatch):
     for name in [name for name in os.environ if name.startswith(("TF_", "JAX_", "CUDA_", "TORCH"))]:
         monkeypatch.delenv(name)

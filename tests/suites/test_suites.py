@@ -1,5 +1,6 @@
 """The suites for a GPU: what they hold, and how long they should take on one, by assumptions stated here."""
 
+import dataclasses
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from fuseproof.implementations import IMPLEMENTATIONS
 from fuseproof.measure import planning
 from fuseproof.measure.planning import Selection
 from fuseproof.runs.plan import Settings
+from fuseproof.workloads.blocks import BLOCKS
 from fuseproof.workloads.operators import result_dtype
 
 # Assumptions about a machine with one H100 and 16 cores, none of them a measurement of Fuseproof there. Rates
@@ -128,3 +130,41 @@ def test_every_case_has_a_name_that_names_it():
         for case in suites.get(name).cases:
             assert Case.from_group(case.group) == case
             assert result_dtype(case.dtype)
+
+
+def test_a_population_has_the_same_blocks_dtypes_and_passes_at_both_scales():
+    small, large = (suites.get("claims-blocks", scale) for scale in ("cpu", "gpu"))
+    kinds = [
+        [(each.workload.name, each.dtype, each.pass_) for each in suite.cases] for suite in (small, large)
+    ]
+    assert kinds[0] == kinds[1]
+    assert {name for name, _, _ in kinds[0]} == set(BLOCKS)
+    assert (small.scale, small.device) == ("cpu", "")
+    assert (large.scale, large.device) == ("gpu", "cuda")
+    assert suites.get("claims-blocks") == small
+    for one, other in zip(small.cases, large.cases, strict=True):
+        assert one.group != other.group, "a name says how large its case is"
+        assert one.workload.flops(one.pass_) < other.workload.flops(other.pass_)
+
+
+def test_inference_takes_the_statistics_that_it_is_given():
+    labels = {
+        each.pass_: each.workload.frozen
+        for each in suites.get("claims-blocks").cases
+        if each.workload.name == "conv_residual"
+    }
+    assert labels == {"forward": True, "forward_backward": False}
+
+
+def test_a_suite_of_one_size_has_no_scale():
+    with pytest.raises(UserError, match="the suite 'demo' has one size; leave out --scale gpu"):
+        suites.get("demo", "gpu")
+    assert suites.get("demo").scale == ""
+
+
+def test_the_scale_is_in_the_settings():
+    for scale in ("cpu", "gpu"):
+        suite = suites.get("claims-blocks", scale)
+        settings = planning.settings_for(suite, device="cpu", threads=1)
+        assert settings.scale == scale
+        assert Settings.from_json(dataclasses.asdict(settings)) == settings

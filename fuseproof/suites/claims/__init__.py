@@ -1,0 +1,1 @@
+"""Populations that claims speak of. Each makes its suite for a scale: `at_scale`."""

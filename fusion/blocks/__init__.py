@@ -1,0 +1,1 @@
+"""Network blocks in each framework, one a file, with the same function names in each."""

@@ -1,0 +1,1 @@
+"""Network blocks in TensorFlow, from tf.nn: `function(*activations, parameters, **options)`."""

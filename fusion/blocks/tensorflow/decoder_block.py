@@ -1,0 +1,13 @@
+"""The transformer decoder block in TensorFlow: fuseproof.workloads.blocks.decoder_block."""
+
+from __future__ import annotations
+
+from fuseproof.fusion.blocks.tensorflow.parts import Parameters, Tensor, after_attention, query_key_value
+from fuseproof.fusion.ops import tensorflow as ops
+
+
+def decoder_block(
+    x: Tensor, cos: Tensor, sin: Tensor, parameters: Parameters, *, heads: int, key_value_heads: int
+) -> Tensor:
+    q, k, v = query_key_value(x, cos, sin, parameters, heads, key_value_heads)
+    return after_attention(x, ops.attention(q, k, v, causal=True), parameters)

@@ -1,0 +1,12 @@
+"""The feed-forward block in TensorFlow: fuseproof.workloads.blocks.mlp_block."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from fuseproof.fusion.blocks.tensorflow.parts import Parameters, Tensor, layer_norm, linear
+
+
+def mlp_block(x: Tensor, parameters: Parameters) -> Tensor:
+    inner = tf.nn.gelu(linear(layer_norm(x, parameters, "norm"), parameters, "up"), approximate=True)
+    return x + linear(inner, parameters, "down")

@@ -1,0 +1,17 @@
+"""The U-Net block in TensorFlow: fuseproof.workloads.blocks.unet_block."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from fuseproof.fusion.blocks.tensorflow.parts import Parameters, Tensor, convolution, group_norm, linear
+
+
+def unet_block(x: Tensor, skip: Tensor, time: Tensor, parameters: Parameters, *, groups: int) -> Tensor:
+    p = parameters
+    above = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
+    z = tf.concat([above, skip], axis=-1)
+    h = convolution(tf.nn.silu(group_norm(z, p, "first_norm", 2 * groups)), p, "first")
+    h = h + linear(tf.nn.silu(time), p, "embed")[:, None, None]
+    h = convolution(tf.nn.silu(group_norm(h, p, "second_norm", groups)), p, "second")
+    return h + linear(z, p, "shortcut")

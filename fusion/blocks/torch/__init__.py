@@ -1,0 +1,1 @@
+"""Network blocks in PyTorch, from library calls: `function(*activations, parameters, **options)`."""

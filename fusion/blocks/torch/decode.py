@@ -1,0 +1,92 @@
+"""Decoding with a static cache in PyTorch, token by token: fuseproof.workloads.blocks.decode.
+
+Compiled is one token's step, as users of a static cache do it: a program of all 32 tokens takes more than a
+minute to compile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fuseproof.fusion.blocks.torch.parts import Parameters, after_attention, query_key_value
+from fuseproof.fusion.ops import torch as ops
+
+
+def decode(
+    x: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    parameters: Parameters,
+    *,
+    heads: int,
+    key_value_heads: int,
+    prompt: int,
+) -> Tensor:
+    return _decode(_step, x, keys, values, cos, sin, parameters, heads, key_value_heads, prompt)
+
+
+def decode_compiled(
+    x: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    parameters: Parameters,
+    *,
+    heads: int,
+    key_value_heads: int,
+    prompt: int,
+) -> Tensor:
+    return _decode(_compiled_step, x, keys, values, cos, sin, parameters, heads, key_value_heads, prompt)
+
+
+def _decode(
+    step: Callable[..., Tensor],
+    x: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    parameters: Parameters,
+    heads: int,
+    key_value_heads: int,
+    prompt: int,
+) -> Tensor:
+    keys, values = keys.clone(), values.clone()  # the caller's cache stays as it is
+    # The place as a tensor: a number would be another program at every step.
+    places = torch.arange(prompt, keys.shape[2], device=x.device)
+    x, found = x[:, None], []
+    for number, place in enumerate(places.split(1)):
+        here = slice(number, number + 1)
+        x = step(x, keys, values, cos[here], sin[here], place, parameters, heads, key_value_heads)
+        found.append(x)
+    return torch.cat(found, dim=1)
+
+
+def _step(
+    x: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    place: Tensor,
+    parameters: Parameters,
+    heads: int,
+    key_value_heads: int,
+) -> Tensor:
+    """One token: writes into the cache at `place`, (1,). x: (batch, 1, hidden)."""
+    q, k, v = query_key_value(x, cos, sin, parameters, heads, key_value_heads)
+    keys.index_copy_(2, place, k)
+    values.index_copy_(2, place, v)
+    visible = torch.arange(keys.shape[2], device=x.device) <= place
+    attended = F.scaled_dot_product_attention(q, keys, values, attn_mask=visible[None], enable_gqa=True)
+    return ops.rms_norm(after_attention(x, attended, parameters), parameters["final_norm_scale"])
+
+
+_compiled_step = torch.compile(_step)

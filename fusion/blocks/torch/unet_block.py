@@ -1,0 +1,19 @@
+"""The U-Net block in PyTorch: fuseproof.workloads.blocks.unet_block."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fuseproof.fusion.blocks.torch.parts import Parameters, convolution, group_norm, linear
+
+
+def unet_block(x: Tensor, skip: Tensor, time: Tensor, parameters: Parameters, *, groups: int) -> Tensor:
+    p = parameters
+    above = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2, mode="nearest")
+    z = torch.cat((above, skip.permute(0, 3, 1, 2)), dim=1)
+    h = convolution(F.silu(group_norm(z, p, "first_norm", 2 * groups)), p, "first")
+    h = h + linear(F.silu(time), p, "embed")[:, :, None, None]
+    h = convolution(F.silu(group_norm(h, p, "second_norm", groups)), p, "second")
+    return h.permute(0, 2, 3, 1) + linear(z.permute(0, 2, 3, 1), p, "shortcut")
