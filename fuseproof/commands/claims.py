@@ -42,11 +42,14 @@ def run(options: argparse.Namespace) -> int:
         require_known("verdict", [options.require], claims.VERDICTS)
     estimates = [reductions.load_estimates(path) for path in options.estimates]
     runs = arguments.load_runs(options.runs) if options.runs or not estimates else []
-    rows = claims.evaluate(runs, options.claims, estimates=estimates)
+    rows = claims.matrix(runs, options.claims, estimates=estimates)
     if options.json:
         print(json.dumps([row.to_json() for row in rows], indent=1, allow_nan=False))
     else:
         sys.stdout.write(claims.render_text(rows))
     if options.require is None:
         return 0
+    # What a run cannot decide is no verdict on it, unless that is what is asked for.
+    if options.require != claims.UNDECIDABLE:
+        rows = [row for row in rows if row.verdict != claims.UNDECIDABLE]
     return 0 if rows and all(row.verdict == options.require for row in rows) else 1

@@ -110,6 +110,14 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Undecided:
+    """What one run cannot decide: each claim or comparison with its reason, a line of text each."""
+
+    run: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Twin:
     """An implementation against itself under another name: `ratio` should be 1."""
 
@@ -173,5 +181,6 @@ class Summary:
     means: tuple[Mean, ...]
     missing: tuple[Missing, ...]
     claims: tuple[Claim, ...]
+    undecided: tuple[Undecided, ...]
     null_control: NullControl | None
     whys: tuple[Why, ...] = ()
