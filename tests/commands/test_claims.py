@@ -77,3 +77,15 @@ def test_what_no_run_decides_is_no_verdict_that_is_required(here, a_run, fusepro
     assert code == 0 and "first result comes sooner" in out and "a run records no time" in out
     assert fuseproof("claims", "a", "--claims", "mine.toml", "--require", "supported")[0] == 1
     assert fuseproof("claims", "a", "--claims", "mine.toml", "--require", "undecidable")[0] == 0
+
+
+def test_the_audit_answers_each_question_in_text_and_json(here, a_run, fuseproof, refused):
+    code, out, err = fuseproof("claims", "a", "--audit", "--json")
+    assert (code, err) == (0, "")
+    (audited,) = strict(out)
+    assert {check["answer"] for check in audited["checks"]} <= {"yes", "no", "not known"}
+    assert len(audited["checks"]) == 8 and all(check["basis"] for check in audited["checks"])
+    code, out, _ = fuseproof("claims", "a", "--audit")
+    assert code == 0 and all(check["question"] in out for check in audited["checks"])
+    assert longest(out) <= 80
+    assert "--audit" in refused("claims", "a", "--audit", "--require", "supported")
