@@ -2,7 +2,7 @@
 
 A table of somebody else becomes such a file as pytest-benchmark JSON; what its author says of the sides is
 then in `fuseproof.settings`: `synchronised`, `precision`, `batch`, `loss` and `threads`, each one value, or
-one for each implementation. A figure that contradicts a setting counts.
+one for each implementation. A setting that says yes does not stand against a figure that says no.
 """
 
 from __future__ import annotations
