@@ -7,6 +7,7 @@ one for each implementation. A setting that says yes does not stand against a fi
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -245,7 +246,14 @@ def _evidence(run: Run) -> Iterator[tuple[str, Mapping[str, float]]]:
         for name, blocks in by_name.items() if isinstance(by_name, Mapping) else ():
             for seen in blocks.values() if isinstance(blocks, Mapping) else ():
                 if isinstance(seen, Mapping):
-                    yield name, {key: value for key, value in seen.items() if isinstance(value, int | float)}
+                    yield (
+                        name,
+                        {
+                            key: value
+                            for key, value in seen.items()
+                            if isinstance(value, int | float) and math.isfinite(value)
+                        },
+                    )
 
 
 def _frameworks(run: Run) -> dict[str, Mapping[str, Any]]:
