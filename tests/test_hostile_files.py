@@ -210,6 +210,7 @@ REPORTS = (
     "report F --format md",
     "claims F",
     "claims F --json",
+    "claims F --audit",
 )
 GATES = ("gate F whole.json --junit j.xml --summary s.md", "gate whole.json F", "gate F whole.json --json")
 JSON_FILES = {

@@ -1,6 +1,6 @@
 """Does a published claim hold on these runs? `load` reads claims, `judge` judges them, `text` says it."""
 
-from fuseproof.reports.claims.judge import MIN_BLOCKS, VERDICTS, ClaimRow, evaluate
+from fuseproof.reports.claims.judge import MIN_BLOCKS, UNDECIDABLE, VERDICTS, ClaimRow, evaluate, matrix
 from fuseproof.reports.claims.load import (
     DEFAULT_CLAIMS,
     READINGS,
@@ -8,7 +8,14 @@ from fuseproof.reports.claims.load import (
     Claim,
     load_claims,
 )
-from fuseproof.reports.claims.text import MEANINGS, band_words, render_summary, render_text, verdict_sentence
+from fuseproof.reports.claims.text import (
+    MEANINGS,
+    band_words,
+    render_summary,
+    render_text,
+    undecided,
+    verdict_sentence,
+)
 
 __all__ = [
     "DEFAULT_CLAIMS",
@@ -16,13 +23,16 @@ __all__ = [
     "MIN_BLOCKS",
     "READINGS",
     "REDUCTION",
+    "UNDECIDABLE",
     "VERDICTS",
     "Claim",
     "ClaimRow",
     "band_words",
     "evaluate",
     "load_claims",
+    "matrix",
     "render_summary",
     "render_text",
+    "undecided",
     "verdict_sentence",
 ]

@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fuseproof import documents
 from fuseproof.errors import UserError
-from fuseproof.reports.claims import reductions
+from fuseproof.reports.claims import population, reductions
+from fuseproof.reports.claims.population import Population
 
 DEFAULT_CLAIMS = Path(__file__).with_name("claims.toml")
 READINGS = ("throughput", "time_reduction")
-REDUCTION = "reduction"  # the one reading of a claim about kernels or memory
+REDUCTION = "reduction"  # the one reading of a claim about anything else than the time of a call
 ALL_READINGS = (*READINGS, REDUCTION)
+
+# What each quantity that is not a time of a call is called in a run.
+_METRICS: Mapping[str, str] = {"memory": "peak_memory", "kernels": "kernels", "compile_time": "compile_time"}
+QUANTITY_OF: Mapping[str, str] = {metric: quantity for quantity, metric in _METRICS.items()}
+# Why no run can decide a claim about these.
+NOT_RECORDED: Mapping[str, str] = {
+    "time_to_first_result": "a run records no time from the start of a process to its first result",
+    "coverage": "a run records no attempts to capture the graphs of other people's programs",
+    "latency_under_load": "a run has one caller at a time and no server",
+}
+QUANTITIES = ("speedup", "throughput", *_METRICS, *NOT_RECORDED)
+_DIRECTIONS = ("faster", "less")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A published gain of `low` to `high` (fractions) of each candidate over its baseline.
 
-    metrics:   what is reduced, `kernels` or `peak_memory`; empty for time.
-    estimates: implementations that the TPU compiler's estimates with and without fusion are about.
+    high:       infinite for "faster", "less" and "at least".
+    metrics:    what is reduced, `kernels`, `peak_memory` or `compile_time`; empty for the time of a call.
+    estimates:  implementations that the TPU compiler's estimates with and without fusion are about.
+    quantity:   one of QUANTITIES, as the file says it or as `metrics` implies.
+    population: what it speaks of.
+    original, differs, undecidable: what its author measured, why that may differ from what is measured here,
+        and what makes it undecidable here; empty if the file does not say.
     """
 
     id: str
@@ -37,6 +56,11 @@ class Claim:
     readings: tuple[str, ...] = READINGS
     metrics: tuple[str, ...] = ()
     estimates: tuple[str, ...] = ()
+    quantity: str = "speedup"
+    population: Population = field(default_factory=Population)
+    original: str = ""
+    differs: str = ""
+    undecidable: str = ""
 
     def band(self, reading: str) -> tuple[float, float]:
         """The claimed speedup: 30 % more work in the same time is 1.30, 30 % less time is 1.43.
@@ -71,54 +95,44 @@ def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
             name = str(entry.get("id", number) if isinstance(entry, dict) else number)[:80]
             raise UserError(f"{file}: claim {name}: {documents.reason(error)}") from None
     ids = [claim.id for claim in claims]
-    if len(set(ids)) < len(ids):
-        raise UserError(f"{file}: two claims have the same id; ids must be unique")
+    if twice := sorted({each for each in ids if ids.count(each) > 1}):
+        raise UserError(f"{file}: two claims have the id {twice[0]!r}; ids must be unique")
     return tuple(claims)
+
+
+_REQUIRED: Mapping[str, type | tuple[type, ...]] = {
+    "id": str,
+    "text": str,
+    "source": str,
+    "comparisons": list,
+}
+_OPTIONAL: Mapping[str, type | tuple[type, ...]] = {
+    "low": (int, float), "high": (int, float), "at_least": (int, float), "direction": str,
+    "typical": bool, "quantity": str, "population": dict, "readings": list, "metrics": list,
+    "estimates": list, "note": str, "original": str, "differs": str, "undecidable": str,
+}  # fmt: skip
 
 
 def _claim_from_toml(entry: Any) -> Claim:
     """Raises ValueError saying what is wrong with one [[claim]] table."""
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "id": str, "text": str, "source": str, "note": str,
-        "low": (int, float), "high": (int, float), "typical": bool, "comparisons": list, "readings": list,
-        "metrics": list, "estimates": list,
-    }  # fmt: skip
+    kinds = {**_REQUIRED, **_OPTIONAL}
     if not isinstance(entry, dict):
         raise ValueError("expected a table")
     if unknown := set(entry) - set(kinds):
         raise ValueError(f"unknown key {', '.join(sorted(unknown))}; known: {', '.join(kinds)}")
-    if absent := set(kinds) - set(entry) - {"readings", "note", "metrics", "estimates"}:
+    if absent := set(_REQUIRED) - set(entry):
         raise ValueError(f"missing key {', '.join(sorted(absent))}")
     for key, value in entry.items():
         if not isinstance(value, kinds[key]) or (isinstance(value, bool) and key != "typical"):
             raise ValueError(f"{key} has the wrong type")
-    metrics, estimates = tuple(entry.get("metrics", ())), tuple(entry.get("estimates", ()))
-    if not all(metric in reductions.METRICS for metric in metrics):
-        raise ValueError(f"metrics must be some of {', '.join(reductions.METRICS)}; leave them out for time")
+    quantity, metrics = _quantity(entry)
+    readings = _readings(entry, quantity, metrics)
+    low, high = _gain(entry, readings, is_reduction=bool(metrics))
+    estimates = tuple(entry.get("estimates", ()))
     if not all(isinstance(name, str) for name in estimates):
         raise ValueError("estimates must be names of implementations")
-    if metrics and "readings" in entry:
-        raise ValueError("a claim with metrics takes no readings: they are for times")
-    if estimates and not metrics:
-        raise ValueError("the TPU compiler's estimates are of kernels and memory: set metrics")
-    given = tuple(entry.get("readings", READINGS))
-    if not given or not all(reading in READINGS for reading in given):
-        raise ValueError(f"readings must be some of {', '.join(READINGS)}")
-    readings = (REDUCTION,) if metrics else given
-    low, high = float(entry["low"]), float(entry["high"])
-    if not 0 <= low < high < math.inf:
-        raise ValueError("low and high are fractions with 0 <= low < high, 0.30 for 30 %")
-    if high >= 1 and "time_reduction" in readings:
-        raise ValueError('no time falls by 100 %: set readings = ["throughput"] or a high below 1')
-    if high > 1 and metrics:
-        raise ValueError("nothing falls by more than 100 %: set a high of at most 1")
-    pairs = entry["comparisons"]
-    keys = {"baseline", "candidate"}
-    if not pairs or not all(
-        isinstance(pair, dict) and set(pair) == keys and all(isinstance(name, str) for name in pair.values())
-        for pair in pairs
-    ):
-        raise ValueError("comparisons need a baseline and a candidate each, and nothing else")
+    if estimates and not {*metrics} & {*reductions.METRICS}:
+        raise ValueError("the TPU compiler's estimates are of kernels and memory: set metrics or quantity")
     return Claim(
         id=entry["id"],
         text=entry["text"],
@@ -126,9 +140,81 @@ def _claim_from_toml(entry: Any) -> Claim:
         note=entry.get("note", ""),
         low=low,
         high=high,
-        typical=entry["typical"],
-        comparisons=tuple((pair["baseline"], pair["candidate"]) for pair in pairs),
+        typical=entry.get("typical", False),
+        comparisons=_comparisons(entry["comparisons"]),
         readings=readings,
         metrics=metrics,
         estimates=estimates,
+        quantity=quantity,
+        population=population.from_toml(entry.get("population", {})),
+        original=entry.get("original", ""),
+        differs=entry.get("differs", ""),
+        undecidable=entry.get("undecidable", ""),
     )
+
+
+def _quantity(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The quantity and its metrics; `metrics` alone says both, as in files older than `quantity`."""
+    metrics = tuple(entry.get("metrics", ()))
+    if not all(metric in reductions.METRICS for metric in metrics):
+        raise ValueError(f"metrics must be some of {', '.join(reductions.METRICS)}; leave them out for time")
+    if metrics and "quantity" in entry:
+        raise ValueError("metrics and quantity say the same: leave out metrics")
+    if metrics:
+        return QUANTITY_OF[metrics[0]], metrics
+    quantity = entry.get("quantity", "speedup")
+    if quantity not in QUANTITIES:
+        raise ValueError(f"unknown quantity {quantity!r}; there are {', '.join(QUANTITIES)}")
+    return quantity, (_METRICS[quantity],) if quantity in _METRICS else ()
+
+
+def _readings(entry: Mapping[str, Any], quantity: str, metrics: tuple[str, ...]) -> tuple[str, ...]:
+    if (metrics or quantity != "speedup") and "readings" in entry:
+        raise ValueError("a claim with metrics or a quantity takes no readings: they are for speedups")
+    if metrics or quantity in NOT_RECORDED:
+        return (REDUCTION,)
+    # Of "faster" and of "n times the throughput" there is one reading.
+    one = quantity == "throughput" or "direction" in entry
+    given = tuple(entry.get("readings", READINGS[:1] if one else READINGS))
+    if not given or not all(reading in READINGS for reading in given):
+        raise ValueError(f"readings must be some of {', '.join(READINGS)}")
+    return given
+
+
+def _gain(entry: Mapping[str, Any], readings: tuple[str, ...], *, is_reduction: bool) -> tuple[float, float]:
+    """The claimed gain; of a band, of a direction or of at least so much, exactly one is given."""
+    ways = [way for way in ("low", "high", "at_least", "direction") if way in entry]
+    if ways not in (["low", "high"], ["at_least"], ["direction"]):
+        raise ValueError("missing key: give low and high, or at_least, or direction, and one of these only")
+    if ways == ["direction"]:
+        direction = _DIRECTIONS[REDUCTION in readings]
+        if entry["direction"] != direction:
+            raise ValueError(f"direction must be {direction!r} for this quantity")
+        return 0.0, 1.0 if REDUCTION in readings else math.inf
+    if ways == ["at_least"]:
+        low = float(entry["at_least"])
+        if not 0 <= low < math.inf:
+            raise ValueError("at_least is a fraction of at least 0, 0.30 for 30 %")
+        if low >= 1 and readings != READINGS[:1]:
+            raise ValueError('nothing falls by 100 %: set readings = ["throughput"] or at_least below 1')
+        return low, 1.0 if REDUCTION in readings else math.inf
+    low, high = float(entry["low"]), float(entry["high"])
+    if not 0 <= low < high < math.inf:
+        raise ValueError("low and high are fractions with 0 <= low < high, 0.30 for 30 %")
+    if high >= 1 and "time_reduction" in readings:
+        raise ValueError('no time falls by 100 %: set readings = ["throughput"] or a high below 1')
+    if high > 1 and is_reduction:
+        raise ValueError("nothing falls by more than 100 %: set a high of at most 1")
+    return low, high
+
+
+def _comparisons(pairs: list[Any]) -> tuple[tuple[str, str], ...]:
+    keys = {"baseline", "candidate"}
+    if not pairs or not all(
+        isinstance(pair, dict) and set(pair) == keys and all(isinstance(name, str) for name in pair.values())
+        for pair in pairs
+    ):
+        raise ValueError("comparisons need a baseline and a candidate each, and nothing else")
+    if any(pair["baseline"] == pair["candidate"] for pair in pairs):
+        raise ValueError("a comparison needs two implementations that differ")
+    return tuple((pair["baseline"], pair["candidate"]) for pair in pairs)

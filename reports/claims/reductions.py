@@ -17,7 +17,7 @@ from fuseproof.cases import Case, parse_group
 from fuseproof.errors import UserError
 from fuseproof.runs.records import Benchmark, Failure, Run
 
-METRICS = ("kernels", "peak_memory")
+METRICS = ("kernels", "peak_memory")  # those that a compiler can estimate
 
 # On the CPU peak memory is growth of the resident set, which is reported in batches of pages: less than this
 # counts as this. TensorFlow's allocator counts bytes.
@@ -26,6 +26,7 @@ COARSE_BYTES = 2**20
 _REMEDY = {
     "kernels": "kernels were not counted; measure again, or see the run's notes for why not",
     "peak_memory": "peak memory cannot be measured here",
+    "compile_time": "no compile time: it compiles nothing, or the run did not record it",
 }
 
 
@@ -157,7 +158,12 @@ def _ratio(group: str, metric: str, before: float, after: float) -> Reduction:
 
 
 def _figure(benchmark: Benchmark, metric: str) -> float | None:
-    return benchmark.kernels if metric == "kernels" else benchmark.peak_memory_bytes
+    figures = {
+        "kernels": benchmark.kernels,
+        "peak_memory": benchmark.peak_memory_bytes,
+        "compile_time": benchmark.compile_seconds,
+    }
+    return figures[metric]
 
 
 def _reason_against_peak(group: str, peak: float) -> str | None:

@@ -25,6 +25,7 @@ MEANINGS: Mapping[str, str] = {
     "refuted-high": "the 95 % interval of the mean lies wholly above the claimed band",
     "inconclusive": "the interval of the mean reaches across a limit of the claimed band",
     "insufficient": f"fewer than {MIN_CASES} cases or {MIN_BLOCKS} blocks were measured",
+    "undecidable": "this run or this machine cannot decide the claim, for the reason given",
 }
 _COLOURS = {"supported": "green", "mean-only": "yellow", "refuted-low": "red", "refuted-high": "red"}
 
@@ -40,7 +41,9 @@ def verdict_sentence(row: ClaimRow) -> str:
         "refuted-high": "does not hold here, the gain is larger",
         "inconclusive": "is neither confirmed nor refuted here",
         "insufficient": f"cannot be judged from {_enough(row)}",
-    }[row.verdict]
+    }.get(row.verdict)
+    if meaning is None:
+        return f"{row.verdict}: “{row.text}”. {row.sentence}"
     measured = f"{row.candidate} over {row.baseline}, {_conditions(row)}"
     if row.cases:
         measured += f": {_speedup(row)} over {count(row.cases, 'case')}"
@@ -56,6 +59,7 @@ def verdict_sentence(row: ClaimRow) -> str:
 
 
 def band_words(band: tuple[float, float]) -> str:
+    """`1.30–1.60×`, `over 1.00×`."""
     low, high = band
     return f"over {low:.2f}×" if math.isinf(high) else f"{low:.2f}–{high:.2f}×"
 
@@ -119,13 +123,26 @@ def render_text(rows: Sequence[ClaimRow]) -> str:
         return "No run here measured an implementation that a claim is about.\n"
     console = Console(highlight=False)
     with console.capture() as capture:
-        for run, claim in dict.fromkeys((row.run, row.claim) for row in rows):
-            of_claim = [row for row in rows if (row.run, row.claim) == (run, claim)]
+        judged = [row for row in rows if row.undecidable is None]
+        for run, claim in dict.fromkeys((row.run, row.claim) for row in judged):
+            of_claim = [row for row in judged if (row.run, row.claim) == (run, claim)]
             console.print(f"“{of_claim[0].text}”, {run}", style="bold", markup=False)
             for line in _matrix(of_claim):
                 console.print(line)
             for problem in dict.fromkeys(problem for row in of_claim for problem in row.problems):
                 console.print(problem, style="dim", markup=False)
+            console.print()
+        for run, lines in undecided(rows).items():
+            console.print(f"Not decided by {run}:", style="bold", markup=False)
+            for reason in lines:
+                wrapped = textwrap.fill(
+                    reason,
+                    console.width - 1,
+                    initial_indent="  ",
+                    subsequent_indent="    ",
+                    break_on_hyphens=False,
+                )
+                console.print(wrapped, markup=False)
             console.print()
         for verdict in VERDICTS:
             if any(row.verdict == verdict for row in rows):
@@ -133,8 +150,20 @@ def render_text(rows: Sequence[ClaimRow]) -> str:
     return escaping.terminal(capture.get(), colours=True)
 
 
+def undecided(rows: Sequence[ClaimRow]) -> dict[str, list[str]]:
+    """By run, each claim or comparison that the run cannot decide, with the reason, once for all readings."""
+    found: dict[str, dict[str, None]] = {}
+    judged = {(row.run, row.claim) for row in rows if row.undecidable is None}
+    for row in rows:
+        if row.undecidable is not None:
+            # Of a claim that is judged by other comparisons, which one is missing.
+            pair = f", {row.candidate} over {row.baseline}" if (row.run, row.claim) in judged else ""
+            found.setdefault(row.run, {})[f"“{row.text}”{pair}: {row.undecidable}."] = None
+    return {run: [*lines] for run, lines in found.items()}
+
+
 def _matrix(rows: Sequence[ClaimRow]) -> Iterator[Text]:
-    """Two lines for each comparison in each slice: its name; its figures and a verdict for each reading."""
+    """For each comparison in each slice its name; its figures and a verdict for each reading; a sentence."""
     from rich.text import Text
 
     compared: dict[str, dict[str, ClaimRow]] = {}
@@ -162,6 +191,7 @@ def _matrix(rows: Sequence[ClaimRow]) -> Iterator[Text]:
         for verdict, colour in _COLOURS.items():
             line.highlight_words([verdict], style=colour)
         yield line
+        yield Text(row.sentence, style="dim")
 
 
 def _columns(cells: Sequence[str]) -> str:
@@ -172,9 +202,8 @@ def _columns(cells: Sequence[str]) -> str:
 def _conditions(row: ClaimRow) -> str:
     dtype = "all dtypes" if row.dtype == "all" else row.dtype or "dtype unknown"
     cold = ", cold cache" if row.cache == "cold" else ""
-    metric = {"kernels": "kernels per call", "peak_memory": "peak memory"}.get(
-        row.metric, f"{row.metric} time"
-    )
+    names = {"kernels": "kernels per call", "peak_memory": "peak memory", "compile_time": "compile time"}
+    metric = names.get(row.metric, f"{row.metric} time")
     estimated = f", {row.device}, estimated by the compiler" if row.estimate else ""
     return f"{row.pass_ or 'pass unknown'}, {dtype}, {metric}{cold}{estimated}"
 

@@ -23,7 +23,7 @@ def to_markdown(summary: Summary) -> str:
     for claim, verdicts in wording.verdicts(summary, pooled=True).items():
         lines += ["", f"## “{markdown(claim)}”"]
         for verdict in verdicts:
-            lines += ["", markdown(verdict.sentence), ""]
+            lines += ["", f"{markdown(verdict.sentence)} {markdown(verdict.readings[0].sentence)}", ""]
             lines += [
                 f"- read as {wording.READINGS.get(row.reading, row.reading)}, "
                 f"{band_words(row.band)}: **{row.verdict}**"
@@ -105,6 +105,9 @@ def to_markdown(summary: Summary) -> str:
                 for why in summary.whys
             ),
         )
+    for undecided in summary.undecided:
+        run_name = wording.run_label(undecided.run, summary) or "this run"
+        lines += ["", f"## Not decided by {run_name}", "", *(f"- {markdown(one)}" for one in undecided.lines)]
     if summary.missing:
         lines += ["", "## Failed and skipped", ""]
         lines += [

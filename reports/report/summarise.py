@@ -32,6 +32,7 @@ from fuseproof.reports.report.summary import (
     RunInfo,
     Summary,
     Twin,
+    Undecided,
     Why,
 )
 from fuseproof.runs import rounds, run_file, statistics
@@ -53,6 +54,7 @@ def summarise(runs: Sequence[Run], *, beside: Path | None = None, baseline: str 
     asked = [run.asked_baseline if run.has_measured(run.asked_baseline) else OWN for run in runs]
     chosen = asked if baseline is None else [baseline] * len(runs)
     rows, means, together = _compared(runs, chosen)
+    judged = [claims.matrix([run]) for run in runs]
     return Summary(
         runs=tuple(map(_run_info, runs, chosen)),
         rows=rows,
@@ -61,8 +63,14 @@ def summarise(runs: Sequence[Run], *, beside: Path | None = None, baseline: str 
         missing=tuple(_missing(index, failure) for index, run in enumerate(runs) for failure in run.failures),
         claims=tuple(
             Claim(run=index, row=row, sentence=claims.verdict_sentence(row))
-            for index, run in enumerate(runs)
-            for row in claims.evaluate([run])
+            for index, found in enumerate(judged)
+            for row in found
+            if row.undecidable is None
+        ),
+        undecided=tuple(
+            Undecided(run=index, lines=tuple(lines))
+            for index, found in enumerate(judged)
+            for lines in claims.undecided(found).values()
         ),
         null_control=_null_control([pair for index, run in enumerate(runs) for pair in _twins(index, run)]),
         whys=tuple(why for index, run in enumerate(runs) for why in _whys(index, run, rows, beside)),

@@ -139,6 +139,14 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Undecided:
+    """What one run cannot decide: each claim or comparison with its reason, a line of text each."""
+
+    run: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Twin:
     """An implementation against itself under another name: `ratio` should be 1."""
 
@@ -203,5 +211,6 @@ class Summary:
     populations: tuple[Population, ...]
     missing: tuple[Missing, ...]
     claims: tuple[Claim, ...]
+    undecided: tuple[Undecided, ...]
     null_control: NullControl | None
     whys: tuple[Why, ...] = ()

@@ -33,6 +33,7 @@ SIGNS = {
     "refuted-high": "▲",
     "inconclusive": "?",
     "insufficient": "…",
+    "undecidable": "–",
 }
 # Figures that differ by less are shown as the same.
 _UNCHANGED = 0.005

@@ -14,6 +14,9 @@ from fuseproof.reports.report import wording
 from fuseproof.reports.report.html import plots
 from fuseproof.reports.report.summary import Case, Claim, Interval, Mean, Missing, Row, Summary, Why
 
+# `claimed-1` and so on in report.css.
+_BAND_COLOURS = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
@@ -163,6 +166,7 @@ def by_operator(lines: Iterable[Line]) -> dict[str, list[Line]]:
 
 
 def bands(claims: Iterable[Claim]) -> list[Band]:
+    """As many as there are colours for; "faster" and "at least" have no upper edge to draw."""
     # A band of fewer kernels or less memory is not a band of speedups.
     found = {(c.row.text, c.row.reading): c.row.band for c in claims if c.row.reading != REDUCTION}
     return [
@@ -173,7 +177,8 @@ def bands(claims: Iterable[Claim]) -> list[Band]:
             high=high,
         )
         for (claim, reading), (low, high) in found.items()
-    ]
+        if high < math.inf
+    ][:_BAND_COLOURS]
 
 
 def filters(lines: Iterable[Line]) -> list[tuple[str, str, list[str]]]:

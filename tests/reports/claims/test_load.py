@@ -61,7 +61,41 @@ comparisons = [{baseline = "a", candidate = "b"}]
         pytest.param("high = 0.6", f"high = {10**400}", "30 digits", id="a huge number"),
         pytest.param("high = 0.6", "high = nan", "high has the wrong type", id="NaN"),
         pytest.param("high = 0.6", f"high = {'[' * 900}{']' * 900}", "nested|recursion", id="nested"),
-        pytest.param(VALID, VALID + VALID, "unique", id="id twice"),
+        pytest.param(VALID, VALID + VALID, "two claims have the id 'c'", id="id twice"),
+        pytest.param("high = 0.6", "", "low and high, or at_least", id="half a band"),
+        pytest.param(
+            "high = 0.6", 'high = 0.6\ndirection = "faster"', "one of these", id="band and direction"
+        ),
+        pytest.param("low = 0.3\nhigh = 0.6", 'direction = "less"', "'faster'", id="less of a time"),
+        pytest.param("low = 0.3\nhigh = 0.6", "at_least = -0.1", "at least 0", id="a negative gain"),
+        pytest.param("low = 0.3\nhigh = 0.6", "at_least = 2.0", "below 1", id="time falls by 200 %"),
+        pytest.param("typical = true", 'quantity = "heat"', "unknown quantity 'heat'", id="unknown quantity"),
+        pytest.param(
+            "typical = true", 'quantity = "memory"\nmetrics = ["kernels"]', "leave out metrics", id="both"
+        ),
+        pytest.param(
+            "typical = true", "population = {sweets = [1]}", "population.sweets", id="unknown population key"
+        ),
+        pytest.param(
+            "typical = true",
+            'population = {suites = ["moon"]}',
+            "unknown population.suites 'moon'",
+            id="a suite that does not exist",
+        ),
+        pytest.param(
+            "typical = true",
+            'population = {passes = ["sideways"]}',
+            "'sideways'; there are",
+            id="unknown pass",
+        ),
+        pytest.param("typical = true", "population = {dtypes = []}", "list of names", id="an empty list"),
+        pytest.param(
+            "typical = true",
+            "population = {batch = {at_least = 9, at_most = 2}}",
+            "in this order",
+            id="batch upside down",
+        ),
+        pytest.param('candidate = "b"', 'candidate = "a"', "that differ", id="against itself"),
         pytest.param(VALID, "", "claim", id="empty file"),
     ],
 )
@@ -73,6 +107,16 @@ def test_a_bad_claims_file_is_one_clear_line(tmp_path, old, new, problem):
         claims.load_claims(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_each_built_in_claim_says_where_it_was_published_and_new_ones_what_was_measured_there():
+    found = {claim.id: claim for claim in claims.load_claims()}
+    published = [claim for claim in found.values() if claim.original and claim.differs]
+    assert len(published) >= 8 and all(claim.source for claim in found.values())
+    # 2.27 times, as published, in either of the two ways to say it.
+    assert found["pytorch-2-paper-inference"].band("throughput") == (pytest.approx(2.27), float("inf"))
+    # 99 % over 50 %.
+    assert found["torchscript-coverage"].band("reduction")[0] == pytest.approx(99 / 50, rel=0.02)
 
 
 def test_no_text_of_a_claims_file_moves_a_cursor(tmp_path):

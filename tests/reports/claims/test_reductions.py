@@ -277,6 +277,6 @@ def test_the_command_takes_runs_and_estimates(tmp_path, capsys, xla_run, estimat
     assert main(["claims", "--estimates", str(file), "--json"]) == 0
     assert {row["estimate"] for row in json.loads(capsys.readouterr().out)} == {True}
     assert main(["claims", str(tmp_path / "run.json"), "--estimates", str(file), "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = [row for row in json.loads(capsys.readouterr().out) if row["verdict"] != "undecidable"]
     assert [row["estimate"] for row in rows] == [False, False, True, True]
     assert {row["verdict"] for row in rows[:2]} == {"supported"}, "counts go through the run file"

@@ -1,0 +1,95 @@
+"""A verdict's counts in one plain sentence, the same in text, JSON, Markdown and page.
+
+`On this machine torch.compile made 9 of 24 cases faster than torch.eager by 30–60 %, 5 faster by less, 4
+slower (worst …, best …); 2 failed …`
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from fuseproof import units
+
+if TYPE_CHECKING:
+    from fuseproof.reports.claims.judge import ClaimRow
+
+_LESS = {
+    "kernels": ("launched fewer kernels", "more kernels"),
+    "memory": ("took less memory at its peak", "more memory"),
+    "compile_time": ("compiled faster", "compiled slower"),
+}
+
+
+def of(row: ClaimRow) -> str:
+    """The sentence of a judged row; of an undecidable one, the reason."""
+    if row.undecidable is not None:
+        return f"This run cannot decide it: {row.undecidable}."
+    where = f"By the compiler's estimates for {row.device}" if row.estimate else "On this machine"
+    parts = [*_beside(row)]
+    line = f"{where} {row.candidate} {_inside(row)}" + "".join(f", {part}" for part in parts)
+    if row.worst and row.cases == 1:
+        line += f" ({_extreme(row.worst)})"
+    elif row.worst and row.best:
+        line += f" (worst {_extreme(row.worst)}, best {_extreme(row.best)})"
+    lost = [f"{n} {word}" for n, word in ((row.failed, "failed"), (row.missing, "not measured")) if n]
+    if lost:
+        line += f"; {', '.join(lost)}{_causes(row)}"
+    return line.rstrip(".") + "."
+
+
+def gain_words(row: ClaimRow) -> str:
+    """The claimed gain in percent, as the reading counts it: `30–60 %`, `43 % or more`; empty for any."""
+    low, high = row.band
+    if row.reading == "throughput":
+        least, most = low - 1, high - 1
+    else:
+        least, most = 1 - 1 / low, 1 - 1 / high if high < math.inf else math.inf
+    if least < 1e-9:
+        return "" if math.isinf(most) else f"up to {_percent(most)}\u00a0%"
+    return (
+        f"{_percent(least)}\u00a0% or more"
+        if math.isinf(most)
+        else f"{_percent(least)}–{_percent(most)}\u00a0%"
+    )
+
+
+def _inside(row: ClaimRow) -> str:
+    counted = f"{row.inside} of {units.count(row.cases + row.failed + row.missing, 'case')}"
+    gain = gain_words(row)
+    if row.quantity in _LESS:
+        return f"{_LESS[row.quantity][0]} than {row.baseline} in {counted}" + (f", by {gain}" if gain else "")
+    if row.reading == "time_reduction":
+        return f"took {gain or 'less'} less time than {row.baseline} in {counted}"
+    return f"made {counted} faster than {row.baseline}" + (f" by {gain}" if gain else "")
+
+
+def _beside(row: ClaimRow) -> list[str]:
+    """How many gained more, less, and lost."""
+    less = row.below - row.slower
+    is_time = row.quantity not in _LESS
+    return [
+        f"{n} {words}"
+        for n, words in (
+            (row.above, "by more"),
+            (less, "by less" if row.band[0] > 1 else "the same"),
+            (row.slower, "slower" if is_time else _LESS[row.quantity][1]),
+        )
+        if n
+    ]
+
+
+def _extreme(case: tuple[str, float]) -> str:
+    return f"{case[0]} {units.times(case[1])}"
+
+
+def _causes(row: ClaimRow) -> str:
+    """The first reason, and how many more there are."""
+    if not row.problems:
+        return ""
+    more = f" … and {len(row.problems) - 1} more" if len(row.problems) > 1 else ""
+    return f": {row.problems[0]}{more}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}"
