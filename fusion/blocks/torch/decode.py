@@ -61,11 +61,11 @@ def _decode(
     keys, values = keys.clone(), values.clone()  # the caller's cache stays as it is
     # The place as a tensor: a number would be another program at every step.
     places = torch.arange(prompt, keys.shape[2], device=x.device)
-    x, found = x[:, None], []
+    found = []
     for number, place in enumerate(places.split(1)):
         here = slice(number, number + 1)
-        x = step(x, keys, values, cos[here], sin[here], place, parameters, heads, key_value_heads)
-        found.append(x)
+        given = (x[:, here], keys, values, cos[here], sin[here])
+        found.append(step(*given, place, parameters, heads, key_value_heads))
     return torch.cat(found, dim=1)
 
 
