@@ -201,6 +201,8 @@ _OF_BLOCKS = (
     ("tf.function", "tensorflow", "function"),
     ("tf.xla", "tensorflow", "xla"),
 )
+# JAX compiles a scan at every eager call, so there is none without jit.
+_SCANNED = ("lstm", "decode")
 _BLOCK_DTYPES = ("float32", "bfloat16")
 _BLOCKS = (
     *("mlp_block", "encoder_block", "decoder_block", "conv_residual", "unet_block"),
@@ -211,12 +213,20 @@ _BLOCKS = (
 def _of_blocks() -> Iterable[Implementation]:
     for block in _BLOCKS:
         for name, framework, compiled in _OF_BLOCKS:
+            if framework == "jax" and block in _SCANNED and compiled is None:
+                continue
             target = f"fuseproof.fusion.blocks.{framework}.{block}:{block}"
             if (block, name) == ("decode", "torch.compile"):
                 # It compiles one token's step itself.
                 target, compiled = f"{target}_compiled", "kernel"
             yield Implementation(
-                block, name, framework=framework, target=target, compiled=compiled, dtypes=_BLOCK_DTYPES
+                block,
+                name,
+                framework=framework,
+                target=target,
+                compiled=compiled,
+                baseline=name if framework == "jax" and block in _SCANNED else "",
+                dtypes=_BLOCK_DTYPES,
             )
 
 

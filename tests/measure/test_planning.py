@@ -214,7 +214,8 @@ def test_a_network_block_has_every_framework_s_implementations(scale):
     suite = suites.get("claims-blocks", scale)
     planned = make(suite, settings=planning.settings_for(suite, device=suite.device or "cpu", threads=1))
     for case in planned.cases:
-        assert {each.name for each in planned.implementations_of(case)} == set(suite.only), case.group
+        compiled = {"jax.eager"} if case.workload.name in ("lstm", "decode") else set()
+        assert {each.name for each in planned.implementations_of(case)} == {*suite.only} - compiled
 
 
 def test_without_pytorch_no_network_block_is_measured(monkeypatch):

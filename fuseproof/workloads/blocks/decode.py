@@ -15,13 +15,13 @@ TOKENS = 32
 
 
 class Decode(NetworkBlock):
-    """x₀ = x; xₜ₊₁ = rms_norm(block(xₜ)). The block, that of `decoder_block`, writes keys and values into
-    place `prompt` + t of the cache and attends to all places up to it. Returns x₁ … x₃₂.
+    """yₜ = rms_norm(block(xₜ)) for t = 0 … 31, one after the other: the block, that of `decoder_block`,
+    writes keys and values into place `prompt` + t of the cache and attends to all places up to it.
 
-    x: (batch, hidden); keys, values: (batch, key_value_heads, prompt + 32, head_dim), of which the first
-    `prompt` places count; cos, sin: (32, head_dim / 2). A step's result itself is the next one's input, as in
-    models that are fed their hidden state: choosing a token would make a step of a rounding error. Inference
-    only. Source of the static cache: Pope et al. 2023, https://arxiv.org/abs/2211.05102.
+    x: (batch, 32, hidden); keys, values: (batch, key_value_heads, prompt + 32, head_dim), of which the first
+    `prompt` places count; cos, sin: (32, head_dim / 2). The tokens are given, as where a text is scored:
+    choosing the next would make another token of a rounding error, and feeding results back multiplied errors
+    by eight in 32 steps. Inference only. Source of the static cache: https://arxiv.org/abs/2211.05102.
     """
 
     name: ClassVar[str] = "decode"
@@ -45,7 +45,7 @@ class Decode(NetworkBlock):
     def activations(self) -> Shapes:
         cache = (self.batch, self.key_value_heads, self.prompt + TOKENS, self.head_dim)
         table = (TOKENS, self.head_dim // 2)
-        return {"x": (self.batch, self.hidden), "keys": cache, "values": cache, "cos": table, "sin": table}
+        return {"x": self.output_shape, "keys": cache, "values": cache, "cos": table, "sin": table}
 
     @property
     def parameters(self) -> Shapes:

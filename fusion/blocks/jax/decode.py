@@ -24,17 +24,18 @@ def decode(
 ) -> Array:
     places = jnp.arange(keys.shape[2])
 
-    def step(state: tuple[Array, Array, Array], given: tuple[Array, Array, Array]) -> tuple[object, Array]:
-        x, keys, values = state
-        place, cos, sin = given
+    def step(state: tuple[Array, Array], given: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        keys, values = state
+        x, place, cos, sin = given
         q, k, v = query_key_value(x, cos[None], sin[None], parameters, heads, key_value_heads)
         keys = jax.lax.dynamic_update_slice_in_dim(keys, k, place, axis=1)
         values = jax.lax.dynamic_update_slice_in_dim(values, v, place, axis=1)
         attended = jax.nn.dot_product_attention(q, keys, values, mask=(places <= place)[None, None, None])
-        x = ops.rms_norm(after_attention(x, attended, parameters), parameters["final_norm_scale"])
-        return (x, keys, values), x[:, 0]
+        y = ops.rms_norm(after_attention(x, attended, parameters), parameters["final_norm_scale"])
+        return (keys, values), y[:, 0]
 
     # JAX's attention takes (batch, length, heads, head_dim).
-    state = (x[:, None], keys.swapaxes(1, 2), values.swapaxes(1, 2))
-    _, found = jax.lax.scan(step, state, (prompt + jnp.arange(len(cos)), cos, sin))
+    state = (keys.swapaxes(1, 2), values.swapaxes(1, 2))
+    given = (x.swapaxes(0, 1)[:, :, None], prompt + jnp.arange(len(cos)), cos, sin)
+    _, found = jax.lax.scan(step, state, given)
     return found.swapaxes(0, 1)

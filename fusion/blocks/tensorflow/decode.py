@@ -24,24 +24,26 @@ def decode(
 ) -> Tensor:
     tokens, places = cos.shape[0], tf.range(keys.shape[2])
 
-    def step(number: Tensor, x: Tensor, keys: Tensor, values: Tensor, found: Tensor) -> tuple[Tensor, ...]:
-        place = prompt + number
-        q, k, v = query_key_value(x, cos[number][None], sin[number][None], parameters, heads, key_value_heads)
+    def step(number: Tensor, keys: Tensor, values: Tensor, found: Tensor) -> tuple[Tensor, ...]:
+        token, place = x[:, number][:, None], prompt + number
+        q, k, v = query_key_value(
+            token, cos[number][None], sin[number][None], parameters, heads, key_value_heads
+        )
         keys, values = (
             tf.tensor_scatter_nd_update(cache, tf.reshape(place, [1, 1]), tf.transpose(new, [2, 0, 1, 3]))
             for cache, new in ((keys, k), (values, v))
         )
         attended = _attention(q, keys, values, places <= place)
-        x = ops.rms_norm(after_attention(x, attended, parameters), parameters["final_norm_scale"])
-        return number + 1, x, keys, values, found.write(number, x[:, 0])
+        y = ops.rms_norm(after_attention(token, attended, parameters), parameters["final_norm_scale"])
+        return number + 1, keys, values, found.write(number, y[:, 0])
 
     # The cache with its places first, where TensorFlow updates rows.
     keys, values = (tf.transpose(cache, [2, 0, 1, 3]) for cache in (keys, values))
-    found = tf.TensorArray(x.dtype, size=tokens, element_shape=x.shape)
+    found = tf.TensorArray(x.dtype, size=tokens, element_shape=x[:, 0].shape)
     *_, found = tf.while_loop(
         lambda number, *_: number < tokens,
         step,
-        (tf.constant(0), x[:, None], keys, values, found),
+        (tf.constant(0), keys, values, found),
         maximum_iterations=tokens,
     )
     return tf.transpose(found.stack(), [1, 0, 2])

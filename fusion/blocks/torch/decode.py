@@ -6,6 +6,7 @@ minute to compile.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -43,7 +44,7 @@ def decode_compiled(
     key_value_heads: int,
     prompt: int,
 ) -> Tensor:
-    return _decode(_compiled_step, x, keys, values, cos, sin, parameters, heads, key_value_heads, prompt)
+    return _decode(_compiled_step(), x, keys, values, cos, sin, parameters, heads, key_value_heads, prompt)
 
 
 def _decode(
@@ -61,11 +62,11 @@ def _decode(
     keys, values = keys.clone(), values.clone()  # the caller's cache stays as it is
     # The place as a tensor: a number would be another program at every step.
     places = torch.arange(prompt, keys.shape[2], device=x.device)
-    x, found = x[:, None], []
+    found = []
     for number, place in enumerate(places.split(1)):
         here = slice(number, number + 1)
-        x = step(x, keys, values, cos[here], sin[here], place, parameters, heads, key_value_heads)
-        found.append(x)
+        given = (x[:, here], keys, values, cos[here], sin[here])
+        found.append(step(*given, place, parameters, heads, key_value_heads))
     return torch.cat(found, dim=1)
 
 
@@ -89,4 +90,8 @@ def _step(
     return ops.rms_norm(after_attention(x, attended, parameters), parameters["final_norm_scale"])
 
 
-_compiled_step = torch.compile(_step)
+@functools.cache
+def _compiled_step() -> Callable[..., Tensor]:
+    # Not at import: the process of the reference has no use for a compiler.
+    compiled: Callable[..., Tensor] = torch.compile(_step)
+    return compiled
