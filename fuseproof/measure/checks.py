@@ -7,6 +7,7 @@ plus rounding. Errors are relative RMS: absolute tolerances would let all zeros 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ CEILINGS: Mapping[str, float] = {
     "tf32": 5e-3,
     "float8_e4m3": 6e-2,
 }
+
+# The error of so few elements is luck, that of the baseline too: a loss may be right to the last bit.
+_FEW_ELEMENTS = 16
 
 # Half the distance from 1 to the next number of TF32's 10 bits.
 _TF32_ROUNDOFF = 2.0**-11
@@ -103,14 +107,16 @@ def judge(
     longest: int,
     random: bool = False,
     stored: str = "",
+    sizes: Mapping[str, int] | None = None,
 ) -> Verdict:
     """The verdict on a result whose tensors have these errors; `longest` is the longest axis of the case.
 
     With the baseline's errors the limit is 2 × its error + rounding, never above the ceiling. Without them
     (this is the baseline, or the baseline cannot run here) the limit is the ceiling. Of random tensors it is
     the distance 1 from the reference's distribution. stored: the dtype of parameters, if not that of results.
+    sizes: elements of each tensor; of few the limit is at least the median of the others' limits.
     """
-    found = limits(errors, baseline, dtype=dtype, longest=longest, random=random, stored=stored)
+    found = limits(errors, baseline, dtype=dtype, longest=longest, random=random, stored=stored, sizes=sizes)
     return worst(errors, found, random=random)
 
 
@@ -122,6 +128,7 @@ def limits(
     longest: int,
     random: bool = False,
     stored: str = "",
+    sizes: Mapping[str, int] | None = None,
 ) -> dict[str, float]:
     """The limit of each tensor's error, as `judge` has it."""
     if random:
@@ -133,6 +140,13 @@ def limits(
         found[tensor] = CEILINGS[own]
         if baseline is not None and math.isfinite(baseline.get(tensor, math.nan)):
             found[tensor] = min(found[tensor], 2 * baseline[tensor] + rounding(own, longest))
+    few = [each for each in found if sizes and sizes.get(each, _FEW_ELEMENTS) < _FEW_ELEMENTS]
+    others = [
+        each for tensor, each in found.items() if tensor not in few and not tensor.startswith(PARAMETERS)
+    ]
+    for tensor in few:
+        if others and not tensor.startswith(PARAMETERS):
+            found[tensor] = max(found[tensor], statistics.median(others))
     return found
 
 

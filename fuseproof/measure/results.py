@@ -220,6 +220,7 @@ def _rule(case: Case) -> dict[str, Any]:
         "longest": workload.longest_axis,
         "random": workload.random,
         "stored": case.dtype if dtype != case.dtype else "",
+        "sizes": {name: tensor.size for name, tensor in workload.results(case.pass_).items()},
     }
 
 

@@ -88,6 +88,20 @@ def test_a_tensor_the_baseline_lacks_is_held_to_the_ceiling():
     assert verdict.limit == checks.CEILINGS["float32"]
 
 
+def test_few_elements_may_err_as_far_as_the_others_whatever_luck_the_baseline_has_with_them():
+    baseline = {"loss": 0.0, "grad_w": 4e-7, "grad_b": 6e-7, "output": 5e-7, "parameters.w": 3e-8}
+    sizes = {"loss": 1, "grad_w": 96, "grad_b": 16, "output": 54, "parameters.w": 96}
+    limits = checks.limits(baseline, baseline, dtype="float32", longest=16, sizes=sizes)
+    rounding = checks.rounding("float32", 16)
+    assert limits["loss"] == pytest.approx(2 * 5e-7 + rounding), "the median of the others"
+    assert limits["grad_b"] == pytest.approx(2 * 6e-7 + rounding)
+    assert limits["parameters.w"] == pytest.approx(2 * 3e-8 + rounding)
+    plain = checks.limits(baseline, baseline, dtype="float32", longest=16)
+    assert plain["loss"] == pytest.approx(rounding)
+    alone = checks.limits({"loss": 0.0}, {"loss": 0.0}, dtype="float32", longest=16, sizes=sizes)
+    assert alone["loss"] == pytest.approx(rounding), "nothing to go by"
+
+
 def test_the_verdict_is_that_of_the_worst_tensor():
     def worst(**errors):
         baseline = {"output": 1e-7, "grad_x": 1e-6}

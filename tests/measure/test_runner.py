@@ -266,6 +266,7 @@ class CheckingCrew:
         self.troubles, self.share = troubles, share
         self.found = errors or {}
         self.log, self.alive, self.opened = [], set(), set()
+        self.checked = {}  # by name, how many draws
         self.descriptions = {}
         self.numbers = itertools.count()
         self.referee = self
@@ -306,6 +307,7 @@ class CheckingCrew:
         assert worker in self.opened, "a successor opens the case"
         if name is not None:
             self.log.append((do, name))
+            self.checked |= {name: len(arguments["draws"])} if do == "check" else {}
             if do == "check" and (error := self.troubles.get(name)) is not None:
                 if isinstance(error, WorkerDied | WorkerCheated):
                     self.bury(worker)
@@ -355,6 +357,14 @@ def test_our_own_that_fails_its_check_leaves_its_worker_alive():
     record = runner._check_case(crew, Case.from_group(CASE), rows("a", "b"))
     assert [found["status"] for found in record["rows"].values()] == ["error", "ran"]
     assert not any(do == "bury" for do, _ in crew.log)
+
+
+def test_what_limits_the_errors_of_others_is_checked_with_more_draws_as_far_as_it_is_small():
+    crew = CheckingCrew({})
+    for rows_by_features, most in (("7x13", 16), ("2048x192", 2), ("512x256", 8)):
+        case = Case.from_group(f"layer_norm[{rows_by_features}-float32-forward]")
+        runner._check_case(crew, case, rows("a", "X"), yardsticks={"a"})
+        assert crew.checked == {"a": most, "X": 2}
 
 
 def test_the_larger_error_of_two_draws_counts_and_nan_most():
