@@ -20,8 +20,9 @@ DRAWS, DRAWS_OF_STEPS = 32, 8
 MOST_STEPS = 64
 
 # A draw may be outside of the others by as much as they differ, about eight standard deviations from their
-# mean, of a few elements by more, and by a little where they do not differ.
-_RANGES, _LITTLE = 2.0, 0.005
+# mean, of a few elements by more, and by a little where they do not differ. The range of few says little (one
+# honest draw in a thousand is that far from eight others): no more than this share may be outside.
+_RANGES, _LITTLE, _BEYOND = 2.0, 0.005, 1e-6
 # Adam's steps are of full size whatever a gradient's, so an element may turn round that did in no other draw:
 # most must go where they usually go.
 _OF_A_STEP, _FEW = 0.7, 8
@@ -54,7 +55,11 @@ class Drawn:
         # Each beside the mean of the others, as a result will be.
         others = (count * mean - values) / (count - 1)
         figures = np.array([_figures(*pair, spread) for pair in zip(values, others, strict=True)])
-        allowed = _RANGES * (1 + _FEW / max(1, mean.size)) * np.ptp(figures, axis=0) + _LITTLE
+        from scipy import special  # at the top it would slow down `--help`
+
+        quantile = -special.stdtrit(count - 1, _BEYOND / 2) * np.sqrt(1 + 1 / count)
+        outside = np.maximum(_RANGES * np.ptp(figures, axis=0), quantile * figures.std(axis=0, ddof=1))
+        allowed = (1 + _FEW / max(1, mean.size)) * outside + _LITTLE
         if start is not None:
             allowed[0] = np.inf
             usual = _OF_A_STEP * abs(figures[:, 1].mean())  # so that no step at all is outside

@@ -172,7 +172,7 @@ DROPOUT = """
 
 def test_random_results_are_compared_by_their_distribution_and_that_is_said(tmp_path):
     failures, benchmarks, notes = measured(tmp_path, DROPOUT)
-    assert {name for _, name in failures} == {"torch.unscaled", "torch.off", "torch.without"}
+    assert {name for _, name in failures} == {"torch.unscaled", "torch.off", "torch.without"}, failures
     assert all(
         "is drawn from another distribution than the reference's" in each for each in failures.values()
     )

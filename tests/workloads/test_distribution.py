@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fuseproof.workloads.distribution import DRAWS, Drawn
+from fuseproof.workloads.distribution import DRAWS, DRAWS_OF_STEPS, Drawn
 
 SHAPES = [(), (7,), (64, 33), (3, 300, 40)]
 
@@ -41,6 +41,14 @@ def test_what_is_something_else_is_seen_in_every_draw(wrong):
     x = rng.standard_normal((64, 333))
     drawn = Drawn.of([dropped(x, rng) for _ in range(DRAWS)])
     assert min(drawn.distance(wrong(x, rng)) for _ in range(20)) > 1.5
+
+
+def test_another_draw_is_within_the_limit_of_few_draws_too():
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((16, 33))
+    for _ in range(500):
+        drawn = Drawn.of([dropped(x, rng) for _ in range(DRAWS_OF_STEPS)])
+        assert max(drawn.distance(dropped(x, rng)) for _ in range(10)) <= 1.0
 
 
 def test_nan_is_no_distance(case):
