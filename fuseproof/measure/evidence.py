@@ -228,8 +228,8 @@ def _probes(own: Evidence, baseline: Evidence | None) -> str | None:
         # On a busy machine a single call costs more, of a short call a multiple: the baseline says how much.
         alike = _PROBE_LIKE_BASELINE * usual / baseline.fastest * own.batch
         slack = _PROBE_SECONDS if own.batch > _SHORT else _PROBE_SECONDS_SHORT
-        allowed = max(_PROBE_FACTOR * own.batch + max(0.0, usual - baseline.fastest), alike) + slack
-        allowed = max(allowed, _excused(own) + slack)
+        plain = _PROBE_FACTOR * own.batch + max(0.0, usual - baseline.fastest)
+        allowed = max(plain, alike, _excused(own)) + slack
     if found <= allowed:
         return None
     compared = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,37 +29,9 @@ def decode(
     heads: int,
     key_value_heads: int,
     prompt: int,
+    compiled: bool = False,
 ) -> Tensor:
-    return _decode(_step, x, keys, values, cos, sin, parameters, heads, key_value_heads, prompt)
-
-
-def decode_compiled(
-    x: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    parameters: Parameters,
-    *,
-    heads: int,
-    key_value_heads: int,
-    prompt: int,
-) -> Tensor:
-    return _decode(_compiled_step(), x, keys, values, cos, sin, parameters, heads, key_value_heads, prompt)
-
-
-def _decode(
-    step: Callable[..., Tensor],
-    x: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    parameters: Parameters,
-    heads: int,
-    key_value_heads: int,
-    prompt: int,
-) -> Tensor:
+    step = _compiled_step() if compiled else _step
     keys, values = keys.clone(), values.clone()  # the caller's cache stays as it is
     # The place as a tensor: a number would be another program at every step.
     places = torch.arange(prompt, keys.shape[2], device=x.device)
@@ -68,6 +41,10 @@ def _decode(
         given = (x[:, here], keys, values, cos[here], sin[here])
         found.append(step(*given, place, parameters, heads, key_value_heads))
     return torch.cat(found, dim=1)
+
+
+def decode_compiled(*tensors: Any, **options: Any) -> Tensor:
+    return decode(*tensors, **options, compiled=True)
 
 
 def _step(
