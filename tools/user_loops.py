@@ -58,11 +58,16 @@ def torch_loop(
             function(x, weight, bias)
         return time.perf_counter() - started
 
+    # A function that returns the output and its gradients, as those of JAX and TensorFlow below do. Where the
+    # output outlives its call instead, the next call finds other memory free: 1 µs less of 37, or 4 % more.
+    def step() -> Any:
+        output = function(x, weight, bias)
+        return output, torch.autograd.grad(output, (x, weight, bias), cotangent)
+
     def forward_backward(calls: int) -> float:
         started = time.perf_counter()
         for _ in range(calls):
-            output = function(x, weight, bias)
-            torch.autograd.grad(output, (x, weight, bias), cotangent)
+            step()
         return time.perf_counter() - started
 
     return forward if pass_ == "forward" else forward_backward

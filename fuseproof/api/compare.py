@@ -216,13 +216,15 @@ def _describe(
         parts = (forward, arguments.given)
         functions.write(file, {"workload": workload}, of="the inputs or the reference", with_=parts)
         try:
-            return describing.described(
-                f"{file}:workload",
-                workload.label,
-                None if forward else right,
+            wanted = describing.Wanted(
+                target=f"{file}:workload",
+                labels=(workload.label,),
+                reference=None if forward else right,
                 given=True,
-                notes=arguments.notes,
+                notes=tuple(arguments.notes),
             )
+            (found,) = describing.describe([wanted])
+            return found
         except UserError as error:
             reasons.append(str(error).removeprefix(f"{file}:workload: "))
             if forward or "the reference" not in str(error):

@@ -35,7 +35,7 @@ def suites(**_: Any) -> list[str]:
 def cases(**_: Any) -> list[str]:
     from fuseproof import suites
 
-    return list(dict.fromkeys(case.group for name in suites.names() for case in suites.get(name).cases))
+    return list(dict.fromkeys(group for name in suites.names() for group in suites.get(name).groups))
 
 
 def implementations(prefix: str = "", **_: Any) -> list[str]:

@@ -30,18 +30,17 @@ def _document(added: Sequence[str], workloads: Sequence[str], *, device: str) ->
     """The lists as plain data; `added` and `workloads` are the user's, as `module:NAME`."""
     from fuseproof import implementations, suites
     from fuseproof.measure.planning import reason_not_here
-    from fuseproof.workloads.builtin import WORKLOADS
+    from fuseproof.workloads.builtin import MODULES, WORKLOADS
 
     loaded = [suites.get(name) for name in suites.names()]
     table, declared = implementations.everything(added, workloads)
     return {
         "suites": [
-            {"name": suite.name, "summary": suite.summary, "cases": [case.group for case in suite.cases]}
-            for suite in loaded
+            {"name": suite.name, "summary": suite.summary, "cases": list(suite.groups)} for suite in loaded
         ],
         "operators": [
             {"name": name, "shape": operator.label_example, "named_shapes": dict(operator.named_shapes)}
-            for name, operator in WORKLOADS.items()
+            for name, operator in (*WORKLOADS.items(), *MODULES.items())
         ]
         + [
             {

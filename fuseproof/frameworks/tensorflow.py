@@ -343,10 +343,13 @@ def peak_memory(call: Bound) -> int | None:
 def batch(calls: Iterable[Bound]) -> Batch:
     """Time back-to-back calls and one synchronisation on the host; TensorFlow has no clock on the device."""
     clock = _clock  # whoever replaces it meanwhile replaces it for nobody
+    each = iter(calls)
     started = clock()
-    for call in calls:
-        raw = None  # freed before the next call, as in a loop that discards its results
-        raw = call()
+    call = next(each)
+    for following in each:
+        call()  # results are discarded at once, as in a user's loop; only the last are kept
+        call = following
+    raw = call()
     synchronize(raw)
     return Batch(host=clock() - started, device=None, last=raw)
 

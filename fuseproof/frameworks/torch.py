@@ -376,22 +376,28 @@ def batch(calls: Iterable[Bound]) -> Batch:
     if _device.type == "cuda":
         return _batch_on_gpu(calls)
     clock = _clock  # whoever replaces it meanwhile replaces it for nobody
+    each = iter(calls)
     started = clock()
-    for call in calls:
-        raw = None  # freed before the next call, as in a loop that discards its results
-        raw = call()
+    call = next(each)
+    for following in each:
+        call()  # results are discarded at once, as in a user's loop; only the last are kept
+        call = following
+    raw = call()
     return Batch(host=clock() - started, device=None, last=raw)
 
 
 def _batch_on_gpu(calls: Iterable[Bound]) -> Batch:
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     clock, synchronize = _clock, _synchronize
+    each = iter(calls)
     synchronize()
     started = clock()
     begin.record()
-    for call in calls:
-        raw = None  # as on the CPU
-        raw = call()
+    call = next(each)
+    for following in each:
+        call()  # as on the CPU
+        call = following
+    raw = call()
     end.record()
     end.synchronize()
     ended = clock()

@@ -164,9 +164,9 @@ class Implementation:
         Its author may compare it with any baseline, but not be judged by one. Of a user's workload there is
         no library's call, and the baseline has to do.
         """
-        from fuseproof.workloads.builtin import WORKLOADS  # at the top it would slow down `--help`
+        from fuseproof.workloads.builtin import NAMES  # at the top it would slow down `--help`
 
-        judged = self.is_foreign and self.workload in WORKLOADS
+        judged = self.is_foreign and self.workload in NAMES
         return FRAMEWORKS[self.framework] if judged else self.baseline
 
     def to_json(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def everything(
     from importlib.metadata import entry_points
 
     from fuseproof.implementations import declared
-    from fuseproof.workloads.builtin import WORKLOADS
+    from fuseproof.workloads.builtin import NAMES
 
     configured = _configured()
     references = [
@@ -59,7 +59,7 @@ def everything(
             raise UserError(
                 f"two workloads are named {workload.name!r}: {other.target} and {workload.target}; rename one"
             )
-    require_known("workload", [each.workload for each in added], [*WORKLOADS, *by_name])
+    require_known("workload", [each.workload for each in added], [*NAMES, *by_name])
     added = [_with_baseline(each, added) if each.workload in by_name else each for each in added]
     implementations = [*IMPLEMENTATIONS, *dict.fromkeys(added)]
     _refuse_same_names(implementations)

@@ -7,6 +7,7 @@ is measured: `python -m fuseproof.measure.describing`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -31,55 +32,54 @@ _TIMEOUT = 900.0
 _MOST_TENSORS = 2000
 
 
-def describe(
-    workload: Declared, labels: Sequence[str], implementations: Sequence[Implementation]
-) -> list[Described]:
-    """The workload at these shapes; `implementations` are those of the workload. Raises UserError."""
-    if not labels:
-        return []
-    reference = _reference_of(workload, implementations)
-    given = workload.closed or bool(workload.reference_by)
-    return _ask(workload.target, labels, reference, given=given)
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A workload that a target names, at some shapes.
 
-
-def described(
-    target: str, label: str, reference: Implementation | None, *, given: bool, notes: Sequence[str] = ()
-) -> Described:
-    """The workload that a target names, at one shape; without a reference it has a closed form.
-
-    given: whether the caller named what is right. notes: more of them. Raises UserError.
+    reference: the implementation that is; None where there is a closed form.
+    given: whether its author named what is right. notes: more of those that a description has.
     """
-    (found,) = _ask(target, [label], reference, given=given, notes=notes)
-    return found
+
+    target: str
+    labels: tuple[str, ...]
+    reference: Implementation | None
+    given: bool
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, workload: Declared, labels: Sequence[str], implementations: Sequence[Implementation]
+    ) -> Wanted:
+        """`implementations` are those of the workload. Raises UserError if nothing says what is right."""
+        return cls(
+            target=workload.target,
+            labels=tuple(labels),
+            reference=_reference_of(workload, implementations) if labels else None,
+            given=workload.closed or bool(workload.reference_by),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        reference = None if self.reference is None else self.reference.to_json()
+        return {**asdict(self), "reference": reference}
 
 
-def _ask(
-    target: str,
-    labels: Sequence[str],
-    reference: Implementation | None,
-    *,
-    given: bool,
-    notes: Sequence[str] = (),
-) -> list[Described]:
+def describe(workloads: Sequence[Wanted]) -> list[Described]:
+    """The workloads at their shapes, found out in one process. Raises UserError."""
+    asked = [each for each in workloads if each.labels]
+    if not asked:
+        return []
+    targets = ", ".join(each.target for each in asked)
     process = Process(
         "fuseproof.measure.describing",
-        name=f"the description of {target}",
+        name=f"the description of {targets}",
         environment={"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
         detached=True,
     )
     try:
-        process.send(
-            {
-                "target": target,
-                "labels": list(labels),
-                "reference": None if reference is None else reference.to_json(),
-                "given": given,
-                "notes": list(notes),
-            }
-        )
+        process.send({"workloads": [each.to_json() for each in asked]})
         answer = process.receive(_TIMEOUT)
     except ProcessDied as death:
-        raise UserError(f"{target}: {death}") from None
+        raise UserError(f"{targets}: {death}") from None
     finally:
         process.close()
     if "ok" not in answer:
@@ -109,14 +109,22 @@ def _reference_of(workload: Declared, implementations: Sequence[Implementation])
 
 
 def _described(request: dict[str, Any]) -> dict[str, Any]:
-    target, reference = request["target"], request["reference"]
+    return {"workloads": [at for each in request["workloads"] for at in _at_its_shapes(**each)]}
+
+
+def _at_its_shapes(
+    target: str,
+    labels: Sequence[str],
+    reference: Mapping[str, Any] | None,
+    given: bool,
+    notes: Sequence[str],
+) -> list[dict[str, Any]]:
     found = []
-    for label in request["labels"]:
+    for label in labels:
         try:
             prepare({"reference": reference})
             source = source_of(target, label)
-            at = _at(source, target, reference, given=request["given"], notes=request["notes"])
-            found.append(at.to_json())
+            found.append(_at(source, target, reference, given=given, notes=notes).to_json())
         except UserError as error:
             text = str(error)
             raise PlainError(text if target in text else f"{target}: {text}") from None
@@ -124,7 +132,7 @@ def _described(request: dict[str, Any]) -> dict[str, Any]:
             raise PlainError(f"{target}: {error}") from None
         except Exception as error:
             raise PlainError(f"{target}: {type(error).__name__}: {error}") from None
-    return {"workloads": found}
+    return found
 
 
 def _at(

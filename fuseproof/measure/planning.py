@@ -24,7 +24,7 @@ from fuseproof.runs.records import NULL_SUFFIX, OWN, Failure
 from fuseproof.suites import Suite
 from fuseproof.units import memory
 from fuseproof.workloads.blocks import NetworkBlock
-from fuseproof.workloads.builtin import WORKLOADS
+from fuseproof.workloads.builtin import MODULES, NAMES
 from fuseproof.workloads.declared import Declared
 from fuseproof.workloads.described import Described
 from fuseproof.workloads.tensor import ALL_PASSES, DTYPES, MODULE_PASSES
@@ -287,43 +287,51 @@ def suite_of(workloads: Sequence[Declared]) -> Suite:
 def _select_cases(
     suite: Suite, selection: Selection, workloads: Sequence[Declared], table: Sequence[Implementation]
 ) -> tuple[Case, ...]:
-    require_known("workload", selection.operators, [*WORKLOADS, *(each.name for each in workloads)])
+    require_known("workload", selection.operators, [*NAMES, *(each.name for each in workloads)])
     require_known("dtype", selection.dtypes, DTYPES)
     require_known("pass", selection.passes, ALL_PASSES)
     require_known("cache regime", selection.caches, CACHES)
     if selection.cases:
         named = named_cases(selection.cases, workloads, table)
     else:
-        named = ()
-        whole = [
+        own = [
             group
             for each in workloads
             if not selection.operators or each.name in selection.operators
             for group in groups_of(each, selection.dtypes)
         ]
-        own = named_cases(whole, workloads, table)
-    chosen = [
-        case
-        for case in named or (*suite.cases, *own)
-        if (not selection.operators or case.workload.name in selection.operators)
-        and (not selection.dtypes or case.dtype in selection.dtypes)
-        and (not selection.passes or case.pass_ in selection.passes)
-    ]
+        wanted_groups = [group for group in (*suite.modules, *own) if _is_wanted(_parsed(group), selection)]
+        named = (*suite.cases, *named_cases(wanted_groups, workloads, table))
+    chosen = [case for case in named if _is_wanted(_parsed(case.group), selection)]
     if selection.caches:
         chosen = [dataclasses.replace(case, cache=cache) for case in chosen for cache in selection.caches]
     cases = tuple(dict.fromkeys(chosen))
     if not cases:
-        whose = "that --case names" if named else f"of the suite {suite.name!r}"
+        whose = "that --case names" if selection.cases else f"of the suite {suite.name!r}"
         raise UserError(f"no case {whose} matches the other choices; see `fuseproof list`")
     return cases
+
+
+def _is_wanted(parts: Group | None, selection: Selection) -> bool:
+    return parts is not None and all(
+        not wanted or found in wanted
+        for wanted, found in (
+            (selection.operators, parts.operator),
+            (selection.dtypes, parts.dtype),
+            (selection.passes, parts.pass_),
+        )
+    )
 
 
 def named_cases(
     groups: Sequence[str], workloads: Sequence[Declared], table: Sequence[Implementation]
 ) -> tuple[Case, ...]:
-    """The cases of these names, also of users' workloads. Raises UserError."""
-    described = _described(workloads, [_parsed(group) for group in groups], table)
-    return tuple(_named_case(group, workloads, described) for group in groups)
+    """The cases of these names, also of users' workloads and of modules. Raises UserError."""
+    parts = [_parsed(group) for group in groups]
+    named = {each.operator for each in parts if each is not None}
+    declared = (*workloads, *(Declared.of_builtin(name) for name in MODULES if name in named))
+    described = _described(declared, parts, table)
+    return tuple(_named_case(group, declared, described) for group in groups)
 
 
 def groups_of(workload: Declared, dtypes: Sequence[str] = ()) -> list[str]:
@@ -351,14 +359,20 @@ def _parsed(group: str) -> Group | None:
 def _described(
     workloads: Sequence[Declared], groups: Sequence[Group | None], table: Sequence[Implementation]
 ) -> list[Described]:
-    """The users' workloads at the shapes of these cases."""
-    found = []
+    """The workloads at the shapes of these cases.
+
+    Each user's workload has a process of its own. Fuseproof's share one for each framework, whose import
+    takes longer than they do.
+    """
+    processes: dict[str, list[describing.Wanted]] = {}
     for each in workloads:
         shapes = [group.shape for group in groups if group is not None and group.operator == each.name]
         labels = dict.fromkeys(each.named_shapes.get(shape, shape) for shape in shapes)
-        own = [implementation for implementation in table if implementation.workload == each.name]
-        found += describing.describe(each, list(labels), own)
-    return found
+        among = [implementation for implementation in table if implementation.workload == each.name]
+        asked = describing.Wanted.of(each, list(labels), among)
+        shared = asked.reference.framework if each.name in MODULES and asked.reference else each.name
+        processes.setdefault(shared, []).append(asked)
+    return [found for together in processes.values() for found in describing.describe(together)]
 
 
 def _named_case(group: str, workloads: Sequence[Declared], described: Sequence[Described]) -> Case:

@@ -35,6 +35,7 @@ class Suite:
     only:    the built-in implementations to measure, `NAME` or `OPERATOR:NAME`, unless the user says --only;
              empty means all. Implementations that the user adds are always measured.
     device:  the device it is made for, if on another it would take hours and say little.
+    modules: names of cases of modules beside `cases`; what a module holds is found out when a run is planned.
     scale:   the size of a population's cases, one of SCALES; empty for a suite of one size.
     profile: count the kernels of a call after the timing.
     """
@@ -42,6 +43,7 @@ class Suite:
     name: str
     summary: str
     cases: tuple[Case, ...]
+    modules: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     device: str = ""
     scale: str = ""
@@ -51,6 +53,11 @@ class Suite:
     max_palindromes: int = 60
     leg_seconds: float = 0.006
     profile: bool = True
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of all cases."""
+        return (*(case.group for case in self.cases), *self.modules)
 
 
 def names() -> list[str]:

@@ -1,4 +1,4 @@
-"""Every workload that comes with Fuseproof, by name: operators and network blocks."""
+"""Every workload that comes with Fuseproof, by name: operators, network blocks and modules."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from collections.abc import Mapping
 
 from fuseproof.errors import require_known
 from fuseproof.workloads.blocks import BLOCKS
+from fuseproof.workloads.models import MODELS
+from fuseproof.workloads.modules import Module
 from fuseproof.workloads.operators import OPERATORS, Operator
 
 WORKLOADS: Mapping[str, type[Operator]] = {**OPERATORS, **BLOCKS}
+# What they hold only their framework knows: a plan has it described, as a user's workload.
+MODULES: Mapping[str, type[Module]] = {**MODELS}
+NAMES = (*WORKLOADS, *MODULES)
 
 
 def get(name: str) -> type[Operator]:
     """The class of the workload named `name`. Raises UserError for any other name."""
-    require_known("operator", [name], WORKLOADS)
-    return WORKLOADS[name]
+    require_known("workload", [name], NAMES)
+    return MODULES[name] if name in MODULES else WORKLOADS[name]

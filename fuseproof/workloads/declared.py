@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fuseproof.errors import UserError
-from fuseproof.workloads.builtin import WORKLOADS
+from fuseproof.workloads.builtin import MODULES, NAMES
 from fuseproof.workloads.operators import Operator
 from fuseproof.workloads.tensor import ALL_PASSES, DTYPES
 
@@ -19,7 +19,7 @@ _NAMED_SHAPES = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """A user's workload.
+    """A user's workload, or a module that comes with Fuseproof.
 
     target: `module:NAME` or `path/to/file.py:NAME` of its class or object.
     named_shapes: labels by name.
@@ -57,7 +57,7 @@ class Declared:
                 f"{target}: {name!r} is no name of a workload; use letters, digits and underscores, a letter "
                 "first"
             )
-        if name in WORKLOADS:
+        if name in NAMES and MODULES.get(name) is not kind:
             raise UserError(f"{target}: {name!r} is the name of a built-in workload; choose another")
         if len(shapes) > _NAMED_SHAPES:
             raise UserError(f"{target}: {len(shapes):,} named shapes; name {_NAMED_SHAPES} at most")
@@ -73,6 +73,12 @@ class Declared:
             reference_dtype=workload.reference_dtype,
             closed=kind.forward is not Operator.forward or kind.reference is not Operator.reference,
         )
+
+    @classmethod
+    def of_builtin(cls, name: str) -> Declared:
+        """A module that comes with Fuseproof."""
+        kind = MODULES[name]
+        return cls.of(kind, f"{kind.__module__}:{kind.__name__}")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain data; `Declared(**fields)` is the inverse."""

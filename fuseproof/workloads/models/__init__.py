@@ -1,0 +1,9 @@
+"""Whole models, whose parameters their own library makes: what `claims-models` measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fuseproof.workloads.modules import Module
+
+MODELS: Mapping[str, type[Module]] = {}
