@@ -30,11 +30,11 @@ def run(options: argparse.Namespace) -> int:
     from fuseproof import files
     from fuseproof.reports import gate
     from fuseproof.reports.gate import junit
-    from fuseproof.runs import run_file
+    from fuseproof.runs import merging
 
     margin = {} if options.margin is None else {"margin": options.margin}
     try:
-        result = gate.compare(run_file.load_all(options.base), run_file.load_all(options.head), **margin)
+        result = gate.compare(merging.load_all(options.base), merging.load_all(options.head), **margin)
     except Exception as error:
         if options.json:
             print(json.dumps({"verdict": "error", "message": str(error), "rows": []}))

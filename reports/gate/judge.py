@@ -7,13 +7,14 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from fuseproof.errors import UserError
+from fuseproof.reports.gate import fingerprints
 from fuseproof.reports.gate.result import FAILING, SEVERITY, GateResult, GateRow, NullControl
 from fuseproof.runs import statistics
 from fuseproof.runs.records import Benchmark, Failure, Run
@@ -49,11 +50,15 @@ def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
         for benchmark in head.benchmarks
         if benchmark.name in before and benchmark.name not in rows
     }
-    differences = _fingerprint_differences(base, head)
+    compared = [benchmark for benchmark in head.benchmarks if benchmark.name in before]
+    by_name = {benchmark.name: fingerprints.differences(base, head, benchmark) for benchmark in compared}
     for name, row in _timing_rows(timed, margin, alarms).items():
-        if differences:
+        if by_name[name]:
             row = replace(row, verdict="inconclusive", reason="the fingerprints of base and head differ")
+        elif name in base.absent:
+            row = replace(row, reason="; ".join(filter(None, (f"{base.absent[name]} of base", row.reason))))
         rows[name] = row
+    differences = tuple(dict.fromkeys(chain(*by_name.values())))
     verdicts = {row.verdict for row in rows.values()}
     if verdicts & FAILING:
         verdict = "regression"
@@ -71,6 +76,7 @@ def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
         null=NullControl(rows=len(null_rows), alarms=tuple(alarms)),
         fingerprint_differences=differences,
         remeasure_command=None,
+        notes=tuple(dict.fromkeys((*base.notes, *head.notes))) if base.fingerprint is None else (),
     )
     return replace(result, remeasure_command=_remeasure_command(head, result.suspects))
 
@@ -85,8 +91,14 @@ def _require_samples(run: Run) -> None:
             )
 
 
+def _blocks(benchmark: Benchmark) -> dict[bytes, float]:
+    """The value of each block by its samples: a copy of a block is no second measurement."""
+    values = statistics.block_log_seconds(benchmark)
+    return {benchmark.seconds[benchmark.block == block].tobytes(): value for block, value in values.items()}
+
+
 def _block_values(benchmark: Benchmark) -> Floats:
-    return np.array(list(statistics.block_log_seconds(benchmark).values()))
+    return np.array(list(_blocks(benchmark).values()))
 
 
 def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
@@ -113,6 +125,9 @@ def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
             rows[name] = GateRow(
                 name=name, verdict="missing", reason=_why_missing(name, skipped.get(key), new)
             )
+        elif name in head.absent and name not in base.absent:
+            reason = f"only {head.absent[name]} of head: pytest-benchmark has no entry for a test that failed"
+            rows[name] = GateRow(name=name, verdict="missing", reason=reason)
         elif reason := _not_alike(benchmark, other):
             rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
     for key, failure in failed.items():
@@ -137,9 +152,15 @@ def _not_alike(base: Benchmark, head: Benchmark) -> str:
     """Why two benchmarks of one name cannot be compared; empty if they can."""
     if (base.metric, base.cache) != (head.metric, head.cache):
         return f"{base.metric}, {base.cache} cache in base; {head.metric}, {head.cache} cache in head"
-    for where, benchmark in (("base", base), ("head", head)):
-        if len(np.unique(benchmark.block)) < 2:
-            return f"{where} has one block, so its noise is unknown; measure at least {ENOUGH_BLOCKS} blocks"
+    blocks = {"base": _blocks(base), "head": _blocks(head)}
+    for where, found in blocks.items():
+        if len(found) < 2:
+            more = f"; measure at least {ENOUGH_BLOCKS} blocks"
+            if (there := len(np.unique((base if where == "base" else head).block))) > 1:
+                return f"the {there} blocks of {where} are copies of one, so its noise is unknown{more}"
+            return f"{where} has one block, so its noise is unknown{more}"
+    if blocks["base"].keys() & blocks["head"].keys():
+        return "head has the same samples as base: a copy is no second measurement; measure head anew"
     return ""
 
 
@@ -193,22 +214,11 @@ def _holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def _fingerprint_differences(base: Run, head: Run) -> tuple[tuple[str, Any, Any], ...]:
-    """(field, value in base, value in head) where they differ; a stock file has fields but no fingerprint."""
-    if base.fingerprint is not None and base.fingerprint == head.fingerprint:
-        return ()
-    before, after = base.fingerprint_fields, head.fingerprint_fields
-    fields = dict.fromkeys([*before, *after])
-    differing = tuple((f, before.get(f), after.get(f)) for f in fields if before.get(f) != after.get(f))
-    if not differing and base.fingerprint != head.fingerprint:
-        return (("fingerprint", base.fingerprint, head.fingerprint),)
-    return differing
-
-
 def _remeasure_command(head: Run, suspects: Sequence[str]) -> str | None:
     if not suspects:
         return None
     if head.suite is not None:
         groups = dict.fromkeys(b.group for b in head.benchmarks if b.name in suspects)
         return shlex.join(["fuseproof", "run", head.suite, *(f"--case={group}" for group in groups)])
-    return f"pytest {shlex.join(suspects)} --benchmark-json=again.json"
+    blocks = " ".join(map(str, range(1, ENOUGH_BLOCKS + 1)))
+    return f"for block in {blocks}; do pytest {shlex.join(suspects)} --benchmark-json=again-$block.json; done"

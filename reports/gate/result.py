@@ -47,6 +47,7 @@ class GateResult:
     null: NullControl
     fingerprint_differences: tuple[tuple[str, Any, Any], ...]
     remeasure_command: str | None
+    notes: tuple[str, ...] = ()  # of base and head, such as that a file is a copy of another
 
     @property
     def exit_code(self) -> int:
@@ -80,6 +81,7 @@ class GateResult:
                 {"field": name, "base": before, "head": after}
                 for name, before, after in self.fingerprint_differences
             ],
+            "notes": list(self.notes),
             "suspects": list(self.suspects),
             "remeasure_command": self.remeasure_command,
         }
