@@ -21,6 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="tolerated slowdown, such as 2%% (the default) or 0.02",
     )
+    parser.add_argument(
+        "--absolute",
+        action="store_true",
+        help="compare times themselves, also where code that did not change was measured beside them",
+    )
     arguments.add_json(parser)
     parser.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="also append Markdown, for a CI summary")
@@ -34,7 +39,8 @@ def run(options: argparse.Namespace) -> int:
 
     margin = {} if options.margin is None else {"margin": options.margin}
     try:
-        result = gate.compare(merging.load_all(options.base), merging.load_all(options.head), **margin)
+        base, head = merging.load_all(options.base), merging.load_all(options.head)
+        result = gate.compare(base, head, anchored=not options.absolute, **margin)
     except Exception as error:
         if options.json:
             print(json.dumps({"verdict": "error", "message": str(error), "rows": []}))

@@ -1,8 +1,12 @@
 """Is head slower than base? A regression gate for CI that passes, fails, or says that it cannot tell.
 
-Base and head are separate runs, so nothing is paired: a benchmark's value in a block is the median over
-legs of ln(leg time), its slowdown exp(mean of head - mean of base), with Welch's t interval over blocks. A
-stock pytest-benchmark file is one block.
+Base and head are separate runs, so nothing is paired between them: a benchmark's value in a block is the
+median over legs of ln(leg time), its slowdown exp(mean of head - mean of base), with Welch's t interval over
+blocks. A stock pytest-benchmark file is one block.
+
+Where both runs hold its anchor, the baseline of its case with code that has the same hash in both, a value is
+the paired ln(leg time / the anchor's leg time) of the same palindromes instead: the machine, which is another
+in each run, cancels. What slows both alike is then not seen; an anchor's own change is shown in its row.
 
 Verdicts of a benchmark, the same words in the terminal, JSON, Markdown and JUnit:
 regression     the slowdown's lower limit is above the margin, by Holm's correction over benchmarks at a
@@ -14,6 +18,7 @@ inconclusive   too noisy, fewer than 2 blocks, or measured differently. Blocks w
                one, and a head with samples of base was not measured
 pass           none of these; a large slowdown (over 10 %, or twice the given margin if that is more) is
                excluded, as the interval's upper limit is below it
+anchor         code that did not change, beside which others were measured; reported, never failing
 new            in head only; reported, never failing
 failed-before  failed in both; reported, never failing
 

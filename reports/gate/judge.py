@@ -10,25 +10,23 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from fuseproof.errors import UserError
-from fuseproof.reports.gate import fingerprints
+from fuseproof.reports.gate import anchors, fingerprints
+from fuseproof.reports.gate.anchors import Floats, Pair
 from fuseproof.reports.gate.result import FAILING, SEVERITY, GateResult, GateRow, NullControl
-from fuseproof.runs import statistics
-from fuseproof.runs.records import Benchmark, Failure, Run
+from fuseproof.runs.records import Failure, Run
 
 ALPHA = 0.025
 LARGE = 0.10
 ENOUGH_BLOCKS = 5
 
-Floats = NDArray[np.float64]
 
-
-def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
+def compare(base: Run, head: Run, *, margin: float = 0.02, anchored: bool = True) -> GateResult:
     """Compare each benchmark of `base` with the one of its name in `head`, by the rules of the package.
 
+    anchored: whether a benchmark is compared as a multiple of its anchor, where there is one.
     `margin` is the tolerated slowdown as a fraction. Raises UserError for a margin below 0 and for a run that
     has neither benchmarks nor failures, or has samples that are not positive seconds.
     """
@@ -36,7 +34,10 @@ def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
         raise UserError(f"margin {margin} is not a tolerated slowdown; give a percentage like 2%")
     for run in (base, head):
         _require_samples(run)
-    before = {benchmark.name: _block_values(benchmark) for benchmark in base.benchmarks}
+    pairs = anchors.pairs(base, head, anchored=anchored)
+    used = {each.anchor.name: name for name, (_, each) in pairs.items() if each.anchor is not None}
+    before = {benchmark.name: Pair(benchmark=benchmark).values for benchmark in base.benchmarks}
+    before |= {name: one.values for name, (one, _) in pairs.items()}
     null_rows = _timing_rows(
         {name: (values[0::2], values[1::2]) for name, values in before.items() if len(values) >= 4},
         margin,
@@ -45,16 +46,18 @@ def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
     alarms = {row.name: row.slowdown or 1.0 for row in null_rows.values() if row.verdict == "regression"}
 
     rows = _untimed_rows(base, head)
-    timed = {
-        benchmark.name: (before[benchmark.name], _block_values(benchmark))
-        for benchmark in head.benchmarks
-        if benchmark.name in before and benchmark.name not in rows
+    for name, (one, other) in pairs.items():
+        if name not in rows and (reason := _not_alike(one, other)):
+            rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
+    timed = {name: (one.values, other.values) for name, (one, other) in pairs.items() if name not in rows}
+    by_name = {
+        name: fingerprints.differences(base, head, other.benchmark) for name, (_, other) in pairs.items()
     }
-    compared = [benchmark for benchmark in head.benchmarks if benchmark.name in before]
-    by_name = {benchmark.name: fingerprints.differences(base, head, benchmark) for benchmark in compared}
     for name, row in _timing_rows(timed, margin, alarms).items():
         if by_name[name]:
             row = replace(row, verdict="inconclusive", reason="the fingerprints of base and head differ")
+        elif name in used:
+            row = replace(row, verdict="anchor", reason=_as_anchor(row))
         elif name in base.absent:
             row = replace(row, reason="; ".join(filter(None, (f"{base.absent[name]} of base", row.reason))))
         rows[name] = row
@@ -91,14 +94,13 @@ def _require_samples(run: Run) -> None:
             )
 
 
-def _blocks(benchmark: Benchmark) -> dict[bytes, float]:
-    """The value of each block by its samples: a copy of a block is no second measurement."""
-    values = statistics.block_log_seconds(benchmark)
-    return {benchmark.seconds[benchmark.block == block].tobytes(): value for block, value in values.items()}
-
-
-def _block_values(benchmark: Benchmark) -> Floats:
-    return np.array(list(_blocks(benchmark).values()))
+def _as_anchor(row: GateRow) -> str:
+    """What an anchor's own time says: nothing of the code, which did not change."""
+    assert row.slowdown is not None
+    change = row.slowdown - 1
+    return (
+        f"its code did not change, others are multiples of it; the machine changed its time by {change:+.1%}"
+    )
 
 
 def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
@@ -128,8 +130,6 @@ def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
         elif name in head.absent and name not in base.absent:
             reason = f"only {head.absent[name]} of head: pytest-benchmark has no entry for a test that failed"
             rows[name] = GateRow(name=name, verdict="missing", reason=reason)
-        elif reason := _not_alike(benchmark, other):
-            rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
     for key, failure in failed.items():
         if key not in reported:
             name, verdict = f"{key[0]} {key[1]}", "failed-before" if key in failed_before else "failed"
@@ -148,18 +148,21 @@ def _why_missing(name: str, skipped: Failure | None, new: Sequence[str]) -> str:
     return f"not in head; renamed to {similar[0]}?" if similar else "not in head"
 
 
-def _not_alike(base: Benchmark, head: Benchmark) -> str:
+def _not_alike(base: Pair, head: Pair) -> str:
     """Why two benchmarks of one name cannot be compared; empty if they can."""
-    if (base.metric, base.cache) != (head.metric, head.cache):
-        return f"{base.metric}, {base.cache} cache in base; {head.metric}, {head.cache} cache in head"
-    blocks = {"base": _blocks(base), "head": _blocks(head)}
-    for where, found in blocks.items():
-        if len(found) < 2:
-            more = f"; measure at least {ENOUGH_BLOCKS} blocks"
-            if (there := len(np.unique((base if where == "base" else head).block))) > 1:
-                return f"the {there} blocks of {where} are copies of one, so its noise is unknown{more}"
-            return f"{where} has one block, so its noise is unknown{more}"
-    if blocks["base"].keys() & blocks["head"].keys():
+    one, other = base.benchmark, head.benchmark
+    if (one.metric, one.cache) != (other.metric, other.cache):
+        return f"{one.metric}, {one.cache} cache in base; {other.metric}, {other.cache} cache in head"
+    for where, side in (("base", base), ("head", head)):
+        if len(side.blocks) < 2:
+            more = f"so its noise is unknown; measure at least {ENOUGH_BLOCKS} blocks"
+            there = len(np.unique(side.benchmark.block))
+            return (
+                f"the {there} blocks of {where} are copies of one, {more}"
+                if there > 1
+                else f"{where} has one block, {more}"
+            )
+    if base.blocks.keys() & head.blocks.keys():
         return "head has the same samples as base: a copy is no second measurement; measure head anew"
     return ""
 
