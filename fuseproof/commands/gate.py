@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare times themselves, also where code that did not change was measured beside them",
     )
+    parser.add_argument(
+        "--accept", type=Path, metavar="FILE", help="known changes, each with a reason and a date: TOML"
+    )
     arguments.add_json(parser)
     parser.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="also append Markdown, for a CI summary")
@@ -34,13 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from fuseproof import files
     from fuseproof.reports import gate
-    from fuseproof.reports.gate import junit
+    from fuseproof.reports.gate import accepted, junit
     from fuseproof.runs import merging
 
     margin = {} if options.margin is None else {"margin": options.margin}
     try:
         base, head = merging.load_all(options.base), merging.load_all(options.head)
-        result = gate.compare(base, head, anchored=not options.absolute, **margin)
+        known = {} if options.accept is None else {"known": accepted.load(options.accept)}
+        result = gate.compare(base, head, anchored=not options.absolute, **margin, **known)
     except Exception as error:
         if options.json:
             print(json.dumps({"verdict": "error", "message": str(error), "rows": []}))

@@ -18,6 +18,7 @@ inconclusive   too noisy, fewer than 2 blocks, or measured differently. Blocks w
                one, and a head with samples of base was not measured
 pass           none of these; a large slowdown (over 10 %, or twice the given margin if that is more) is
                excluded, as the interval's upper limit is below it
+accepted       would be regression, missing or failed, and a file of known changes accepts that until a date
 anchor         code that did not change, beside which others were measured; reported, never failing
 new            in head only; reported, never failing
 failed-before  failed in both; reported, never failing

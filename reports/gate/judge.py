@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import math
 import shlex
@@ -13,7 +14,8 @@ import numpy as np
 from scipy import stats
 
 from fuseproof.errors import UserError
-from fuseproof.reports.gate import anchors, fingerprints
+from fuseproof.reports.gate import accepted, anchors, fingerprints
+from fuseproof.reports.gate.accepted import Accepted
 from fuseproof.reports.gate.anchors import Floats, Pair
 from fuseproof.reports.gate.result import FAILING, SEVERITY, GateResult, GateRow, NullControl
 from fuseproof.runs.records import Failure, Run
@@ -23,10 +25,19 @@ LARGE = 0.10
 ENOUGH_BLOCKS = 5
 
 
-def compare(base: Run, head: Run, *, margin: float = 0.02, anchored: bool = True) -> GateResult:
+def compare(
+    base: Run,
+    head: Run,
+    *,
+    margin: float = 0.02,
+    anchored: bool = True,
+    known: Accepted = accepted.NOTHING,
+    today: datetime.date | None = None,
+) -> GateResult:
     """Compare each benchmark of `base` with the one of its name in `head`, by the rules of the package.
 
     anchored: whether a benchmark is compared as a multiple of its anchor, where there is one.
+    known: changes that were accepted, by the date of `today`.
     `margin` is the tolerated slowdown as a fraction. Raises UserError for a margin below 0 and for a run that
     has neither benchmarks nor failures, or has samples that are not positive seconds.
     """
@@ -34,15 +45,17 @@ def compare(base: Run, head: Run, *, margin: float = 0.02, anchored: bool = True
         raise UserError(f"margin {margin} is not a tolerated slowdown; give a percentage like 2%")
     for run in (base, head):
         _require_samples(run)
+    base = accepted.as_named_in_head(base, known)
     pairs = anchors.pairs(base, head, anchored=anchored)
     used = {each.anchor.name: name for name, (_, each) in pairs.items() if each.anchor is not None}
     before = {benchmark.name: Pair(benchmark=benchmark).values for benchmark in base.benchmarks}
     before |= {name: one.values for name, (one, _) in pairs.items()}
-    null_rows = _timing_rows(
-        {name: (values[0::2], values[1::2]) for name, values in before.items() if len(values) >= 4},
-        margin,
-        {},
-    )
+    halves = {
+        name: (values[0::2], values[1::2])
+        for name, values in before.items()
+        if len(values) >= 4 and name not in used
+    }
+    null_rows = _timing_rows(halves, margin, {})
     alarms = {row.name: row.slowdown or 1.0 for row in null_rows.values() if row.verdict == "regression"}
 
     rows = _untimed_rows(base, head)
@@ -53,7 +66,12 @@ def compare(base: Run, head: Run, *, margin: float = 0.02, anchored: bool = True
     by_name = {
         name: fingerprints.differences(base, head, other.benchmark) for name, (_, other) in pairs.items()
     }
-    for name, row in _timing_rows(timed, margin, alarms).items():
+    # An anchor is not judged, so it is none of the family that Holm's correction is for.
+    by_role: tuple[dict[str, tuple[Floats, Floats]], ...] = ({}, {})
+    for name, values in timed.items():
+        by_role[name in used][name] = values
+    judged = _timing_rows(by_role[False], margin, alarms) | _timing_rows(by_role[True], margin, {})
+    for name, row in judged.items():
         if by_name[name]:
             row = replace(row, verdict="inconclusive", reason="the fingerprints of base and head differ")
         elif name in used:
@@ -61,11 +79,13 @@ def compare(base: Run, head: Run, *, margin: float = 0.02, anchored: bool = True
         elif name in base.absent:
             row = replace(row, reason="; ".join(filter(None, (f"{base.absent[name]} of base", row.reason))))
         rows[name] = row
+    day = today or datetime.datetime.now(datetime.UTC).date()
+    rows = {name: accepted.judged(row, known, day) for name, row in rows.items()}
     differences = tuple(dict.fromkeys(chain(*by_name.values())))
     verdicts = {row.verdict for row in rows.values()}
     if verdicts & FAILING:
         verdict = "regression"
-    elif differences or "inconclusive" in verdicts or "pass" not in verdicts:
+    elif differences or "inconclusive" in verdicts or not verdicts & {"pass", "accepted"}:
         verdict = "inconclusive"
     else:
         verdict = "pass"
@@ -79,7 +99,14 @@ def compare(base: Run, head: Run, *, margin: float = 0.02, anchored: bool = True
         null=NullControl(rows=len(null_rows), alarms=tuple(alarms)),
         fingerprint_differences=differences,
         remeasure_command=None,
-        notes=tuple(dict.fromkeys((*base.notes, *head.notes))) if base.fingerprint is None else (),
+        notes=tuple(
+            dict.fromkeys(
+                (
+                    *accepted.unused(known, ordered),
+                    *((*base.notes, *head.notes) if base.fingerprint is None else ()),
+                )
+            )
+        ),
     )
     return replace(result, remeasure_command=_remeasure_command(head, result.suspects))
 

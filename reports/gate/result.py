@@ -8,7 +8,17 @@ from typing import Any
 SCHEMA = 1  # of the JSON
 EXIT_CODES = {"pass": 0, "regression": 1, "error": 2, "inconclusive": 3}
 # A benchmark's verdicts, the worst first.
-SEVERITY = ("failed", "missing", "regression", "inconclusive", "failed-before", "new", "anchor", "pass")
+SEVERITY = (
+    "failed",
+    "missing",
+    "regression",
+    "inconclusive",
+    "accepted",
+    "failed-before",
+    "new",
+    "anchor",
+    "pass",
+)
 FAILING = frozenset({"failed", "missing", "regression"})
 
 
