@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     margin = {} if options.margin is None else {"margin": options.margin}
     try:
         base, head = merging.load_all(options.base), merging.load_all(options.head)
-        known = {} if options.accept is None else {"known": accepted.load(options.accept)}
-        result = gate.compare(base, head, anchored=not options.absolute, **margin, **known)
+        known = accepted.NOTHING if options.accept is None else accepted.load(options.accept)
+        result = gate.compare(base, head, anchored=not options.absolute, known=known, **margin)
     except Exception as error:
         if options.json:
             print(json.dumps({"verdict": "error", "message": str(error), "rows": []}))
