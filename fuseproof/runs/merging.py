@@ -72,7 +72,8 @@ def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
                     replace(benchmark, block=benchmark.block + offset)
                 )
         notes += [_of_copies(run, first, count) for first, count in copied.items()]
-        offset += max((int(b.block.max()) + 1 for b in run.benchmarks), default=0)
+        # A file that holds nothing is a block too: of files that were measured in turn, blocks stay pairs.
+        offset += max((int(b.block.max()) + 1 for b in run.benchmarks), default=1)
     return replace(
         runs[0],
         source=source,

@@ -29,18 +29,18 @@ class Pair:
     anchor: Benchmark | None = None
 
     @cached_property
-    def blocks(self) -> dict[bytes, float]:
-        """The value of each block, ln(seconds) or ln(multiple of the anchor), by the samples of the block.
-
-        A copy of a block is no second measurement.
-        """
-        own = self.benchmark
+    def by_block(self) -> dict[int, float]:
+        """The value of each block: ln(seconds), or ln(multiple of the anchor)."""
         if self.anchor is None:
-            values = statistics.block_log_seconds(own)
-        else:
-            ratios = statistics.block_log_ratios(self.anchor, own)
-            values = {block: -ratio for block, ratio in ratios.items()}
-        return {own.seconds[own.block == block].tobytes(): value for block, value in values.items()}
+            return statistics.block_log_seconds(self.benchmark)
+        ratios = statistics.block_log_ratios(self.anchor, self.benchmark)
+        return {block: -ratio for block, ratio in ratios.items()}
+
+    @cached_property
+    def blocks(self) -> dict[bytes, float]:
+        """The value of each block by its samples: a copy of a block is no second measurement."""
+        own = self.benchmark
+        return {own.seconds[own.block == block].tobytes(): value for block, value in self.by_block.items()}
 
     @cached_property
     def values(self) -> Floats:

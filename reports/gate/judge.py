@@ -6,22 +6,19 @@ import datetime
 import difflib
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
 import numpy as np
-from scipy import stats
 
 from fuseproof.errors import UserError
-from fuseproof.reports.gate import accepted, anchors, fingerprints
+from fuseproof.reports.gate import accepted, anchors, contrasts, controls, fingerprints
 from fuseproof.reports.gate.accepted import Accepted
-from fuseproof.reports.gate.anchors import Floats, Pair
+from fuseproof.reports.gate.anchors import Pair
 from fuseproof.reports.gate.result import FAILING, SEVERITY, GateResult, GateRow, NullControl
 from fuseproof.runs.records import Failure, Run
 
-ALPHA = 0.025
-LARGE = 0.10
 ENOUGH_BLOCKS = 5
 
 
@@ -31,12 +28,14 @@ def compare(
     *,
     margin: float = 0.02,
     anchored: bool = True,
+    null: Run | None = None,
     known: Accepted = accepted.NOTHING,
     today: datetime.date | None = None,
 ) -> GateResult:
     """Compare each benchmark of `base` with the one of its name in `head`, by the rules of the package.
 
     anchored: whether a benchmark is compared as a multiple of its anchor, where there is one.
+    null: base once more, if all three were measured in turn, so that their blocks are pairs.
     known: changes that were accepted, by the date of `today`.
     `margin` is the tolerated slowdown as a fraction. Raises UserError for a margin below 0 and for a run that
     has neither benchmarks nor failures, or has samples that are not positive seconds.
@@ -47,41 +46,51 @@ def compare(
         _require_samples(run)
     base = accepted.as_named_in_head(base, known)
     pairs = anchors.pairs(base, head, anchored=anchored)
-    used = {each.anchor.name: name for name, (_, each) in pairs.items() if each.anchor is not None}
-    before = {benchmark.name: Pair(benchmark=benchmark).values for benchmark in base.benchmarks}
-    before |= {name: one.values for name, (one, _) in pairs.items()}
-    halves = {
-        name: (values[0::2], values[1::2])
-        for name, values in before.items()
-        if len(values) >= 4 and name not in used
-    }
-    null_rows = _timing_rows(halves, margin, {})
-    alarms = {row.name: row.slowdown or 1.0 for row in null_rows.values() if row.verdict == "regression"}
-
+    used = {each.anchor.name for _, each in pairs.values() if each.anchor is not None}
     rows = _untimed_rows(base, head)
     for name, (one, other) in pairs.items():
         if name not in rows and (reason := _not_alike(one, other)):
             rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
-    timed = {name: (one.values, other.values) for name, (one, other) in pairs.items() if name not in rows}
-    by_name = {
+    timed = {name: pair for name, pair in pairs.items() if name not in rows}
+    if null is None:
+        control = controls.of_halves(base, pairs, used, margin)
+        found = {
+            name: contrasts.of_separate(one.values, other.values) for name, (one, other) in timed.items()
+        }
+    else:
+        again = {
+            name: pair[1].by_block for name, pair in anchors.pairs(base, null, anchored=anchored).items()
+        }
+        control = controls.of_rounds(pairs, again, used, margin)
+        found = {}
+        for name, (one, other) in timed.items():
+            contrast = contrasts.of_rounds(one.by_block, other.by_block, again.get(name, {}))
+            if contrast is None:
+                rows[name] = GateRow(
+                    name=name, verdict="inconclusive", reason="fewer than 2 rounds in common"
+                )
+            else:
+                found[name] = contrast
+    differing = {
         name: fingerprints.differences(base, head, other.benchmark) for name, (_, other) in pairs.items()
     }
     # An anchor is not judged, so it is none of the family that Holm's correction is for.
-    by_role: tuple[dict[str, tuple[Floats, Floats]], ...] = ({}, {})
-    for name, values in timed.items():
-        by_role[name in used][name] = values
-    judged = _timing_rows(by_role[False], margin, alarms) | _timing_rows(by_role[True], margin, {})
+    own = {name: each for name, each in found.items() if name not in used}
+    judged = contrasts.rows(own, margin, control.alarms if null is None else {})
+    judged |= contrasts.rows({name: each for name, each in found.items() if name in used}, margin, {})
     for name, row in judged.items():
-        if by_name[name]:
+        if differing[name]:
             row = replace(row, verdict="inconclusive", reason="the fingerprints of base and head differ")
         elif name in used:
             row = replace(row, verdict="anchor", reason=_as_anchor(row))
+        elif null is not None and (reason := control.reason_against(name, row.verdict)):
+            row = replace(row, verdict="inconclusive", reason=reason)
         elif name in base.absent:
             row = replace(row, reason="; ".join(filter(None, (f"{base.absent[name]} of base", row.reason))))
         rows[name] = row
     day = today or datetime.datetime.now(datetime.UTC).date()
     rows = {name: accepted.judged(row, known, day) for name, row in rows.items()}
-    differences = tuple(dict.fromkeys(chain(*by_name.values())))
+    differences = tuple(dict.fromkeys(chain(*differing.values())))
     verdicts = {row.verdict for row in rows.values()}
     if verdicts & FAILING:
         verdict = "regression"
@@ -96,7 +105,8 @@ def compare(
         head=head.label,
         margin=margin,
         rows=tuple(ordered),
-        null=NullControl(rows=len(null_rows), alarms=tuple(alarms)),
+        null=NullControl(rows=control.rows, alarms=tuple(control.alarms)),
+        canary=control.canary,
         fingerprint_differences=differences,
         remeasure_command=None,
         notes=tuple(
@@ -192,56 +202,6 @@ def _not_alike(base: Pair, head: Pair) -> str:
     if base.blocks.keys() & head.blocks.keys():
         return "head has the same samples as base: a copy is no second measurement; measure head anew"
     return ""
-
-
-def _timing_rows(
-    values: Mapping[str, tuple[Floats, Floats]], margin: float, alarms: Mapping[str, float]
-) -> dict[str, GateRow]:
-    """Welch's t for every (base, head) pair of block values in ln(seconds), judged together."""
-    rows, p_values = {}, []
-    for name, (base, head) in values.items():
-        noise = min(math.expm1(base.std(ddof=1)), LARGE)
-        raised = max(margin, noise, alarms.get(name, 1.0) - 1)
-        variances = base.var(ddof=1) / len(base), head.var(ddof=1) / len(head)
-        error = math.sqrt(sum(variances))
-        difference = head.mean() - base.mean()
-        beyond = difference - math.log1p(raised)
-        half = 0.0
-        if error > 0:
-            degrees = error**4 / sum(
-                v**2 / (len(side) - 1) for v, side in zip(variances, (base, head), strict=True)
-            )
-            half = stats.t.ppf(1 - ALPHA, degrees) * error
-            p_values.append(float(stats.t.sf(beyond / error, degrees)))
-        else:  # no spread at all, as in files with rounded or made-up samples
-            p_values.append(float(beyond <= 0))
-        rows[name] = GateRow(
-            name=name,
-            verdict="pass",
-            slowdown=math.exp(difference),
-            ci=(math.exp(difference - half), math.exp(min(difference + half, 700.0))),
-            margin=raised,
-        )
-    large = max(LARGE, 2 * margin)
-    for row, p in zip(list(rows.values()), _holm(p_values), strict=True):
-        assert row.ci is not None and row.margin is not None
-        if p <= ALPHA:
-            reason = f"at least {row.ci[0] - 1:.1%} slower, margin {row.margin:.1%}"
-            rows[row.name] = replace(row, verdict="regression", reason=reason)
-        elif row.ci[1] > 1 + large:
-            reason = f"too noisy: up to {row.ci[1] - 1:.0%} slower is not excluded; measure more blocks"
-            rows[row.name] = replace(row, verdict="inconclusive", reason=reason)
-        elif row.margin > margin:
-            rows[row.name] = replace(row, reason="margin raised to the noise of base")
-    return rows
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values: compare each with the family's level (Holm 1979)."""
-    order = np.argsort(p_values)
-    adjusted = np.empty(len(order))
-    adjusted[order] = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(order), 0, -1))
-    return [float(p) for p in adjusted]
 
 
 def _remeasure_command(head: Run, suspects: Sequence[str]) -> str | None:

@@ -46,6 +46,15 @@ class NullControl:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Canary:
+    """A slowdown added to base's second measurement (0.1 for 10 %): of how many benchmarks, and where not found."""
+
+    injected: float
+    rows: int
+    missed: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateResult:
     """What `compare` found; `fingerprint_differences` are (field, value in base, value in head)."""
 
@@ -57,6 +66,7 @@ class GateResult:
     null: NullControl
     fingerprint_differences: tuple[tuple[str, Any, Any], ...]
     remeasure_command: str | None
+    canary: Canary | None = None
     notes: tuple[str, ...] = ()  # of base and head, such as that a file is a copy of another
 
     @property
@@ -87,6 +97,9 @@ class GateResult:
                 "false_alarms": len(self.null.alarms),
                 "names": list(self.null.alarms),
             },
+            "canary": None
+            if self.canary is None
+            else {**vars(self.canary), "missed": list(self.canary.missed)},
             "fingerprint_differences": [
                 {"field": name, "base": before, "head": after}
                 for name, before, after in self.fingerprint_differences

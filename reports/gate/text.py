@@ -95,4 +95,10 @@ def _notes(result: GateResult) -> list[str]:
         notes.append(f"Null control, base against base: {count} false alarms in {result.null.rows}{alarms}")
     else:
         notes.append("Null control: base has too few blocks to be halved (4 are needed)")
+    if (canary := result.canary) is not None:
+        missed = f"; not of {', '.join(canary.missed)}" if canary.missed else ""
+        found = canary.rows - len(canary.missed)
+        notes.append(
+            f"Canary: {canary.injected:.0%} added, found of {found} of {canary.rows} benchmarks{missed}"
+        )
     return notes

@@ -11,7 +11,7 @@ from scipy import stats
 from fuseproof.errors import UserError
 from fuseproof.files import write_json
 from fuseproof.reports import gate
-from fuseproof.reports.gate import judge
+from fuseproof.reports.gate import contrasts
 from fuseproof.reports.gate.junit import write_junit
 from fuseproof.runs.merging import load_all
 from fuseproof.runs.records import Benchmark, Failure
@@ -149,8 +149,8 @@ def test_holm_needs_more_evidence_in_a_larger_suite(a_run, block_values):
 
 
 def test_holm_adjustment():
-    assert judge._holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert judge._holm([]) == []
+    assert contrasts.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert contrasts.holm([]) == []
 
 
 def test_margin_is_raised_to_the_noise_of_base_only(a_run, block_values):
