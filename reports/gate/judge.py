@@ -51,26 +51,23 @@ def compare(
     for name, (one, other) in pairs.items():
         if name not in rows and (reason := _not_alike(one, other)):
             rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
-    timed = {name: pair for name, pair in pairs.items() if name not in rows}
+    again = {} if null is None else anchors.pairs(base, null, anchored=anchored)
+    second = {name: each.by_block for name, (_, each) in again.items()}
     if null is None:
         control = controls.of_halves(base, pairs, used, margin)
-        found = {
-            name: contrasts.of_separate(one.values, other.values) for name, (one, other) in timed.items()
-        }
     else:
-        again = {
-            name: pair[1].by_block for name, pair in anchors.pairs(base, null, anchored=anchored).items()
-        }
-        control = controls.of_rounds(pairs, again, used, margin)
-        found = {}
-        for name, (one, other) in timed.items():
-            contrast = contrasts.of_rounds(one.by_block, other.by_block, again.get(name, {}))
-            if contrast is None:
-                rows[name] = GateRow(
-                    name=name, verdict="inconclusive", reason="fewer than 2 rounds in common"
-                )
-            else:
-                found[name] = contrast
+        control = controls.of_rounds(pairs, second, used, margin)
+    found = {}
+    for name, (one, other) in pairs.items():
+        if name in rows:
+            continue
+        if null is None:
+            found[name] = contrasts.of_separate(one.values, other.values)
+        elif (paired := contrasts.of_rounds(one.by_block, other.by_block, second.get(name, {}))) is not None:
+            found[name] = paired
+        else:
+            reason = "fewer than 2 rounds in which both were measured"
+            rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
     differing = {
         name: fingerprints.differences(base, head, other.benchmark) for name, (_, other) in pairs.items()
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 SCHEMA = 1  # of the JSON
@@ -47,7 +47,10 @@ class NullControl:
 
 @dataclass(frozen=True, kw_only=True)
 class Canary:
-    """A slowdown added to base's second measurement (0.1 for 10 %): of how many benchmarks, and where not found."""
+    """A slowdown (0.1 for 10 %) added to base's second measurement.
+
+    rows: of how many benchmarks. missed: those where it was not found.
+    """
 
     injected: float
     rows: int
@@ -97,9 +100,7 @@ class GateResult:
                 "false_alarms": len(self.null.alarms),
                 "names": list(self.null.alarms),
             },
-            "canary": None
-            if self.canary is None
-            else {**vars(self.canary), "missed": list(self.canary.missed)},
+            "canary": None if self.canary is None else asdict(self.canary),
             "fingerprint_differences": [
                 {"field": name, "base": before, "head": after}
                 for name, before, after in self.fingerprint_differences

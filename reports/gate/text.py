@@ -96,9 +96,7 @@ def _notes(result: GateResult) -> list[str]:
     else:
         notes.append("Null control: base has too few blocks to be halved (4 are needed)")
     if (canary := result.canary) is not None:
+        found = f"found of {canary.rows - len(canary.missed)} of {canary.rows} benchmarks"
         missed = f"; not of {', '.join(canary.missed)}" if canary.missed else ""
-        found = canary.rows - len(canary.missed)
-        notes.append(
-            f"Canary: {canary.injected:.0%} added, found of {found} of {canary.rows} benchmarks{missed}"
-        )
+        notes.append(f"Canary: {canary.injected:.0%} added to base, {found}{missed}")
     return notes
