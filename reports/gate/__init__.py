@@ -43,7 +43,7 @@ names the benchmarks and `remeasure_command` is the command. The gate itself onl
 `junit` write that for people and CI systems.
 """
 
-from fuseproof.reports.gate.judge import compare
+from fuseproof.reports.gate.judge import compare, confirmed
 from fuseproof.reports.gate.result import EXIT_CODES, SEVERITY, GateResult, GateRow
 from fuseproof.reports.gate.text import render_markdown, render_text
 
@@ -53,6 +53,7 @@ __all__ = [
     "GateResult",
     "GateRow",
     "compare",
+    "confirmed",
     "render_markdown",
     "render_text",
 ]

@@ -6,7 +6,7 @@ import datetime
 import difflib
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -88,20 +88,13 @@ def compare(
     day = today or datetime.datetime.now(datetime.UTC).date()
     rows = {name: accepted.judged(row, known, day) for name, row in rows.items()}
     differences = tuple(dict.fromkeys(chain(*differing.values())))
-    verdicts = {row.verdict for row in rows.values()}
-    if verdicts & FAILING:
-        verdict = "regression"
-    elif differences or "inconclusive" in verdicts or not verdicts & {"pass", "accepted"}:
-        verdict = "inconclusive"
-    else:
-        verdict = "pass"
-    ordered = sorted(rows.values(), key=lambda row: (SEVERITY.index(row.verdict), -(row.slowdown or 0.0)))
+    ordered = _ordered(rows.values())
     result = GateResult(
-        verdict=verdict,
+        verdict=_overall(ordered, differences),
         base=base.label,
         head=head.label,
         margin=margin,
-        rows=tuple(ordered),
+        rows=ordered,
         null=NullControl(rows=control.rows, alarms=tuple(control.alarms)),
         canary=control.canary,
         fingerprint_differences=differences,
@@ -116,6 +109,48 @@ def compare(
         ),
     )
     return replace(result, remeasure_command=_remeasure_command(head, result.suspects))
+
+
+def confirmed(first: GateResult, second: GateResult) -> GateResult:
+    """What a second measurement of the suspects, with blocks of its own, makes of the first result.
+
+    On a suspect only the second counts: whatever the first chose by luck has no part in it, so that Holm's
+    level over the suspects is that of the whole.
+    """
+    again = {row.name: row for row in second.rows}
+    rows = _ordered(_confirmed(row, again.get(row.name)) for row in first.rows)
+    differences = tuple(dict.fromkeys((*first.fingerprint_differences, *second.fingerprint_differences)))
+    return replace(
+        first,
+        verdict=_overall(rows, differences),
+        rows=rows,
+        fingerprint_differences=differences,
+        remeasure_command=None,
+        notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
+    )
+
+
+def _confirmed(first: GateRow, second: GateRow | None) -> GateRow:
+    if second is None or first.slowdown is None:
+        return first
+    before = f"first {first.slowdown - 1:+.1%}, measured again"
+    return replace(
+        second, reason=f"{before}: {second.reason}" if second.reason else f"{before} and not confirmed"
+    )
+
+
+def _overall(rows: Sequence[GateRow], differences: Sequence[object]) -> str:
+    verdicts = {row.verdict for row in rows}
+    if verdicts & FAILING:
+        return "regression"
+    if differences or "inconclusive" in verdicts or not verdicts & {"pass", "accepted"}:
+        return "inconclusive"
+    return "pass"
+
+
+def _ordered(rows: Iterable[GateRow]) -> tuple[GateRow, ...]:
+    """The worst first."""
+    return tuple(sorted(rows, key=lambda row: (SEVERITY.index(row.verdict), -(row.slowdown or 0.0))))
 
 
 def _require_samples(run: Run) -> None:
