@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,18 +26,22 @@ class OfLengths(nn.Module):  # type: ignore[misc]
 
 
 class Padded(OfLengths):
-    """The same, each text padded to the longest, and what was put there masked."""
+    """The same with each text padded to the longest and the padding masked: compiled for one length."""
 
     def __init__(self, model: nn.Module, longest: int) -> None:
         super().__init__(model)
         self.longest = longest
+        # A function of its own: what Dynamo learns of lengths belongs to the function that it compiles.
+        self.compiled = torch.compile(self.masked)
 
     def logits(self, tokens: Tensor) -> Tensor:
         length = tokens.shape[1]
-        missing = self.longest - length
-        mask = F.pad(tokens.new_ones(tokens.shape), (0, missing))
-        found = self.model(input_ids=F.pad(tokens, (0, missing)), attention_mask=mask)
-        return found.logits[:, :length]
+        padding = (0, self.longest - length)
+        mask = F.pad(torch.ones_like(tokens), padding)
+        return self.compiled(F.pad(tokens, padding), mask)[:, :length]
+
+    def masked(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.model(input_ids=tokens, attention_mask=mask).logits
 
 
 def eager(*, longest: int, base: bool) -> nn.Module:
@@ -51,7 +56,4 @@ def compiled(*, longest: int, base: bool) -> nn.Module:
 
 
 def compiled_padded(*, longest: int, base: bool) -> nn.Module:
-    """The model compiled for one length, to which every text is padded."""
-    model = bert_model(length=longest, base=base)
-    model.compile()
-    return Padded(model, longest)
+    return Padded(bert_model(length=longest, base=base), longest)
