@@ -6,6 +6,7 @@ import json
 
 import pytest
 from support.fake_measuring import Quiet
+from support.stages import NO_STAGE
 
 from fuseproof.cases import Case
 from fuseproof.implementations import Implementation
@@ -48,16 +49,6 @@ _COUNTS = {
 }
 
 
-class _NoStage:
-    PIECE, GUESS = "profile", 0.0
-
-    def left(self, directory):
-        return ()
-
-    def run(self, directory, progress):
-        pass
-
-
 def test_graphs_breaks_and_recompilations_are_in_the_run_file(tmp_path, capsys):
     module = tmp_path / "counted.py"
     module.write_text(_SOURCE)
@@ -86,7 +77,7 @@ def test_graphs_breaks_and_recompilations_are_in_the_run_file(tmp_path, capsys):
     case = Case(workload=get("softmax").from_label("7x65"))
     plan = planning.of_cases("counted", [case], implementations, settings)
     directory = RunDirectory.create(plan, tmp_path / "run")
-    run = runner.run(directory, Quiet(), _NoStage())
+    run = runner.run(directory, Quiet(), NO_STAGE)
     assert not run.failures, run.failures
     found = {b.implementation: (b.graphs, b.graph_breaks, b.recompiles) for b in run.benchmarks}
     assert found == _COUNTS
