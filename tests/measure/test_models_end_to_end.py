@@ -18,10 +18,7 @@ pytest.importorskip("torch")
 
 
 def test_a_model_is_measured_as_it_is_and_compiled(tmp_path):
-    groups = (
-        "small_gpt[batch1_length8-float32-inference]",
-        "small_gpt[batch2_length8-float32-training_step]",
-    )
+    group = "small_gpt[batch1_length8-float32-inference]"
     settings = Settings(
         device="cpu", threads=1, blocks=1, max_blocks=1, palindromes=2, max_palindromes=2,
         leg_seconds=1e-3, profile=False,
