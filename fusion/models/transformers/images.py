@@ -51,5 +51,8 @@ def resnet(*, base: bool) -> nn.Module:
         **({} if base else small), hidden_act="silu", num_labels=_CLASSES[base]
     )
     model = transformers.ResNetForImageClassification(config)
+    for layer in model.modules():  # those within a bottleneck are ReLU whatever the configuration says
+        if isinstance(getattr(layer, "activation", None), nn.ReLU):
+            layer.activation = nn.SiLU()
     model.resnet.embedder.pooler = nn.AvgPool2d(kernel_size=3, stride=2, padding=1)
     return OfImages(model)

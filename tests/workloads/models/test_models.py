@@ -106,14 +106,17 @@ def test_every_model_is_made_and_called_at_the_small_scale():
     }
 
 
-def test_the_configurations_in_use_have_the_vocabulary_that_is_drawn_from():
+def test_the_configurations_in_use_have_the_vocabulary_that_is_drawn_from_no_kink_and_no_dropout():
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
+    kinked = (torch.nn.ReLU, torch.nn.ReLU6, torch.nn.MaxPool2d)
     for name in IN_TORCH:
         kind = MODELS[name]
         shape = kind.from_label("gpu")
         with torch.device("meta"):  # shapes alone: nothing is allocated
             made = _made(ROWS[name][0].target, shape.options)
+        odd = [each for each in made.modules() if isinstance(each, kinked) or getattr(each, "p", 0)]
+        assert not odd, f"{name}: a kink, where a rounding error flips a gradient, or dropout"
         tables = {each.shape[0] for each in made.parameters() if each.dim() == 2}
         assert not kind.vocabulary or kind.vocabulary in tables, name
 
