@@ -36,7 +36,7 @@ _PROCESS_BYTES: Mapping[str, int] = {"torch": 400 << 20, "jax": 400 << 20, "tens
 # `--only all`: every implementation, also where the suite takes fewer.
 ALL = "all"
 
-# Of drivers: NVIDIA's boards and modules, Windows' subsystem, and AMD, which PyTorch calls cuda too.
+# NVIDIA's boards and modules, Windows' subsystem, and AMD, which PyTorch calls cuda too.
 _DEVICE_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 
 # Characters of a case's name; Python refuses to read numbers of more than 4,300 digits.
@@ -208,10 +208,8 @@ def reason_not_here(implementation: Implementation, device: str) -> str | None:
 
 def _reason_without_package(implementation: Implementation) -> str | None:
     """How to install its framework, or the package that its model is from, if that is not installed."""
-    model = MODULES.get(implementation.workload)
-    return reason_without_framework(implementation.framework) or (
-        None if model is None else reason_not_installed(model.requires)
-    )
+    package = MODULES[implementation.workload].requires if implementation.workload in MODULES else ""
+    return reason_without_framework(implementation.framework) or reason_not_installed(package)
 
 
 def _reason_too_large(case: Case) -> str | None:
@@ -281,9 +279,8 @@ def _reason_without_device(framework: str, device: str) -> str | None:
     return None
 
 
-def _null_twin(implementation: Implementation) -> Implementation:
-    name = implementation.name
-    return dataclasses.replace(implementation, name=name + NULL_SUFFIX, baseline=name)
+def _null_twin(own: Implementation) -> Implementation:
+    return dataclasses.replace(own, name=own.name + NULL_SUFFIX, baseline=own.name)
 
 
 def suite_of(workloads: Sequence[Declared]) -> Suite:
@@ -370,8 +367,7 @@ def _described(
     """The workloads at the shapes of these cases.
 
     Each user's workload has a process of its own. Fuseproof's share one for each framework, whose import
-    takes longer than they do; one that cannot be made here is known by its name alone, and its cases are
-    skipped.
+    takes longer than they do; of one that cannot be made here the cases are skipped.
     """
     unknown: list[Described] = []
     processes: dict[str, list[describing.Wanted]] = {}
@@ -381,9 +377,7 @@ def _described(
         among = [implementation for implementation in table if implementation.workload == each.name]
         asked = describing.Wanted.of(each, list(labels), among)
         if each.name in MODULES and asked.reference and _reason_without_package(asked.reference):
-            unknown += [
-                Described.unknown(MODULES[each.name].from_label(label), each.target) for label in labels
-            ]
+            unknown += [Described.unknown(MODULES[each.name].from_label(one), each.target) for one in labels]
             continue
         shared = asked.reference.framework if each.name in MODULES and asked.reference else each.name
         processes.setdefault(shared, []).append(asked)
