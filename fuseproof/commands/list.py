@@ -57,7 +57,7 @@ def _document(added: Sequence[str], workloads: Sequence[str], *, device: str) ->
                 "name": each.name,
                 "target": each.target,
                 "baseline": each.baseline,
-                "passes": list(each.passes),
+                "passes": list(MODULES[each.workload].passes if each.workload in MODULES else each.passes),
                 "not_here": reason_not_here(each, device),
                 **({"from": each.target} if each.outside else {}),
             }

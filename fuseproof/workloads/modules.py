@@ -7,7 +7,7 @@ that is the reference. Its parameters are drawn too, with the mean and the sprea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,17 +33,22 @@ class Module(Operator):
         is the output named `loss` if there is one, else the mean squared distance to targets that are drawn.
     autocast: `bfloat16` or `float16`: calls are made under torch.autocast with that dtype, and
         results may be as far off as it rounds. Parameters, gradients and steps keep the dtype of the case.
+    requires: of a module that comes with Fuseproof, the package that its implementations import.
     optimizer: `adamw` or `sgd`, with its arguments: `learning_rate`, and of AdamW `weight_decay`.
     """
 
     passes: ClassVar[tuple[str, ...]] = MODULE_PASSES
-    autocast: ClassVar[str] = ""
+    requires: ClassVar[str] = ""
     optimizer: ClassVar[Mapping[str, Any]] = {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01}
+
+    @property
+    def autocast(self) -> str:
+        return ""
 
     @property
     def options(self) -> dict[str, object]:
         """The fields: what a target that makes the module may take."""
-        return {name: getattr(self, name) for name in type(self).__dataclass_fields__}
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
