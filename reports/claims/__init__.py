@@ -1,13 +1,16 @@
 """Does a published claim hold on these runs? `load` reads claims, `judge` judges them, `text` says it."""
 
-from fuseproof.reports.claims.judge import MIN_BLOCKS, UNDECIDABLE, VERDICTS, ClaimRow, evaluate, matrix
+from fuseproof.reports.claims.judge import evaluate, matrix
 from fuseproof.reports.claims.load import (
     DEFAULT_CLAIMS,
     READINGS,
     REDUCTION,
+    SHARE,
     Claim,
     load_claims,
 )
+from fuseproof.reports.claims.row import ClaimRow
+from fuseproof.reports.claims.rule import MIN_BLOCKS, UNDECIDABLE, VERDICTS
 from fuseproof.reports.claims.text import (
     MEANINGS,
     band_words,
@@ -23,6 +26,7 @@ __all__ = [
     "MIN_BLOCKS",
     "READINGS",
     "REDUCTION",
+    "SHARE",
     "UNDECIDABLE",
     "VERDICTS",
     "Claim",

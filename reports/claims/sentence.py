@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fuseproof import units
 
 if TYPE_CHECKING:
-    from fuseproof.reports.claims.judge import ClaimRow
+    from fuseproof.reports.claims.row import ClaimRow
 
 _LESS = {
     "kernels": ("launched fewer kernels", "more kernels"),
@@ -25,6 +25,8 @@ def of(row: ClaimRow) -> str:
     """The sentence of a judged row; of an undecidable one, the reason."""
     if row.undecidable is not None:
         return f"This run cannot decide it: {row.undecidable}."
+    if row.quantity == "coverage":
+        return _coverage(row)
     where = f"By the compiler's estimates for {row.device}" if row.estimate else "On this machine"
     parts = [*_beside(row)]
     line = f"{where} {row.candidate} {_inside(row)}" + "".join(f", {part}" for part in parts)
@@ -32,10 +34,16 @@ def of(row: ClaimRow) -> str:
         line += f" ({_extreme(row.worst)})"
     elif row.worst and row.best:
         line += f" (worst {_extreme(row.worst)}, best {_extreme(row.best)})"
-    lost = [f"{n} {word}" for n, word in ((row.failed, "failed"), (row.missing, "not measured")) if n]
-    if lost:
-        line += f"; {', '.join(lost)}{_causes(row)}"
-    return line.rstrip(".") + "."
+    return f"{line}{_not_one_line(row)}{_lost(row)}".rstrip(".") + "."
+
+
+def not_one_line(row: ClaimRow) -> list[str]:
+    """`3 broke the graph: bert[…], …`, and those that were compiled again; empty where neither happened."""
+    return [
+        f"{len(names)} {what}: {', '.join(names)}"
+        for what, names in (("broke the graph", row.broke), ("recompiled", row.recompiled))
+        if names
+    ]
 
 
 def gain_words(row: ClaimRow) -> str:
@@ -54,13 +62,33 @@ def gain_words(row: ClaimRow) -> str:
     )
 
 
+def _coverage(row: ClaimRow) -> str:
+    """`torch.script gave a right result in 20 of 24 cases …`."""
+    of = units.count(row.cases + row.failed, "case")
+    line = f"On this machine {row.candidate} gave a right result in {row.cases} of {of} that {row.baseline}"
+    return f"{line} computes{_lost(row)}".rstrip(".") + "."
+
+
+def _lost(row: ClaimRow) -> str:
+    """What failed and was not measured, with the first reason."""
+    lost = [f"{n} {word}" for n, word in ((row.failed, "failed"), (row.missing, "not measured")) if n]
+    return f"; {', '.join(lost)}{_causes(row)}" if lost else ""
+
+
+def _not_one_line(row: ClaimRow) -> str:
+    counts = ((len(row.broke), "broke the graph"), (len(row.recompiled), "recompiled"))
+    found = [f"{n} {what}" for n, what in counts if n]
+    return f"; {', '.join(found)}" if found else ""
+
+
 def _inside(row: ClaimRow) -> str:
     counted = f"{row.inside} of {units.count(row.cases + row.failed + row.missing, 'case')}"
     gain = gain_words(row)
     if row.quantity in _LESS:
         return f"{_LESS[row.quantity][0]} than {row.baseline} in {counted}" + (f", by {gain}" if gain else "")
     if row.reading == "time_reduction":
-        return f"took {gain or 'less'} less time than {row.baseline} in {counted}"
+        way = "came to its first result in" if row.quantity == "time_to_first_result" else "took"
+        return f"{way} {gain}{' ' if gain else ''}less time than {row.baseline} in {counted}"
     return f"made {counted} faster than {row.baseline}" + (f" by {gain}" if gain else "")
 
 
@@ -74,6 +102,7 @@ def _beside(row: ClaimRow) -> list[str]:
             (row.above, "by more"),
             (less, "by less" if row.band[0] > 1 else "the same"),
             (row.slower, "slower" if is_time else _LESS[row.quantity][1]),
+            (row.set_aside, "as claimed but not by one line"),
         )
         if n
     ]

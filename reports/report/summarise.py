@@ -125,7 +125,7 @@ def _sound(run: Run) -> dict[_Key, Benchmark]:
 
     One that failed while it was measured keeps the legs it has.
     """
-    wrong = {(f.group, f.implementation) for f in run.failures if f.kind == "error" and f.stage != "measure"}
+    wrong = {(f.group, f.implementation) for f in run.failures if f.spoils}
     return {
         (b.group, b.metric, b.cache, b.implementation or b.name): b
         for b in run.benchmarks
