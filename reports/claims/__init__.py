@@ -11,8 +11,10 @@ from fuseproof.reports.claims.load import (
 )
 from fuseproof.reports.claims.row import ClaimRow
 from fuseproof.reports.claims.rule import MIN_BLOCKS, UNDECIDABLE, VERDICTS
+from fuseproof.reports.claims.sentence import pooled as pooled_sentence
 from fuseproof.reports.claims.text import (
     MEANINGS,
+    QUANTITIES,
     band_words,
     render_summary,
     render_text,
@@ -24,6 +26,7 @@ __all__ = [
     "DEFAULT_CLAIMS",
     "MEANINGS",
     "MIN_BLOCKS",
+    "QUANTITIES",
     "READINGS",
     "REDUCTION",
     "SHARE",
@@ -35,6 +38,7 @@ __all__ = [
     "evaluate",
     "load_claims",
     "matrix",
+    "pooled_sentence",
     "render_summary",
     "render_text",
     "undecided",

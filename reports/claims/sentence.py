@@ -7,6 +7,8 @@ slower (worst …, best …); 2 failed …`
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fuseproof import units
@@ -27,14 +29,28 @@ def of(row: ClaimRow) -> str:
         return f"This run cannot decide it: {row.undecidable}."
     if row.quantity == "coverage":
         return _coverage(row)
-    where = f"By the compiler's estimates for {row.device}" if row.estimate else "On this machine"
-    parts = [*_beside(row)]
-    line = f"{where} {row.candidate} {_inside(row)}" + "".join(f", {part}" for part in parts)
-    if row.worst and row.cases == 1:
-        line += f" ({_extreme(row.worst)})"
-    elif row.worst and row.best:
-        line += f" (worst {_extreme(row.worst)}, best {_extreme(row.best)})"
-    return f"{line}{_not_one_line(row)}{_lost(row)}".rstrip(".") + "."
+    return f"{_counted(row)}{_extremes(row)}{_not_one_line(row)}{_lost(row)}".rstrip(".") + "."
+
+
+def pooled(rows: Sequence[ClaimRow]) -> str:
+    """The sentence of several slices of one comparison together, such as its passes, in one reading.
+
+    Without reasons and the cases' whole names: each row has them.
+    """
+    added = ("cases", "failed", "missing", "inside", "above", "below", "slower", "set_aside")
+    row = replace(
+        rows[0],
+        **{name: sum(getattr(each, name) for each in rows) for name in added},
+        problems=(),
+        broke=tuple(name for each in rows for name in each.broke),
+        recompiled=tuple(name for each in rows for name in each.recompiled),
+        worst=min((each.worst for each in rows if each.worst), key=lambda case: case[1], default=None),
+        best=max((each.best for each in rows if each.best), key=lambda case: case[1], default=None),
+    )
+    if row.quantity == "coverage":
+        return _coverage(row)
+    extremes = _extremes(row, whole=False) if row.quantity not in _LESS else ""
+    return f"{_counted(row)}{extremes}{_not_one_line(row)}{_lost(row)}."
 
 
 def not_one_line(row: ClaimRow) -> list[str]:
@@ -108,8 +124,23 @@ def _beside(row: ClaimRow) -> list[str]:
     ]
 
 
-def _extreme(case: tuple[str, float]) -> str:
-    return f"{case[0]} {units.times(case[1])}"
+def _counted(row: ClaimRow) -> str:
+    where = f"By the compiler's estimates for {row.device}" if row.estimate else "On this machine"
+    return f"{where} {row.candidate} {_inside(row)}" + "".join(f", {part}" for part in _beside(row))
+
+
+def _extremes(row: ClaimRow, *, whole: bool = True) -> str:
+    """The worst and the best case; not `whole`: by their workloads."""
+
+    def named(case: tuple[str, float]) -> str:
+        name = case[0] if whole else case[0].partition("[")[0]
+        return f"{name} {units.times(case[1])}"
+
+    if row.worst is None or row.best is None:
+        return ""
+    return (
+        f" ({named(row.worst)})" if row.cases == 1 else f" (worst {named(row.worst)}, best {named(row.best)})"
+    )
 
 
 def _causes(row: ClaimRow) -> str:

@@ -29,7 +29,8 @@ MEANINGS: Mapping[str, str] = {
     "insufficient": f"fewer than {MIN_CASES} cases or {MIN_BLOCKS} blocks were measured",
     "undecidable": "this run or this machine cannot decide the claim, for the reason given",
 }
-_METRICS: Mapping[str, str] = {
+# What a metric is called beside a verdict.
+QUANTITIES: Mapping[str, str] = {
     "kernels": "kernels per call",
     "peak_memory": "peak memory",
     "compile_time": "compile time",
@@ -222,7 +223,7 @@ def _columns(cells: Sequence[str]) -> str:
 def _conditions(row: ClaimRow) -> str:
     dtype = "all dtypes" if row.dtype == "all" else row.dtype or "dtype unknown"
     cold = ", cold cache" if row.cache == "cold" else ""
-    metric = _METRICS.get(row.metric, f"{row.metric} time")
+    metric = QUANTITIES.get(row.metric, f"{row.metric} time")
     estimated = f", {row.device}, estimated by the compiler" if row.estimate else ""
     return f"{row.pass_ or 'pass unknown'}, {dtype}, {metric}{cold}{estimated}"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fuseproof import units
 from fuseproof.escaping import markdown, markdown_code
 from fuseproof.reports.claims import band_words
+from fuseproof.reports.claims.audit import tally
 from fuseproof.reports.report import wording
 from fuseproof.reports.report.summary import Mean, Summary
 
@@ -26,7 +27,7 @@ def to_markdown(summary: Summary) -> str:
             lines += ["", f"{markdown(verdict.sentence)} {markdown(verdict.readings[0].sentence)}", ""]
             lines += [
                 f"- read as {wording.READINGS.get(row.reading, row.reading)}, "
-                f"{band_words(row.band)}: **{row.verdict}**"
+                f"{band_words(row.band, row.reading)}: **{row.verdict}**"
                 for row in verdict.readings
             ]
     if summary.claims:
@@ -108,6 +109,14 @@ def to_markdown(summary: Summary) -> str:
     for undecided in summary.undecided:
         run_name = wording.run_label(undecided.run, summary) or "this run"
         lines += ["", f"## Not decided by {run_name}", "", *(f"- {markdown(one)}" for one in undecided.lines)]
+    for index, run in enumerate(summary.runs):
+        of_run = f", {name}" if (name := wording.run_label(index, summary)) else ""
+        lines += ["", f"## Is the comparison fair?{of_run} {tally(run.audit)}", ""]
+        lines += [
+            f"- {check.question} **{check.answer}**: {markdown(check.basis)}"
+            for check in run.audit
+            if check.answer != "yes"
+        ]
     if summary.missing:
         lines += ["", "## Failed and skipped", ""]
         lines += [

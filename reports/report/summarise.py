@@ -18,6 +18,7 @@ from fuseproof import privacy, units
 from fuseproof.cases import Group, parse_group
 from fuseproof.fusion import account as accounts
 from fuseproof.reports import claims
+from fuseproof.reports.claims import audit
 from fuseproof.reports.report.populations import populations
 from fuseproof.reports.report.summary import (
     Block,
@@ -338,6 +339,7 @@ def _run_info(run: Run, baseline: str) -> RunInfo:
         environment=run.environment or {k: v for k, v in run.machine_info.items() if k != "node"},
         settings=run.settings,
         commit=run.commit_info,
+        audit=audit.audit(run),
         baseline=baseline,
         uncompared=tuple(dict.fromkeys(uncompared)),
     )
