@@ -9,6 +9,9 @@ import numpy as np
 
 from fuseproof.runs.records import Benchmark, Failure, Run
 
+# For runs in which each case is of another operator: cases of one operator count as less than one each.
+OPERATORS = ("attention", "matmul", "layer_norm", "rms_norm", "softmax", "rotary", "swiglu", "embedding")
+
 
 def make_benchmark(
     implementation: str = "torch.eager",

@@ -4,12 +4,11 @@ import json
 import math
 
 import pytest
+from support.runs import OPERATORS
 
 from fuseproof.reports import claims
 from fuseproof.runs.records import Failure
 
-# Of one operator each: cases of one operator count as less than one.
-OPERATORS = ("attention", "matmul", "layer_norm", "rms_norm", "softmax", "rotary", "swiglu", "embedding")
 NOISE = {"process_noise": 0.002, "round_noise": 0.004, "legs": 6, "rounds": 2, "operators": OPERATORS}
 COMPOSED = ("torch.eager-composed", "torch.compile-composed")
 

@@ -4,12 +4,12 @@ import dataclasses
 import json
 
 import pytest
+from support.runs import OPERATORS
 
 from fuseproof.errors import UserError
 from fuseproof.reports import claims
 from fuseproof.runs.records import FIRST_RESULT, Failure
 
-OPERATORS = ("attention", "matmul", "layer_norm", "rms_norm", "softmax", "rotary", "swiglu", "embedding")
 NOISE = {"process_noise": 0.002, "round_noise": 0.004, "legs": 6, "rounds": 2, "operators": OPERATORS}
 
 

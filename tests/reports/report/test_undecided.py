@@ -3,10 +3,10 @@
 import re
 
 import pytest
+from support.runs import OPERATORS
 
 from fuseproof.reports import report
 
-OPERATORS = ("attention", "matmul", "layer_norm", "rms_norm", "softmax", "rotary")
 NOISE = {"process_noise": 0.002, "round_noise": 0.004, "legs": 6, "rounds": 2, "operators": OPERATORS}
 
 
