@@ -8,7 +8,7 @@ from fuseproof import units
 from fuseproof.escaping import markdown, markdown_code
 from fuseproof.reports.claims import band_words
 from fuseproof.reports.claims.audit import tally
-from fuseproof.reports.report import wording
+from fuseproof.reports.report import headlines, wording
 from fuseproof.reports.report.summary import Mean, Summary
 
 
@@ -21,15 +21,17 @@ def to_markdown(summary: Summary) -> str:
         for run in summary.runs
         if not run.complete
     ]
-    for claim, verdicts in wording.verdicts(summary, pooled=True).items():
+    for claim, found in headlines.headlines(summary).items():
         lines += ["", f"## “{markdown(claim)}”"]
-        for verdict in verdicts:
-            lines += ["", f"{markdown(verdict.sentence)} {markdown(verdict.readings[0].sentence)}", ""]
-            lines += [
-                f"- read as {wording.READINGS.get(row.reading, row.reading)}, "
-                f"{band_words(row.band, row.reading)}: **{row.verdict}**"
-                for row in verdict.readings
-            ]
+        for headline in found:
+            lines += ["", markdown(headline.sentence), ""]
+            for verdict in headline.verdicts:
+                words = "; ".join(
+                    f"read as {wording.READINGS.get(row.reading, row.reading)}, "
+                    f"{band_words(row.band, row.reading)}: **{row.verdict}**"
+                    for row in verdict.readings
+                )
+                lines.append(f"- {markdown(verdict.sentence)} Claimed, {words}")
     if summary.claims:
         lines.append("")
         lines += [f"**{word}**: {meaning}.  " for word, meaning in wording.meanings(summary).items()]

@@ -87,7 +87,7 @@ def test_the_audit_is_a_folded_section_with_what_is_not_known(a_run, comparisons
 
 
 def test_times_to_a_first_result_stand_apart_from_calls_on_the_page(a_run, comparisons):
-    calls = comparisons([1.2] * 6, pair=("tf.eager", "torch.eager"), **NOISE)
+    calls = comparisons([1.2] * 6, pair=("tf.eager", "torch.eager"), blocks=3, **NOISE)
     firsts = [
         dataclasses.replace(
             b, name=f"{b.name} first", metric=FIRST_RESULT,
@@ -97,6 +97,7 @@ def test_times_to_a_first_result_stand_apart_from_calls_on_the_page(a_run, compa
         for b in calls
     ]  # fmt: skip
     summary = report.summarise([a_run([*calls, *firsts])])
+    assert summary.runs[0].blocks == 3, "a round of processes is no block of calls"
     text = report.render(summary, "md").replace("\u00a0", " ").replace("\\", "")
     assert "torch.eager came to its first result 2.25× as fast as tf.eager" in text
     assert "time to the first result" in text and "wall time" in text
