@@ -16,6 +16,9 @@ from fuseproof.runs import variables
 # The twin that `--null` adds to every implementation: the same code, so the true speedup is exactly 1.
 NULL_SUFFIX = "-null"
 
+# What is counted where torch.compile was used, of a Benchmark's fields.
+GRAPHS = ("graphs", "graph_breaks", "recompiles")
+
 # The choice of a baseline that leaves each implementation its own, by default that of its framework.
 OWN = "own"
 
@@ -38,7 +41,6 @@ class Benchmark:
     leg:     (n,) int64, numbered within a block; legs 2i and 2i+1 are the mirrored legs of palindrome i.
 
     metric:  `wall`, `device`, or FIRST_RESULT, of which a block is one round of fresh processes.
-    graphs, graph_breaks, recompiles: what a compiler made of it; None where nobody counted.
     """
 
     name: str
@@ -57,15 +59,15 @@ class Benchmark:
     device: str | None = None
     baseline: str | None = None
     compile_seconds: float | None = None
+    graphs: int | None = None  # captured by torch.compile until the check ended; None if it was not used
+    graph_breaks: int | None = None
+    recompiles: int | None = None
     peak_memory_bytes: int | None = None
     flops: int | None = None
     bytes: int | None = None
     kernels: int | None = None  # in one call, by the profiler; None if not profiled or if calls differ
     error_relative_rms: float | None = None
     error_limit: float | None = None
-    graphs: int | None = None
-    graph_breaks: int | None = None
-    recompiles: int | None = None
 
     @property
     def is_baseline(self) -> bool:
