@@ -76,6 +76,7 @@ class Selection:
     """Filters of cases and implementations; empty means all, except `only`: the suite's list.
 
     cases: these instead of the suite's. null: add to each implementation a twin of the same code.
+    first_result: measure the time to a first result of all chosen cases, not only of those the suite names.
     """
 
     only: tuple[str, ...] = ()
@@ -85,6 +86,7 @@ class Selection:
     caches: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
     null: bool = False
+    first_result: bool = False
 
 
 def make(
@@ -112,7 +114,13 @@ def make(
     if selection.null:
         selected = tuple(twin for own in selected for twin in (own, _null_twin(own)))
         asked |= {(operator, name + NULL_SUFFIX) for operator, name in asked}
-    return _planned(suite.name, cases, selected, asked, settings, command)
+    planned = _planned(suite.name, cases, selected, asked, settings, command)
+    return dataclasses.replace(
+        planned,
+        first_results=tuple(
+            case.group for case in cases if selection.first_result or case.group in suite.first_result
+        ),
+    )
 
 
 def of_cases(

@@ -23,6 +23,10 @@ GRAPHS = ("graphs", "graph_breaks", "recompiles")
 OWN = "own"
 
 
+# The metric of a process's time from its start to its first result, and the stage that measures it.
+FIRST_RESULT = "first_result"
+
+
 def is_twin(implementation: str | None) -> bool:
     """Whether that is the name of an A/A twin."""
     return (implementation or "").endswith(NULL_SUFFIX)
@@ -35,6 +39,8 @@ class Benchmark:
     seconds: (n,) float64, seconds per call, one entry per round.
     block:   (n,) int64, the block (fresh processes) each round was taken in.
     leg:     (n,) int64, numbered within a block; legs 2i and 2i+1 are the mirrored legs of palindrome i.
+
+    metric:  `wall`, `device`, or FIRST_RESULT, of which a block is one round of fresh processes.
     """
 
     name: str
@@ -79,8 +85,13 @@ class Failure:
     group: str
     implementation: str
     kind: str  # "skipped": cannot run here; "error": ran and was wrong, crashed or hung
-    stage: str  # "plan", "check" or "measure"
+    stage: str  # "plan", "check", "measure" or FIRST_RESULT
     message: str
+
+    @property
+    def spoils(self) -> bool:
+        """Whether no time of it counts: not of one that failed while it was measured, or apart from that."""
+        return self.kind == "error" and self.stage not in ("measure", FIRST_RESULT)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", privacy.anonymous_document(self.message))
@@ -191,3 +202,24 @@ class Run:
             ):
                 return other
         return None
+
+
+def without_first_results(run: Run) -> Run:
+    """The run with the times of calls, and what failed on the way to them."""
+    return replace(
+        run,
+        benchmarks=tuple(each for each in run.benchmarks if each.metric != FIRST_RESULT),
+        failures=tuple(each for each in run.failures if each.stage != FIRST_RESULT),
+    )
+
+
+def first_results(run: Run) -> Run:
+    """The run with the times to a first result alone, of the cases that they were measured in."""
+    found = tuple(each for each in run.benchmarks if each.metric == FIRST_RESULT)
+    asked = {each.group for each in found}
+    asked |= {each.group for each in run.failures if each.stage == FIRST_RESULT}
+    return replace(
+        run,
+        benchmarks=found,
+        failures=tuple(each for each in run.failures if each.group in asked and each.stage != "measure"),
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from fuseproof.fusion.account import Account
 from fuseproof.reports.claims import ClaimRow
+from fuseproof.reports.claims.audit import Check
 from fuseproof.runs.population import LeftOut, Means, Shares
 from fuseproof.runs.records import OWN
 from fuseproof.runs.variance import Budget
@@ -186,6 +187,7 @@ class RunInfo:
 
     baseline:   the implementation that all others are compared with, or `own`: each with its own.
     uncompared: the cases in which that was not measured, so that nothing is compared.
+    audit:      whether the comparisons are fair, question by question.
     """
 
     source: str
@@ -200,6 +202,7 @@ class RunInfo:
     environment: Mapping[str, Any]
     settings: Mapping[str, Any]
     commit: Mapping[str, Any]
+    audit: tuple[Check, ...]
     baseline: str = OWN
     uncompared: tuple[str, ...] = ()
 

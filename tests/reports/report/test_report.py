@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.runs import OPERATORS
 
 from fuseproof import privacy, units
 from fuseproof.errors import UserError
@@ -218,6 +219,7 @@ def test_a_verdict_is_the_same_word_in_every_format_and_is_explained_once(
     a_run, comparisons, speedup, blocks, verdict
 ):
     noise = {"process_noise": 0.02, "round_noise": 0.01, "legs": 8, "rounds": 2, "blocks": blocks}
+    noise["operators"] = OPERATORS
     summary = report.summarise([a_run(comparisons([speedup] * 6, **noise))])
     assert verdict in {claim.row.verdict for claim in summary.claims}
     meaning = MEANINGS[verdict]
