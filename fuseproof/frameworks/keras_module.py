@@ -13,16 +13,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fuseproof.child_process import PlainError
-from fuseproof.frameworks import Bound, Result, Step, WrongResultError, calling, keras_layers
+from fuseproof.frameworks import Bound, Result, Step, WrongResultError, calling, keras_calls, keras_layers
 from fuseproof.frameworks.calling import Signature
 from fuseproof.workloads import trees
 from fuseproof.workloads.described import PARAMETERS
 from fuseproof.workloads.modules import State
 
 Inputs = dict[str, Any]
-# As in PyTorch and Optax; Keras's own default is ten times as much.
-_EPSILON = 1e-8
 
 
 def make(
@@ -32,31 +29,13 @@ def make(
 
     Raises PlainError for a target that is and makes none, NotImplementedError for Keras on another framework.
     """
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise NotImplementedError(
-            f"Keras runs on {keras.backend.backend()} here; set the environment variable "
-            "KERAS_BACKEND=tensorflow"
-        )
-    own = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype)
-    try:
-        keras.utils.set_random_seed(0)  # the same initial weights in every process
-        layer = calling.made(target, fields, lambda given: isinstance(given, keras.Layer), "a keras.Layer")
-        build = functools.partial(_build, example)
-        if layer is target:  # what one case makes of it must not meet the next
-            return keras_layers.again(keras_layers.Description.of(layer), dtype, build)
-        build(layer)
-    finally:
-        keras.config.set_dtype_policy(own)
-    return layer
+    return keras_calls.make(target, fields, dtype, functools.partial(_build, example), on="tensorflow")
 
 
 def _build(example: Callable[[], Mapping[str, Any]], layer: Any) -> None:
     """Make the weights that a layer makes when it is first called."""
     arguments = example()
-    _Call(layer, list(arguments))(arguments, training=False)
+    keras_calls.Call(layer, list(arguments))(arguments, training=False)
 
 
 def initial_state(layer: Any) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
@@ -87,7 +66,7 @@ def step(layer: Any, signature: Signature, state: State, pass_: str, compiled: s
 
 
 def _inference(layer: Any, signature: Signature, state: State, compiled: str | None) -> Step:
-    kept, call = _Kept(layer, state, None), _Call(layer, list(signature.arguments))
+    kept, call = _Kept(layer, state, None), keras_calls.Call(layer, list(signature.arguments))
 
     def infer(*tensors: Any) -> Any:
         return call(signature.filled(dict(zip(signature.tensors, tensors, strict=True))), training=False)
@@ -104,8 +83,8 @@ def _inference(layer: Any, signature: Signature, state: State, compiled: str | N
 
 
 def _training(layer: Any, signature: Signature, state: State, compiled: str | None) -> Step:
-    optimizer = _optimizer(state.optimizer)
-    kept, call = _Kept(layer, state, optimizer), _Call(layer, list(signature.arguments))
+    optimizer = keras_calls.optimizer(state.optimizer)
+    kept, call = _Kept(layer, state, optimizer), keras_calls.Call(layer, list(signature.arguments))
     names, outputs = signature.tensors, signature.cotangents
     variables = list(kept.parameters.values())
 
@@ -158,24 +137,6 @@ def _loss(output: Any, targets: Inputs, penalties: Sequence[Any]) -> Any:
     return loss + sum(penalties) if penalties else loss
 
 
-class _Call:
-    """How a layer is called with arguments by name: by position, as its users do."""
-
-    def __init__(self, layer: Any, names: Sequence[str]) -> None:
-        self._layer = layer
-        self._taken = calling.by_position(layer.call, names)
-        # A functional model of several inputs takes them as one argument.
-        self._in_one = len(names) > 1 and len(getattr(layer, "inputs", None) or ()) > 1
-
-    def bound(self, arguments: Mapping[str, Any], *, training: bool) -> Bound:
-        if self._in_one:
-            return functools.partial(self._layer, dict(arguments), training=training)
-        return calling.bound(self._layer, self._taken, arguments, {"training": training})
-
-    def __call__(self, arguments: Mapping[str, Any], *, training: bool) -> Any:
-        return self.bound(arguments, training=training)()
-
-
 class _Kept:
     """The state of a layer, in its own variables: what is given is copied there."""
 
@@ -218,15 +179,3 @@ class _Kept:
             **{f"{PARAMETERS}{name}": each.value.read_value() for name, each in self.parameters.items()},
             **{f"buffers.{name}": each.value.read_value() for name, each in self._buffers.items()},
         }
-
-
-def _optimizer(given: Mapping[str, Any]) -> Any:
-    import keras
-
-    rate = float(given["learning_rate"])
-    if given["name"] == "sgd":
-        return keras.optimizers.SGD(rate)
-    if given["name"] == "adamw":
-        decay = float(given.get("weight_decay", 0.01))
-        return keras.optimizers.AdamW(rate, weight_decay=decay, epsilon=_EPSILON)
-    raise PlainError(f"unknown optimizer {given['name']!r}; there are adamw, sgd")
