@@ -20,7 +20,7 @@ from fuseproof.frameworks.calling import Signature
 from fuseproof.frameworks.jax_parts import Parts
 from fuseproof.workloads import trees
 from fuseproof.workloads.described import PARAMETERS
-from fuseproof.workloads.modules import State
+from fuseproof.workloads.modules import EPSILON, State
 
 Inputs = dict[str, Any]
 # Parameters, buffers, the rest of its arrays and what the optimizer keeps, each a list or a tree of arrays.
@@ -160,8 +160,8 @@ def _optimizer(given: Mapping[str, Any]) -> tuple[Any, Callable[..., Any]]:
     if given["name"] == "sgd":
         return optax.sgd(rate), optax.apply_updates
     if given["name"] == "adamw":
-        decay = float(given.get("weight_decay", 0.01))
-        return optax.adamw(rate, weight_decay=decay), optax.apply_updates
+        decay, epsilon = float(given.get("weight_decay", 0.01)), float(given.get("epsilon", EPSILON))
+        return optax.adamw(rate, weight_decay=decay, eps=epsilon), optax.apply_updates
     raise PlainError(f"unknown optimizer {given['name']!r}; there are adamw, sgd")
 
 
