@@ -7,19 +7,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from fuseproof.frameworks import keras_calls, keras_layers
+from fuseproof.frameworks import calling, keras_calls, keras_layers
 from fuseproof.frameworks.jax_records import Leaves, Optimizer, Parts
-
-
-def is_layer(given: Any) -> bool:
-    keras = sys.modules.get("keras")  # whoever made a layer has imported it
-    return keras is not None and isinstance(given, keras.Layer)
 
 
 def make(
@@ -33,8 +27,13 @@ def make(
 
     Raises PlainError for a target that is and makes none, NotImplementedError for Keras on another framework.
     """
-    with jax.default_device(device):
-        return keras_calls.make(target, fields, dtype, functools.partial(_build, example), on="jax")
+    with jax.default_device(device), keras_calls.making(dtype, on="jax"):
+        layer = calling.made(target, fields, keras_layers.is_layer, "a keras.Layer")
+        build = functools.partial(_build, example)
+        if layer is target:  # what one case makes of it must not meet the next
+            return keras_layers.again(keras_layers.Description.of(layer), dtype, build)
+        build(layer)
+    return layer
 
 
 def _build(example: Callable[[], Mapping[str, Any]], layer: Any) -> None:
@@ -47,7 +46,7 @@ def _build(example: Callable[[], Mapping[str, Any]], layer: Any) -> None:
         lambda given: keras.KerasTensor(given.shape, str(given.dtype)) if hasattr(given, "dtype") else given,
         dict(example()),
     )
-    keras_calls.Call(layer, list(arguments))(arguments, training=False)
+    keras_calls.Call(layer, list(arguments)).bound(arguments, training=False)()
 
 
 def parts(layer: Any, *, training: bool) -> Parts:

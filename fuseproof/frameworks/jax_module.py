@@ -20,7 +20,7 @@ from fuseproof.frameworks.calling import Signature
 from fuseproof.frameworks.jax_records import Optimizer, Parts
 from fuseproof.workloads import trees
 from fuseproof.workloads.described import PARAMETERS
-from fuseproof.workloads.modules import State
+from fuseproof.workloads.modules import EPSILON, State
 
 Inputs = dict[str, Any]
 # Parameters, buffers, the rest of its arrays and what the optimizer keeps, each a list or a tree of arrays.
@@ -159,7 +159,8 @@ def _of_optax(given: Mapping[str, Any]) -> Optimizer:
     if given["name"] == "sgd":
         optimizer = optax.sgd(rate)
     elif given["name"] == "adamw":
-        optimizer = optax.adamw(rate, weight_decay=float(given.get("weight_decay", 0.01)))
+        decay, epsilon = float(given.get("weight_decay", 0.01)), float(given.get("epsilon", EPSILON))
+        optimizer = optax.adamw(rate, weight_decay=decay, eps=epsilon)
     else:
         raise PlainError(f"unknown optimizer {given['name']!r}; there are adamw, sgd")
 

@@ -1,7 +1,8 @@
 """What a module of JAX is made of: arrays by name, and how a module is put together of them again.
 
-A module is one of Equinox, Flax NNX or Keras, or, without a library, a pair `(parameters, apply)`, whose apply
-takes the parameters and the inputs. No library is imported here: whoever made its module has imported it.
+A module is one of Equinox, Flax NNX or Keras, or, without a library, a pair `(parameters, apply)`, whose
+apply takes the parameters and the inputs. No library is imported here: whoever made its
+module has imported it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fuseproof.child_process import PlainError
-from fuseproof.frameworks import calling, jax_keras
+from fuseproof.frameworks import calling, jax_keras, keras_layers
 from fuseproof.frameworks.jax_records import Leaves, Parts
 
 # The name of the only parameter of a pair whose parameters are a single array.
@@ -39,7 +40,7 @@ def make(
     # The same key gives other numbers in 64 bits: the referee must get the module that the workers have.
     with jax.enable_x64(False):
         module = calling.made(target, fields, _is_module, _WANTED, _why_not)
-    if jax_keras.is_layer(module):  # it is made again, because its dtype is chosen before
+    if keras_layers.is_layer(module):  # it is made again, because its dtype is chosen before
         return jax_keras.make(target, fields, dtype, device, example)
 
     def own(leaf: Any) -> Any:
@@ -64,7 +65,7 @@ def of(module: Any, *, training: bool) -> Parts:
         return _of_nnx(module, training)
     if _is_equinox(module):
         return _of_equinox(module, training)
-    if jax_keras.is_layer(module):
+    if keras_layers.is_layer(module):
         return jax_keras.parts(module, training=training)
     parameters, apply = module
     return _of_tree(parameters, lambda tree: functools.partial(apply, tree))
@@ -164,7 +165,7 @@ def _is_real(leaf: Any) -> bool:
 
 def _is_module(given: Any) -> bool:
     pair = isinstance(given, tuple) and len(given) == 2 and callable(given[1])
-    return _is_nnx(given) or _is_equinox(given) or jax_keras.is_layer(given) or pair
+    return _is_nnx(given) or _is_equinox(given) or keras_layers.is_layer(given) or pair
 
 
 def _is_nnx(given: Any) -> bool:

@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fuseproof.child_process import PlainError
-from fuseproof.frameworks import Bound, calling, keras_layers
-
-# As in PyTorch and Optax; Keras's own default is ten times as much.
-_EPSILON = 1e-8
+from fuseproof.frameworks import Bound, calling
+from fuseproof.workloads.modules import EPSILON
 
 
-def make(
-    target: Any, fields: Mapping[str, object], dtype: str, build: Callable[[Any], None], *, on: str
-) -> Any:
-    """The layer or model that a target is or makes, with weights of the dtype.
+@contextlib.contextmanager
+def making(dtype: str, *, on: str) -> Iterator[None]:
+    """Within, layers get weights of the dtype and the same initial values in every process.
 
-    build: called with it, makes the weights that it makes when it is first called. on: Keras's backend.
-    Raises PlainError for a target that is and makes none, NotImplementedError for Keras on another framework.
+    on: Keras's backend. Raises NotImplementedError for Keras on another framework.
     """
     import keras
 
@@ -32,22 +28,10 @@ def make(
             f"Keras runs on {keras.backend.backend()} here; set the environment variable KERAS_BACKEND={on}, "
             "and measure what runs on another framework in another run"
         )
-    with _dtype_policy(dtype):
-        keras.utils.set_random_seed(0)  # the same initial weights in every process
-        layer = calling.made(target, fields, lambda given: isinstance(given, keras.Layer), "a keras.Layer")
-        if layer is target:  # what one case makes of it must not meet the next
-            return keras_layers.again(keras_layers.Description.of(layer), dtype, build)
-        build(layer)
-    return layer
-
-
-@contextlib.contextmanager
-def _dtype_policy(dtype: str) -> Iterator[None]:
-    import keras
-
     own = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
+        keras.utils.set_random_seed(0)
         yield
     finally:
         keras.config.set_dtype_policy(own)
@@ -66,9 +50,6 @@ class Call:
             return functools.partial(self._layer, dict(arguments), training=training)
         return calling.bound(self._layer, self._taken, arguments, {"training": training})
 
-    def __call__(self, arguments: Mapping[str, Any], *, training: bool) -> Any:
-        return self.bound(arguments, training=training)()
-
 
 def takes_all_in_one(layer: Any) -> bool:
     """Whether all inputs are one argument: a functional model of several inputs takes a dictionary."""
@@ -83,6 +64,6 @@ def optimizer(given: Mapping[str, Any]) -> Any:
     if given["name"] == "sgd":
         return keras.optimizers.SGD(rate)
     if given["name"] == "adamw":
-        decay = float(given.get("weight_decay", 0.01))
-        return keras.optimizers.AdamW(rate, weight_decay=decay, epsilon=_EPSILON)
+        decay, epsilon = float(given.get("weight_decay", 0.01)), float(given.get("epsilon", EPSILON))
+        return keras.optimizers.AdamW(rate, weight_decay=decay, epsilon=epsilon)
     raise PlainError(f"unknown optimizer {given['name']!r}; there are adamw, sgd")

@@ -7,11 +7,17 @@ imported only when there is a layer, which has imported it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fuseproof.child_process import PlainError
+
+
+def is_layer(given: Any) -> bool:
+    keras = sys.modules.get("keras")  # whoever made a layer has imported it
+    return keras is not None and isinstance(given, keras.Layer)
 
 
 def weights(layer: Any) -> dict[str, Any]:

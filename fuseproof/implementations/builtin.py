@@ -191,7 +191,8 @@ def _tensorflow(traits: _Traits) -> Iterable[Implementation]:
             yield implementation(name, target=target, compiled=mode, baseline=eager, layout=layout)
 
 
-# A network block is written once in each framework, so its rows differ in the compiler alone.
+# A network block is one module in each framework, so its rows differ in the compiler alone. Another library
+# is more rows, with a folder in `fusion/blocks/` whose modules have parameters of the same names and shapes.
 _OF_BLOCKS = (
     ("torch.eager", "torch", None),
     ("torch.compile", "torch", "default"),
@@ -203,6 +204,8 @@ _OF_BLOCKS = (
 )
 # JAX compiles a scan at every eager call, so there is none without jit.
 _SCANNED = ("lstm", "decode")
+# Eager, Optax's step is a call of JAX for each operation on each parameter, which nobody trains with.
+_INFERENCE_ALONE = ("jax.eager",)
 _BLOCK_DTYPES = ("float32", "bfloat16")
 _BLOCKS = (
     *("mlp_block", "encoder_block", "decoder_block", "conv_residual", "unet_block"),
@@ -226,6 +229,7 @@ def _of_blocks() -> Iterable[Implementation]:
                 target=target,
                 compiled=compiled,
                 baseline=name if framework == "jax" and block in _SCANNED else "",
+                passes=("inference",) if name in _INFERENCE_ALONE else ("inference", "training_step"),
                 dtypes=_BLOCK_DTYPES,
             )
 

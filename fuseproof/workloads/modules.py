@@ -7,7 +7,7 @@ that is the reference. Its parameters are drawn too, with the mean and the sprea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,19 +21,26 @@ from fuseproof.workloads.tensor import MODULE_PASSES, Tensor
 _LEAST_SPREAD = 1 / 8
 _SPREAD_OF_ZEROS = 0.02
 
+# Of AdamW, as in PyTorch and Optax; Keras's own default is ten times as much.
+EPSILON = 1e-8
+
 
 class Module(Operator):
     """A module at one shape, written as an Operator is; its implementations' targets make or are the module.
 
-    A target is a torch.nn.Module, an equinox.Module, a flax.nnx.Module, a pair `(parameters, apply)` of JAX
-    or a keras.Layer, or a class or function that makes one and takes those of the fields that it names.
+    A target is a torch.nn.Module, an equinox.Module, a flax.nnx.Module, a pair `(parameters, apply)` of JAX,
+    a keras.Layer or a tf.Module, or a class or function that makes one and takes those of the fields that it
+    names. Implementations in several frameworks are compared if their parameters have the same names and
+    shapes; then all of them are given the same values.
 
     passes: `inference` is a call in evaluation mode without gradients. `training_step` is a call in training
         mode, the loss, its gradients, and a step of the optimizer; the gradients are cleared first. The loss
         is the output named `loss` if there is one, else the mean squared distance to targets that are drawn.
     autocast: `bfloat16` or `float16`: calls are made under torch.autocast with that dtype, and
         results may be as far off as it rounds. Parameters, gradients and steps keep the dtype of the case.
-    optimizer: `adamw` or `sgd`, with its arguments: `learning_rate`, and of AdamW `weight_decay`.
+    optimizer: `adamw` or `sgd`, with its arguments: `learning_rate`, and of AdamW `weight_decay` and
+        `epsilon`, which Keras adds at another place than others: where steps of Keras and of others are
+        compared, one that is small beside any gradient, such as 1e-16.
     """
 
     passes: ClassVar[tuple[str, ...]] = MODULE_PASSES
@@ -43,7 +50,7 @@ class Module(Operator):
     @property
     def options(self) -> dict[str, object]:
         """The fields: what a target that makes the module may take."""
-        return {name: getattr(self, name) for name in type(self).__dataclass_fields__}
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)

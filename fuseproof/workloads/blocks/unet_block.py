@@ -19,7 +19,14 @@ class UNetBlock(NetworkBlock):
 
     name: ClassVar[str] = "unet_block"
     label_example: ClassVar[str] = "1x32x64 (batch x size x channels)"
-    named_shapes: ClassVar[Mapping[str, str]] = {"cpu": "1x32x64", "gpu": "2x64x320"}
+    named_shapes: ClassVar[Mapping[str, str]] = {
+        "cpu-single": "1x32x64",
+        "cpu-large": "32x8x64",
+        "cpu-training": "2x16x64",
+        "gpu-single": "1x64x320",
+        "gpu-large": "32x16x320",
+        "gpu-training": "2x64x320",
+    }
 
     batch: int
     size: int
@@ -32,17 +39,13 @@ class UNetBlock(NetworkBlock):
         return None
 
     @property
-    def activations(self) -> Shapes:
+    def input_shapes(self) -> Shapes:
         half = self.size // 2
         return {
             "x": (self.batch, half, half, self.channels),
-            "skip": self.output_shape,
+            "skip": (self.batch, self.size, self.size, self.channels),
             "time": (self.batch, 4 * self.channels),
         }
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.batch, self.size, self.size, self.channels)
 
     @property
     def parameters(self) -> Shapes:
@@ -55,10 +58,6 @@ class UNetBlock(NetworkBlock):
             **{"second": (3, 3, one, one), "second_bias": (one,)},
             **self._linear("shortcut", two, one),
         }
-
-    @property
-    def options(self) -> dict[str, object]:
-        return {"groups": self.channels // GROUP}
 
     @property
     def multiply_adds(self) -> int:
