@@ -1,6 +1,7 @@
-"""Layers and models of Keras 3 on JAX as parts: called without state, as a loop of one's own in JAX does.
+"""Layers and models of Keras 3 on JAX as parts: called without state, as Keras's own `fit` does.
 
-`stateless_call` takes the values of all variables and gives those after the call.
+In a `keras.StatelessScope` variables have the values given, and what a call makes of them is noted. It is
+what `stateless_call` opens, which then skips `__call__`: layers within would not hear of the training mode.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class _Stateless:
 
     def __init__(self, layer: Any, trained: Leaves, others: Leaves, training: bool) -> None:
         self._layer = layer
-        self._values = trained, others
+        self._values = [*trained, *others]
         self._training = training
         self._in_one = keras_calls.takes_all_in_one(layer)
         # What `calling.by_position` asks: without parameters all go by keyword.
@@ -104,9 +105,14 @@ class _Stateless:
     def __call__(self, *given: Any, **named: Any) -> Any:
         if self._in_one:
             given, named = (named,), {}
-        output, self.after, self.penalties = self._layer.stateless_call(
-            *self._values, *given, **named, training=self._training, return_losses=True
-        )
+        import keras
+
+        layer, others = self._layer, self._layer.non_trainable_variables
+        values = list(zip((*layer.trainable_variables, *others), self._values, strict=True))
+        with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
+            output = layer(*given, **named, training=self._training)
+            self.penalties = layer.losses
+        self.after = [scope.get_current_value(each) for each in others]
         return output
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fuseproof.implementations.implementation import DTYPES, HALF, IEEE, PRODUCTS, Implementation
+from fuseproof.implementations.keras_models import of_keras_models
 
 # Modes of torch.compile by what they add to `torch.compile` in an implementation's name.
 _TORCH_MODES: Mapping[str, str] = {
@@ -234,4 +235,4 @@ def _of_blocks() -> Iterable[Implementation]:
             )
 
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = (*_all(), *_of_blocks())
+IMPLEMENTATIONS: tuple[Implementation, ...] = (*_all(), *_of_blocks(), *of_keras_models())
