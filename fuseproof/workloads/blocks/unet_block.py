@@ -11,8 +11,11 @@ GROUP = 16  # channels
 
 
 class UNetBlock(NetworkBlock):
-    """z = (x, each pixel of it repeated 2 × 2; skip); h = conv₁(silu(group_norm(z))) + silu(time) embed;
+    """z = (conv₀(x, each pixel repeated 2 × 2); skip); h = conv₁(silu(group_norm(z))) + silu(time) embed;
     y = conv₂(silu(group_norm(h))) + z shortcut, with 16 channels in each group of a norm.
+
+    A convolution after upsampling, as Ho et al. have it: without, the first norm would have nothing to give
+    a gradient to, where PyTorch 2.13 crashes (group_norm of channels-last images on a CPU).
 
     x: (batch, size / 2, size / 2, channels); skip: (batch, size, size, channels); time: (batch, 4 channels).
     """
@@ -51,6 +54,7 @@ class UNetBlock(NetworkBlock):
     def parameters(self) -> Shapes:
         one, two = self.channels, 2 * self.channels
         return {
+            **{"up": (3, 3, one, one), "up_bias": (one,)},
             **self._norm("first_norm", two),
             **{"first": (3, 3, two, one), "first_bias": (one,)},
             **self._linear("embed", 4 * one, one),
@@ -62,4 +66,4 @@ class UNetBlock(NetworkBlock):
     @property
     def multiply_adds(self) -> int:
         pixels = self.batch * self.size**2
-        return (pixels * (9 * 3 + 2) + 4 * self.batch) * self.channels**2
+        return (pixels * (9 * 4 + 2) + 4 * self.batch) * self.channels**2
