@@ -39,10 +39,12 @@ def make(
 
 def _build(example: Callable[[], Mapping[str, Any]], layer: Any) -> None:
     """Make the weights that a layer makes when it is first called, without computing anything: JAX would
-    compile every operation of that one call.
+    compile every operation of that one call. A functional model has them all.
     """
     import keras
 
+    if getattr(layer, "inputs", None):
+        return
     arguments = jax.tree.map(
         lambda given: keras.KerasTensor(given.shape, str(given.dtype)) if hasattr(given, "dtype") else given,
         dict(example()),

@@ -202,11 +202,16 @@ _OF_BLOCKS = (
     ("tf.eager", "tensorflow", None),
     ("tf.function", "tensorflow", "function"),
     ("tf.xla", "tensorflow", "xla"),
+    ("keras.function", "tensorflow", "function"),
+    ("keras.xla", "tensorflow", "xla"),
+    ("keras.jit", "jax", "jit"),
 )
 # JAX compiles a scan at every eager call, so there is none without jit.
 _SCANNED = ("lstm", "decode")
 # Eager, Optax's step is a call of JAX for each operation on each parameter, which nobody trains with.
 _INFERENCE_ALONE = ("jax.eager",)
+# Keras has no loop over tokens with a cache of its own.
+_NOT_IN_KERAS = ("decode",)
 _BLOCK_DTYPES = ("float32", "bfloat16")
 _BLOCKS = (
     *("mlp_block", "encoder_block", "decoder_block", "conv_residual", "unet_block"),
@@ -217,9 +222,12 @@ _BLOCKS = (
 def _of_blocks() -> Iterable[Implementation]:
     for block in _BLOCKS:
         for name, framework, compiled in _OF_BLOCKS:
-            if framework == "jax" and block in _SCANNED and compiled is None:
+            keras = name.startswith("keras.")
+            if (framework == "jax" and block in _SCANNED and compiled is None) or (
+                keras and block in _NOT_IN_KERAS
+            ):
                 continue
-            target = f"fuseproof.fusion.blocks.{framework}.{block}:{block}"
+            target = f"fuseproof.fusion.blocks.{'keras' if keras else framework}.{block}:{block}"
             if (block, name) == ("decode", "torch.compile"):
                 # It compiles one token's step itself.
                 target, compiled = f"{target}_compiled", "kernel"
@@ -229,7 +237,7 @@ def _of_blocks() -> Iterable[Implementation]:
                 framework=framework,
                 target=target,
                 compiled=compiled,
-                baseline=name if framework == "jax" and block in _SCANNED else "",
+                baseline="jax.jit" if framework == "jax" and block in _SCANNED else "",
                 passes=("inference",) if name in _INFERENCE_ALONE else ("inference", "training_step"),
                 dtypes=_BLOCK_DTYPES,
             )

@@ -55,8 +55,8 @@ def _without_compiling(make: Callable[[], keras.Model]) -> keras.Model:
     """The model, its trained weights zeros: they are given to it, and JAX would compile a program for each
     shape to draw some (16 s for MobileNetV3). Statistics have their own initial values.
     """
-    with keras.StatelessScope(initialize_variables=False):
+    with keras.StatelessScope():  # in which initial values are made at the end
         model = make()
-    for variable in model.variables:
-        variable.assign(keras.ops.zeros(variable.shape) if variable.trainable else variable.value)
+        for variable in model.trainable_variables:
+            variable._initializer = keras.initializers.Zeros()
     return model

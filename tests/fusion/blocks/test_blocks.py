@@ -40,7 +40,7 @@ GROUPS = [
     for dtype, pass_ in PAIRS
     if pass_ in BLOCKS[name].passes
 ]
-SLOW = ("torch.compile", "tf.xla")
+SLOW = ("torch.compile", "tf.xla", "keras.xla")
 
 
 def implementations_of(case, framework):
