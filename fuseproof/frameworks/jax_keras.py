@@ -43,12 +43,14 @@ def _build(example: Callable[[], Mapping[str, Any]], layer: Any) -> None:
     """
     import keras
 
-    if getattr(layer, "inputs", None):
+    if all(each.built for each in layer._flatten_layers()):
         return
-    arguments = jax.tree.map(
-        lambda given: keras.KerasTensor(given.shape, str(given.dtype)) if hasattr(given, "dtype") else given,
-        dict(example()),
-    )
+
+    def shown(given: Any) -> Any:
+        return keras.KerasTensor(given.shape, str(given.dtype)) if hasattr(given, "dtype") else given
+
+    # One after the other: a tree would sort the names.
+    arguments = {name: jax.tree.map(shown, each) for name, each in example().items()}
     keras_calls.Call(layer, list(arguments)).bound(arguments, training=False)()
 
 

@@ -200,7 +200,18 @@ def reason_to_skip(implementation: Implementation, case: Case, device: str) -> s
 
 def reason_not_here(implementation: Implementation, device: str) -> str | None:
     """Why it can run no case here, with the remedy, else None. Imports no framework to find out."""
-    return reason_without_framework(implementation.framework) or implementation.reason_not_on(device)
+    return (
+        reason_without_framework(implementation.framework)
+        or _reason_without_keras(implementation)
+        or implementation.reason_not_on(device)
+    )
+
+
+def _reason_without_keras(implementation: Implementation) -> str | None:
+    """How to install Keras if the row is one of its own and it is not installed: JAX may be here alone."""
+    if not implementation.name.startswith("keras.") or importlib.util.find_spec("keras") is not None:
+        return None
+    return "keras is not installed; pip install keras"
 
 
 def _reason_too_large(case: Case) -> str | None:

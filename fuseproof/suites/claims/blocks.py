@@ -8,7 +8,12 @@ from fuseproof.suites import Suite
 from fuseproof.workloads.blocks import BLOCKS
 from fuseproof.workloads.blocks.base import USES
 
-ONLY = ("torch.eager", "torch.compile", "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla")
+# Those that the suite has in Keras too, whose programs cost as much to compile as the others'.
+IN_KERAS = ("mlp_block", "encoder_block", "conv_residual", "lstm")
+ONLY = (
+    *("torch.eager", "torch.compile", "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla"),
+    *(f"{block}:keras.{mode}" for block in IN_KERAS for mode in ("function", "xla", "jit")),
+)
 # Those that the suite has in bfloat16 too; by --case there are all.
 IN_BFLOAT16 = ("mlp_block", "encoder_block", "decoder_block")
 

@@ -26,6 +26,7 @@ class KerasApplication(Module):
 
     dtypes: ClassVar[tuple[str, ...]] = ("float32",)
     reference_by: ClassVar[str] = "keras.eager"
+    requires: ClassVar[str] = "keras"
     named_shapes: ClassVar[Mapping[str, str]] = {"cpu": "batch1_size64", "gpu": "batch1_size224"}
     pixels: ClassVar[bool] = True
 

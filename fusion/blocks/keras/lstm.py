@@ -18,7 +18,9 @@ def lstm(**fields: Any) -> BlockLayer:
 
     def function(parameters: Parameters, x: Tensor) -> Tensor:
         for number, layer in enumerate(layers):
-            x, _ = layer.stateless_call(_weights(parameters, number), [], x)
+            # Beside the weights it has a count of random numbers, of which it draws none.
+            others = [each.value for each in layer.non_trainable_variables]
+            x, _ = layer.stateless_call(_weights(parameters, number), others, x)
         return x
 
     return BlockLayer(function, block)
