@@ -66,24 +66,24 @@ class ConvNeXt(KerasApplication):
 
 
 KERAS_APPLICATIONS: tuple[type[KerasApplication], ...] = (ResNet50, MobileNetV3, EfficientNet, ConvNeXt)
-# Those whose gradients one can check, see docs/reference/claims-models.md.
-_TRAINED = (ConvNeXt,)
-# How many images a call of inference takes beside 1, and one of training.
-_BATCHES: Mapping[str, tuple[int, int]] = {"cpu": (4, 2), "gpu": (32, 32)}
-# Which models are also called with more than one image.
-_BATCHED: Mapping[str, tuple[type[KerasApplication], ...]] = {
-    "cpu": (MobileNetV3,),
-    "gpu": KERAS_APPLICATIONS,
+# Images of a call that is not at batch 1.
+_LARGER = 32
+# Models by how a population takes them: inference at batch 1 and at a larger one, and training. Of a model's
+# training step gradients can be checked for one alone, see docs/reference/claims-models.md; on two cores it
+# would take as long as all inference together, most of it to compile.
+_USES: Mapping[str, tuple[tuple[type[KerasApplication], ...], ...]] = {
+    "cpu": ((ResNet50, EfficientNet, ConvNeXt), (MobileNetV3,), ()),
+    "gpu": (KERAS_APPLICATIONS, KERAS_APPLICATIONS, (ConvNeXt,)),
 }
 
 
 def cases(scale: str) -> tuple[str, ...]:
     """Names of the cases that the population `claims-models` has of these models."""
-    larger, training = _BATCHES[scale]
+    single, larger, trained = _USES[scale]
     return (
-        *_named(KERAS_APPLICATIONS, scale, "inference", batch=1),
-        *_named(_BATCHED[scale], scale, "inference", batch=larger),
-        *_named(_TRAINED, scale, "training_step", batch=training),
+        *_named(single, scale, "inference", batch=1),
+        *_named(larger, scale, "inference", batch=_LARGER),
+        *_named(trained, scale, "training_step", batch=_LARGER),
     )
 
 
