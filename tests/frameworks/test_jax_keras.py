@@ -47,6 +47,13 @@ class Net(keras.Model):
             x = each(x, training=training) if isinstance(each, layers.Dropout) else each(x)
         return self.last(x)
 
+class Scale(layers.Layer):  # its author did not name the weight
+    def build(self, shape):
+        self.gamma = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+    def call(self, x):
+        return x * self.gamma
+
 def two():  # a functional model of two inputs, in another order than the workload's
     y, x = keras.Input((4,), name="y"), keras.Input((4,), name="x")
     return keras.Model([y, x], layers.Dense(4)(layers.Concatenate()([y, x])))
@@ -138,6 +145,8 @@ def test_what_cannot_be_measured_is_one_line():
         other = State.of({"kernel": np.eye(4)}, {}, ADAMW)
         net, signature = made(Net), Signature(arguments={"x": "x"})
         refused(lambda: fw.module_step(net, signature, other, "inference", None), "those of the reference")
+        for _ in range(2):
+            assert {*fw.initial_state(made(Scale))[0]} == {"gamma"}
         # A layer that is there is made again, so that no case meets what another made of it.
         layer = layers.Dense(4)
         layer.build((5, 4))
