@@ -1,4 +1,4 @@
-"""The table of the implementations that come with Fuseproof: of operators, then of network blocks."""
+"""The table of the implementations that come with Fuseproof: of operators, network blocks and models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 
 from fuseproof.implementations.implementation import DTYPES, HALF, IEEE, PRODUCTS, Implementation
 from fuseproof.implementations.keras_models import of_keras_models
+from fuseproof.implementations.models import of_models
 
 # Modes of torch.compile by what they add to `torch.compile` in an implementation's name.
 _TORCH_MODES: Mapping[str, str] = {
@@ -243,4 +244,9 @@ def _of_blocks() -> Iterable[Implementation]:
             )
 
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = (*_all(), *_of_blocks(), *of_keras_models())
+IMPLEMENTATIONS: tuple[Implementation, ...] = (
+    *_all(),
+    *_of_blocks(),
+    *of_models(),
+    *of_keras_models(),
+)

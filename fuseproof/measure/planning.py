@@ -17,7 +17,7 @@ import psutil
 
 from fuseproof.cases import CACHES, Case, Group, parse_group
 from fuseproof.errors import UserError, require_known
-from fuseproof.implementations import IMPLEMENTATIONS, Implementation
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation, reason_not_installed
 from fuseproof.measure import describing
 from fuseproof.runs.plan import Plan, Settings
 from fuseproof.runs.records import NULL_SUFFIX, OWN, Failure
@@ -200,18 +200,18 @@ def reason_to_skip(implementation: Implementation, case: Case, device: str) -> s
 
 def reason_not_here(implementation: Implementation, device: str) -> str | None:
     """Why it can run no case here, with the remedy, else None. Imports no framework to find out."""
+    return _reason_without_package(implementation) or implementation.reason_not_on(device)
+
+
+def _reason_without_package(implementation: Implementation) -> str | None:
+    """How to install its framework, or what its model or itself is of, if that is not installed."""
+    model = MODULES.get(implementation.workload)
+    of_keras = "keras" if implementation.name.startswith("keras.") else ""
     return (
         reason_without_framework(implementation.framework)
-        or _reason_without_keras(implementation)
-        or implementation.reason_not_on(device)
+        or (None if model is None else reason_not_installed(model.requires))
+        or reason_not_installed(of_keras)
     )
-
-
-def _reason_without_keras(implementation: Implementation) -> str | None:
-    """How to install Keras if the row is one of its own and it is not installed: JAX may be here alone."""
-    if not implementation.name.startswith("keras.") or importlib.util.find_spec("keras") is not None:
-        return None
-    return "keras is not installed; pip install keras"
 
 
 def _reason_too_large(case: Case) -> str | None:
@@ -370,17 +370,24 @@ def _described(
     """The workloads at the shapes of these cases.
 
     Each user's workload has a process of its own. Fuseproof's share one for each framework, whose import
-    takes longer than they do.
+    takes longer than they do; one that cannot be made here is known by its name alone, and its cases are
+    skipped.
     """
+    unknown: list[Described] = []
     processes: dict[str, list[describing.Wanted]] = {}
     for each in workloads:
         shapes = [group.shape for group in groups if group is not None and group.operator == each.name]
         labels = dict.fromkeys(each.named_shapes.get(shape, shape) for shape in shapes)
         among = [implementation for implementation in table if implementation.workload == each.name]
         asked = describing.Wanted.of(each, list(labels), among)
+        if each.name in MODULES and asked.reference and _reason_without_package(asked.reference):
+            unknown += [
+                Described.unknown(MODULES[each.name].from_label(label), each.target) for label in labels
+            ]
+            continue
         shared = asked.reference.framework if each.name in MODULES and asked.reference else each.name
         processes.setdefault(shared, []).append(asked)
-    return [found for together in processes.values() for found in describing.describe(together)]
+    return unknown + [found for together in processes.values() for found in describing.describe(together)]
 
 
 def _named_case(group: str, workloads: Sequence[Declared], described: Sequence[Described]) -> Case:

@@ -14,7 +14,7 @@ from fuseproof.measure import checks
 from fuseproof.runs import environment
 from fuseproof.runs.directory import RunDirectory
 from fuseproof.runs.plan import Plan
-from fuseproof.runs.records import Benchmark, Failure, Run
+from fuseproof.runs.records import GRAPHS, Benchmark, Failure, Run
 from fuseproof.runs.run_file import run_to_json
 
 
@@ -153,6 +153,7 @@ def _benchmarks(
             device=directory.plan.settings.device,
             baseline=implementation.baseline,
             compile_seconds=check["compile_seconds"],
+            **{name: check.get(name) for name in GRAPHS},
             peak_memory_bytes=check["peak_memory_bytes"],
             flops=case.workload.flops(case.pass_),
             bytes=case.workload.minimum_bytes(case.pass_, case.dtype),

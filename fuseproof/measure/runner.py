@@ -18,7 +18,7 @@ from fuseproof.measure.progress import Pieces, Progress
 from fuseproof.measure.worker_process import WorkerCheated, WorkerDied, WorkerError, WorkerSkip
 from fuseproof.runs import statistics
 from fuseproof.runs.directory import RunDirectory
-from fuseproof.runs.records import Run
+from fuseproof.runs.records import GRAPHS, Run
 
 # Values with which a result is checked, one after the other.
 _CHECK_DRAWS = 2
@@ -178,6 +178,9 @@ def _check_implementation(crew: Crew, implementation: Implementation, count: int
     crew.ask(worker, "arm", name=name, draw=draw, rounds=_CALIBRATION_ROUNDS, calls=1, warm_up=2)
     trial = crew.ask(worker, "time")
     memory = crew.ask(worker, "peak_memory", name=name)["bytes"]
+    graphs = {} if implementation.compiled is None else crew.ask(worker, "graphs")
+    if implementation.compiled == "kernel" and not any(graphs.values()):
+        graphs = {}  # it compiles itself by something else
     call_seconds = min(trial["wall"])
     first_call: float = prepared["first_call_seconds"]
     return {
@@ -186,6 +189,7 @@ def _check_implementation(crew: Crew, implementation: Implementation, count: int
         "compile_seconds": None if implementation.compiled is None else max(0.0, first_call - call_seconds),
         "peak_memory_bytes": memory,
         "call_seconds": call_seconds,
+        **{name: graphs.get(name) for name in GRAPHS},
     }
 
 

@@ -43,6 +43,9 @@ class _Ran(msgspec.Struct, tag_field="status", tag="ran"):
     compile_seconds: _Finite | None
     peak_memory_bytes: _Finite | None
     call_seconds: _Positive
+    graphs: _Whole | None = None
+    graph_breaks: _Whole | None = None
+    recompiles: _Whole | None = None
 
 
 class _Skipped(msgspec.Struct, tag_field="status", tag="skipped"):

@@ -16,6 +16,9 @@ from fuseproof.runs import variables
 # The twin that `--null` adds to every implementation: the same code, so the true speedup is exactly 1.
 NULL_SUFFIX = "-null"
 
+# What is counted where torch.compile was used, of a Benchmark's fields.
+GRAPHS = ("graphs", "graph_breaks", "recompiles")
+
 # The choice of a baseline that leaves each implementation its own, by default that of its framework.
 OWN = "own"
 
@@ -50,6 +53,9 @@ class Benchmark:
     device: str | None = None
     baseline: str | None = None
     compile_seconds: float | None = None
+    graphs: int | None = None  # captured by torch.compile until the check ended; None if it was not used
+    graph_breaks: int | None = None
+    recompiles: int | None = None
     peak_memory_bytes: int | None = None
     flops: int | None = None
     bytes: int | None = None

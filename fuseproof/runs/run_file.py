@@ -17,7 +17,7 @@ import numpy as np
 
 from fuseproof import documents
 from fuseproof.errors import UserError
-from fuseproof.runs.records import Benchmark, Failure, Run
+from fuseproof.runs.records import GRAPHS, Benchmark, Failure, Run
 
 SCHEMA = 1
 PYTEST_BENCHMARK_FORMAT = "5.3.1"
@@ -62,6 +62,7 @@ def benchmark_to_json(benchmark: Benchmark) -> dict[str, Any]:
             "block": benchmark.block.tolist(),
             "leg": benchmark.leg.tolist(),
             "compile_seconds": benchmark.compile_seconds,
+            **{name: count for name in GRAPHS if (count := getattr(benchmark, name)) is not None},
             "peak_memory_bytes": benchmark.peak_memory_bytes,
             "flops": benchmark.flops,
             "bytes": benchmark.bytes,
@@ -309,6 +310,7 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
         device=_typed(info, "device", str),
         baseline=_typed(info, "baseline", str),
         compile_seconds=_typed(info, "compile_seconds", float),
+        **{name: _typed(info, name, int) for name in GRAPHS},
         peak_memory_bytes=_typed(info, "peak_memory_bytes", float),
         flops=_typed(info, "flops", float),
         bytes=_typed(info, "bytes", float),

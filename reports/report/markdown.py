@@ -60,7 +60,7 @@ def to_markdown(summary: Summary) -> str:
     lines += table(
         (
             *("operator", "case", "implementation", "time", "speedup [95 %]", "by other rounds"),
-            *("compile", "break-even calls"),
+            *("compile", "graphs", "break-even calls"),
         ),
         (
             (
@@ -75,6 +75,7 @@ def to_markdown(summary: Summary) -> str:
                 else units.NONE,
                 wording.by_rounds(row),
                 units.duration(row.compile_seconds),
+                wording.graphs(row) or units.NONE,
                 wording.calls(row.break_even_calls),
             )
             for row in summary.rows

@@ -69,6 +69,9 @@ class Row:
     flops_per_second: float | None
     bytes_per_second: float | None  # the operator's minimum bytes over the median time
     compile_seconds: float | None
+    graphs: int | None  # of torch.compile, with the places where one broke off, and recompilations
+    graph_breaks: int | None
+    recompiles: int | None
     break_even_calls: Interval | None  # infinite where compiling never pays for itself
     peak_memory_bytes: int | None
     error: float | None

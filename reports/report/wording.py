@@ -307,6 +307,16 @@ def _share(share: Share) -> str:
     return f"{share.count} [{100 * share.low:.0f}–{100 * share.high:.0f}\u00a0%]" if share.count else "0"
 
 
+def graphs(row: Row) -> str:
+    """What torch.compile made of it: `1 graph`, `3 graphs, 2 breaks, 1 recompilation`; empty if unknown."""
+    if row.graphs is None:
+        return ""
+    more = ((row.graph_breaks, "break"), (row.recompiles, "recompilation"))
+    return ", ".join(
+        [units.count(row.graphs, "graph"), *(units.count(number, what) for number, what in more if number)]
+    )
+
+
 def calls(interval: Interval | None) -> str:
     """Break-even calls, `12.3k [9,800–never]`; never: compiling does not pay for itself."""
     if interval is None:

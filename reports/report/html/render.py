@@ -120,6 +120,7 @@ def _environment() -> Environment:
         "memory": units.memory,
         "percent": units.percent,
         "by_rounds": wording.by_rounds,
+        "graphs": wording.graphs,
         "calls": wording.calls,
         "counted": counted,
         "command": wording.command,
