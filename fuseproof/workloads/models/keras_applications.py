@@ -66,8 +66,8 @@ class ConvNeXt(KerasApplication):
 
 
 KERAS_APPLICATIONS: tuple[type[KerasApplication], ...] = (ResNet50, MobileNetV3, EfficientNet, ConvNeXt)
-# What a population has at batch 1, and at a larger one. It trains none: gradients can be checked of one model's
-# step alone, and on two cores that takes as long as all inference together, most of it to compile.
+# What a population has at batch 1, and at a larger one. It trains none: gradients can be checked of one
+# model alone, and on two cores its step takes as long as all inference, most of it to compile.
 _SINGLE = (ResNet50, EfficientNet, ConvNeXt)
 _LARGER = (MobileNetV3,)
 
