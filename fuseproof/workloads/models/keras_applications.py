@@ -66,25 +66,19 @@ class ConvNeXt(KerasApplication):
 
 
 KERAS_APPLICATIONS: tuple[type[KerasApplication], ...] = (ResNet50, MobileNetV3, EfficientNet, ConvNeXt)
-# Images of a call that is not at batch 1.
-_LARGER = 32
-# Models by how a population takes them: inference at batch 1 and at a larger one, and training. Of a model's
-# training step gradients can be checked for one alone, see docs/reference/claims-models.md; on two cores it
-# would take as long as all inference together, most of it to compile.
-_USES: Mapping[str, tuple[tuple[type[KerasApplication], ...], ...]] = {
-    "cpu": ((ResNet50, EfficientNet, ConvNeXt), (MobileNetV3,), ()),
-    "gpu": (KERAS_APPLICATIONS, KERAS_APPLICATIONS, (ConvNeXt,)),
-}
+# What a population has at batch 1, and at a larger one. It trains none: gradients can be checked of one
+# model alone, and on two cores its step takes as long as all inference, most of it to compile.
+_SINGLE = (ResNet50, EfficientNet, ConvNeXt)
+_LARGER = (MobileNetV3,)
 
 
 def cases(scale: str) -> tuple[str, ...]:
     """Names of the cases that the population `claims-models` has of these models."""
-    single, larger, trained = _USES[scale]
-    return (
-        *_named(single, scale, "inference", batch=1),
-        *_named(larger, scale, "inference", batch=_LARGER),
-        *_named(trained, scale, "training_step", batch=_LARGER),
+    single, larger = (
+        _named(_SINGLE, scale, "inference", batch=1),
+        _named(_LARGER, scale, "inference", batch=32),
     )
+    return (*single, *larger)
 
 
 def _named(models: Iterable[type[KerasApplication]], scale: str, pass_: str, *, batch: int) -> Iterable[str]:

@@ -9,14 +9,16 @@ from fuseproof.measure import checks, planning
 
 GROUP = "keras_mobilenet_v3[batch2_size32-float32-inference]"
 ROWS = {"tensorflow": "keras.function", "jax": "keras.jit"}
-# The model with another epsilon in one batch norm, and with one more parameter.
+# The model with SiLU for its last hard swish, and with more parameters.
 BROKEN = """
 import keras
 from fuseproof.fusion.models.keras.applications import mobilenet_v3_small
 
-def another_epsilon(size):
+def another_activation(size):
     model = mobilenet_v3_small(size)
-    [*(each for each in model.layers if isinstance(each, keras.layers.BatchNormalization))][5].epsilon = 0.01
+    activations = [each for each in model.layers if isinstance(each, keras.layers.Activation)]
+    last = [each for each in activations if each.activation is not keras.activations.linear][-1]
+    last.activation = keras.activations.silu
     return model
 
 def more(size):
@@ -47,7 +49,7 @@ def test_outputs_are_right_and_broken_variants_are_caught(case, framework, start
     )
     worker.prepare(row)
     assert judged(case, worker.errors(row.name)).passed
-    broken = broken_variant(file, "another_epsilon", row)
+    broken = broken_variant(file, "another_activation", row)
     worker.prepare(broken)
     assert not judged(case, worker.errors(broken.name)).passed
     with pytest.raises(Exception, match="its parameters are not those of the reference"):

@@ -17,11 +17,9 @@ def test_the_population_has_every_model_and_both_batches(scale):
     found = [parse_group(group) for group in cases(scale)]
     assert len(found) == len({*cases(scale)}) and None not in found
     shapes = [(each.pass_, MODELS[each.operator].from_label(each.shape)) for each in found]
-    inferred = [model for pass_, model in shapes if pass_ == "inference"]
-    assert {model.name for model in inferred} == {each.name for each in KERAS_APPLICATIONS}
-    assert {model.batch for model in inferred} == {1, 32}
-    trained = {"cpu": [], "gpu": ["keras_convnext"]}
-    assert [model.name for pass_, model in shapes if pass_ == "training_step"] == trained[scale]
+    assert {pass_ for pass_, _ in shapes} == {"inference"}
+    assert {model.name for _, model in shapes} == {each.name for each in KERAS_APPLICATIONS}
+    assert {model.batch for _, model in shapes} == {1, 32}
 
 
 @pytest.mark.parametrize("kind", KERAS_APPLICATIONS)
