@@ -74,11 +74,8 @@ _LARGER = (MobileNetV3,)
 
 def cases(scale: str) -> tuple[str, ...]:
     """Names of the cases that the population `claims-models` has of these models."""
-    single, larger = (
-        _named(_SINGLE, scale, "inference", batch=1),
-        _named(_LARGER, scale, "inference", batch=32),
-    )
-    return (*single, *larger)
+    single = _named(_SINGLE, scale, "inference", batch=1)
+    return (*single, *_named(_LARGER, scale, "inference", batch=32))
 
 
 def _named(models: Iterable[type[KerasApplication]], scale: str, pass_: str, *, batch: int) -> Iterable[str]:
