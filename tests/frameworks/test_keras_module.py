@@ -220,6 +220,7 @@ def test_what_cannot_be_compared_is_one_line_and_dropout_is_off_in_inference():
     code = """
         import os
         os.environ["KERAS_BACKEND"] = "numpy"
+        import keras  # before a worker's framework could choose
         from fuseproof import frameworks
         fw = frameworks.load("tensorflow")
         try:
