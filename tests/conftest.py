@@ -64,9 +64,13 @@ class RealWorker:
     def ask(self, do: str, *, timeout: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
         return self.process.ask(do, timeout=timeout, **arguments)
 
-    def open_case(self, group: str, *, seed: int = 0, last_level_cache: int = 1) -> dict[str, Any]:
-        self.referee.open_case(group=group, seed=seed)
-        return self.ask("open_case", group=group, seed=seed, last_level_cache=last_level_cache)
+    def open_case(
+        self, group: str, *, seed: int = 0, last_level_cache: int = 1, workload: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """workload: as it was described, of a module."""
+        given = {"group": group, "seed": seed, "workload": workload}
+        self.referee.open_case(**given)
+        return self.ask("open_case", last_level_cache=last_level_cache, **given)
 
     def prepare(self, implementation: Implementation, **patience: float) -> dict[str, Any]:
         return self.ask("prepare", implementation=implementation.to_json(), **patience)

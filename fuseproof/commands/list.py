@@ -30,7 +30,7 @@ def _document(added: Sequence[str], workloads: Sequence[str], *, device: str) ->
     """The lists as plain data; `added` and `workloads` are the user's, as `module:NAME`."""
     from fuseproof import implementations, suites
     from fuseproof.measure.planning import reason_not_here
-    from fuseproof.workloads.builtin import MODULES, WORKLOADS
+    from fuseproof.workloads.builtin import WORKLOADS
 
     loaded = [suites.get(name) for name in suites.names()]
     table, declared = implementations.everything(added, workloads)
@@ -40,7 +40,7 @@ def _document(added: Sequence[str], workloads: Sequence[str], *, device: str) ->
         ],
         "operators": [
             {"name": name, "shape": operator.label_example, "named_shapes": dict(operator.named_shapes)}
-            for name, operator in (*WORKLOADS.items(), *MODULES.items())
+            for name, operator in WORKLOADS.items()
         ]
         + [
             {

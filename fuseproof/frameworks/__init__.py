@@ -6,6 +6,8 @@ A worker process loads one of them, by `load`, and no other.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ Tensor = Any
 Raw = Any  # what one call returns: the output, or the output and a sequence of gradients
 Result = dict[str, Tensor]  # outputs and, of a backward pass, gradients `grad_<input>`, by name
 Bound = Callable[[], Raw]
+
+# Frameworks that Keras runs on; which one is decided when it is imported.
+_UNDER_KERAS = ("tensorflow", "jax")
 
 # The most calls that `peak_memory` makes.
 PEAK_MEMORY_CALLS = 4
@@ -129,5 +134,10 @@ class Framework(Protocol):
 
 
 def load(name: str) -> Framework:
-    """The module for the framework `name`. Raises ImportError if the framework is not installed."""
+    """The module for the framework `name`, on which Keras will run if it is imported later.
+
+    Raises ImportError if the framework is not installed.
+    """
+    if name in _UNDER_KERAS and "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = name
     return cast(Framework, importlib.import_module(f"fuseproof.frameworks.{name}"))

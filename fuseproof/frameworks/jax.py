@@ -256,7 +256,7 @@ def module(
     target: Any, fields: Mapping[str, object], dtype: str, example: Callable[[], Mapping[str, Any]]
 ) -> Any:
     """The module that a target is or makes, on the device; its real numbers in this dtype."""
-    return jax_parts.make(target, fields, dtype, _device)
+    return jax_parts.make(target, fields, dtype, _device, example)
 
 
 def initial_state(module: Any) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:

@@ -1,4 +1,4 @@
-"""Modules of JAX: inference, and training steps with an optimizer of Optax.
+"""Modules of JAX: inference, and training steps with an optimizer of Optax, or of Keras for its layers.
 
 What a module holds is passed to the step and comes back from it, as arrays of JAX are never changed.
 """
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from fuseproof.child_process import PlainError
 from fuseproof.frameworks import Bound, Result, Step, WrongResultError, calling, jax_parts
 from fuseproof.frameworks.calling import Signature
-from fuseproof.frameworks.jax_parts import Parts
+from fuseproof.frameworks.jax_records import Optimizer, Parts
 from fuseproof.workloads import trees
 from fuseproof.workloads.described import PARAMETERS
-from fuseproof.workloads.modules import State
+from fuseproof.workloads.modules import EPSILON, State
 
 Inputs = dict[str, Any]
 # Parameters, buffers, the rest of its arrays and what the optimizer keeps, each a list or a tree of arrays.
@@ -84,7 +84,7 @@ def _inference(parts: Parts, signature: Signature, call: Callable[..., Bound], c
 def _training(
     parts: Parts, signature: Signature, state: State, call: Callable[..., Bound], compiled: str | None
 ) -> Step:
-    optimizer, apply_updates = _optimizer(state.optimizer)
+    optimizer = (parts.optimizer or _of_optax)(state.optimizer)
     # Zeros, whatever the parameters are: a step begins with nothing remembered.
     remembered = optimizer.init(list(parts.parameters.values()))
     buffers, names = list(parts.buffers.values()), [*parts.parameters]
@@ -92,14 +92,14 @@ def _training(
     def loss_of(parameters: list[Any], held: tuple[Any, Any], tensors: list[Any], targets: Inputs) -> Any:
         module = parts.together(parameters, *held)
         loss = _loss(call(module, tensors)(), targets)
-        return loss, parts.apart(module)
+        return sum(parts.penalties(module), loss), parts.apart(module)
 
     def train(held: _Held, tensors: list[Any], targets: Inputs) -> tuple[Any, list[Any], _Held]:
         parameters, buffers, rest, remembered = held
         differentiated = jax.value_and_grad(loss_of, has_aux=True)
         (loss, after), gradients = differentiated(parameters, (buffers, rest), tensors, targets)
-        updates, remembered = optimizer.update(gradients, remembered, parameters)
-        return loss, gradients, (apply_updates(parameters, updates), *after, remembered)
+        parameters, remembered = optimizer.step(gradients, remembered, parameters)
+        return loss, gradients, (parameters, *after, remembered)
 
     called = train if compiled is None else jax.jit(train)
 
@@ -150,19 +150,25 @@ def _loss(output: Any, targets: Inputs) -> Any:
     return sum(jnp.mean(jnp.square(found[name] - target)) for name, target in targets.items())
 
 
-def _optimizer(given: Mapping[str, Any]) -> tuple[Any, Callable[..., Any]]:
-    """The optimizer, and what adds its updates to parameters."""
-    rate = float(given["learning_rate"])
+def _of_optax(given: Mapping[str, Any]) -> Optimizer:
     try:
         import optax  # a training step alone needs it
     except ImportError:
         raise NotImplementedError("a training step of JAX's modules needs Optax; pip install optax") from None
+    rate = float(given["learning_rate"])
     if given["name"] == "sgd":
-        return optax.sgd(rate), optax.apply_updates
-    if given["name"] == "adamw":
-        decay = float(given.get("weight_decay", 0.01))
-        return optax.adamw(rate, weight_decay=decay), optax.apply_updates
-    raise PlainError(f"unknown optimizer {given['name']!r}; there are adamw, sgd")
+        optimizer = optax.sgd(rate)
+    elif given["name"] == "adamw":
+        decay, epsilon = float(given.get("weight_decay", 0.01)), float(given.get("epsilon", EPSILON))
+        optimizer = optax.adamw(rate, weight_decay=decay, eps=epsilon)
+    else:
+        raise PlainError(f"unknown optimizer {given['name']!r}; there are adamw, sgd")
+
+    def step(gradients: list[Any], remembered: Any, parameters: list[Any]) -> tuple[list[Any], Any]:
+        updates, remembered = optimizer.update(gradients, remembered, parameters)
+        return optax.apply_updates(parameters, updates), remembered
+
+    return Optimizer(init=optimizer.init, step=step)
 
 
 def _arrays(named: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

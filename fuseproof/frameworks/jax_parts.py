@@ -1,7 +1,8 @@
 """What a module of JAX is made of: arrays by name, and how a module is put together of them again.
 
-A module is one of Equinox or of Flax NNX, or, without a library, a pair `(parameters, apply)`, whose apply
-takes the parameters and the inputs. No library is imported here: whoever made its module has imported it.
+A module is one of Equinox, Flax NNX or Keras, or, without a library, a pair `(parameters, apply)`, whose
+apply takes the parameters and the inputs. No library is imported here: whoever made its
+module has imported it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -17,43 +17,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from fuseproof.child_process import PlainError
-from fuseproof.frameworks import calling
+from fuseproof.frameworks import calling, jax_keras, keras_layers
+from fuseproof.frameworks.jax_records import Leaves, Parts
 
 # The name of the only parameter of a pair whose parameters are a single array.
 ONLY = "value"
-_WANTED = "an equinox.Module, a flax.nnx.Module or a pair (parameters, apply)"
-
-Leaves = list[Any]
+_WANTED = "an equinox.Module, a flax.nnx.Module, a keras.Layer or a pair (parameters, apply)"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The arrays of a module in one of its two modes.
-
-    parameters: by name, real numbers, which are trained.
-    buffers:  by name; a call in training mode may change them.
-    rest:     arrays that are neither: whole numbers, keys and counts of random numbers.
-    together: the module of these parameters, buffers and rest, each in this order.
-    apart:    buffers and rest of such a module after a call.
-    counts:   places in rest that count the random numbers drawn.
-    """
-
-    parameters: Mapping[str, Any]
-    buffers: Mapping[str, Any]
-    rest: Leaves
-    together: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Callable[..., Any]]
-    apart: Callable[[Any], tuple[Leaves, Leaves]]
-    counts: Sequence[int] = field(default=())
-
-
-def make(target: Any, fields: Mapping[str, object], dtype: str, device: Any) -> Any:
+def make(
+    target: Any,
+    fields: Mapping[str, object],
+    dtype: str,
+    device: Any,
+    example: Callable[[], Mapping[str, Any]],
+) -> Any:
     """The module that a target is or makes, its real numbers in this dtype, on the device.
 
+    example: arguments of a call, for one that makes its parameters when it is first called.
     Raises PlainError for a target that is and makes no module.
     """
     # The same key gives other numbers in 64 bits: the referee must get the module that the workers have.
     with jax.enable_x64(False):
         module = calling.made(target, fields, _is_module, _WANTED, _why_not)
+    if keras_layers.is_layer(module):  # it is made again, because its dtype is chosen before
+        return jax_keras.make(target, fields, dtype, device, example)
 
     def own(leaf: Any) -> Any:
         if not _is_array(leaf):
@@ -77,6 +65,8 @@ def of(module: Any, *, training: bool) -> Parts:
         return _of_nnx(module, training)
     if _is_equinox(module):
         return _of_equinox(module, training)
+    if keras_layers.is_layer(module):
+        return jax_keras.parts(module, training=training)
     parameters, apply = module
     return _of_tree(parameters, lambda tree: functools.partial(apply, tree))
 
@@ -175,7 +165,7 @@ def _is_real(leaf: Any) -> bool:
 
 def _is_module(given: Any) -> bool:
     pair = isinstance(given, tuple) and len(given) == 2 and callable(given[1])
-    return _is_nnx(given) or _is_equinox(given) or pair
+    return _is_nnx(given) or _is_equinox(given) or keras_layers.is_layer(given) or pair
 
 
 def _is_nnx(given: Any) -> bool:

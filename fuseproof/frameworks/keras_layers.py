@@ -7,11 +7,20 @@ imported only when there is a layer, which has imported it.
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fuseproof.child_process import PlainError
+
+_NUMBERED = re.compile(r"variable(_\d+)?")
+
+
+def is_layer(given: Any) -> bool:
+    keras = sys.modules.get("keras")  # whoever made a layer has imported it
+    return keras is not None and isinstance(given, keras.Layer)
 
 
 def weights(layer: Any) -> dict[str, Any]:
@@ -30,9 +39,16 @@ def _walked(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     theirs = {id(each) for _, child in children for each in child.weights}
     for variable in layer.weights:
         if id(variable) not in theirs:
-            yield prefix + variable.name, variable
+            yield prefix + _own_name(layer, variable), variable
     for name, child in children:
         yield from _walked(child, f"{prefix}{name}.")
+
+
+def _own_name(layer: Any, variable: Any) -> str:
+    """The name of a layer's variable; of one that its author gave none, and Keras a number, its attribute."""
+    if not _NUMBERED.fullmatch(variable.name):
+        return str(variable.name)
+    return next((name for name, value in vars(layer).items() if value is variable), "variable")
 
 
 def _children(layer: Any) -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,7 @@ from fuseproof.frameworks import (
     host_memory,
     host_view,
     keras_layers,
-    keras_module,
+    tensorflow_module,
     xla_profile,
 )
 from fuseproof.frameworks.calling import Signature
@@ -259,14 +259,14 @@ def step(
 def module(
     target: Any, fields: Mapping[str, object], dtype: str, example: Callable[[], Mapping[str, Any]]
 ) -> Any:
-    """The Keras layer or model that a target is or makes, built; its weights in this dtype."""
+    """The layer, model or tf.Module that a target is or makes, built; its weights in this dtype."""
     with tf.device(_device):
-        return keras_module.make(target, fields, dtype, example)
+        return tensorflow_module.make(target, fields, dtype, example)
 
 
 def initial_state(module: Any) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
     """Parameters and buffers of a new module, by name."""
-    return keras_module.initial_state(module)
+    return tensorflow_module.initial_state(module)
 
 
 def module_step(module: Any, signature: Signature, state: State, pass_: str, compiled: str | None) -> Step:
@@ -275,7 +275,7 @@ def module_step(module: Any, signature: Signature, state: State, pass_: str, com
     Raises PlainError for a module whose parameters or buffers are not those of the reference.
     """
     with tf.device(_device):
-        return keras_module.step(module, signature, state, pass_, compiled)
+        return tensorflow_module.step(module, signature, state, pass_, compiled)
 
 
 def witness(indices: NDArray[np.int64]) -> Callable[[Any], Any]:

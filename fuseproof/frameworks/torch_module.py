@@ -16,7 +16,7 @@ from fuseproof.frameworks import Bound, Result, Step, WrongResultError, calling
 from fuseproof.frameworks.calling import Signature
 from fuseproof.workloads import trees
 from fuseproof.workloads.described import PARAMETERS
-from fuseproof.workloads.modules import State
+from fuseproof.workloads.modules import EPSILON, State
 
 Inputs = dict[str, torch.Tensor]
 
@@ -164,7 +164,8 @@ def _optimizer(module: torch.nn.Module, given: Mapping[str, Any]) -> torch.optim
     if given["name"] == "sgd":
         return torch.optim.SGD(parameters, lr=rate)
     if given["name"] == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=float(given.get("weight_decay", 0.01)))
+        decay, epsilon = float(given.get("weight_decay", 0.01)), float(given.get("epsilon", EPSILON))
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, eps=epsilon)
     raise PlainError(f"unknown optimizer {given['name']!r}; there are adamw, sgd")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fuseproof.implementations.implementation import DTYPES, HALF, IEEE, PRODUCTS, Implementation
+from fuseproof.implementations.keras_models import of_keras_models
 from fuseproof.implementations.models import of_models
 
 # Modes of torch.compile by what they add to `torch.compile` in an implementation's name.
@@ -192,7 +193,8 @@ def _tensorflow(traits: _Traits) -> Iterable[Implementation]:
             yield implementation(name, target=target, compiled=mode, baseline=eager, layout=layout)
 
 
-# A network block is written once in each framework, so its rows differ in the compiler alone.
+# A network block is one module in each framework, so its rows differ in the compiler alone. Another library
+# is more rows, with a folder in `fusion/blocks/` whose modules have parameters of the same names and shapes.
 _OF_BLOCKS = (
     ("torch.eager", "torch", None),
     ("torch.compile", "torch", "default"),
@@ -201,9 +203,16 @@ _OF_BLOCKS = (
     ("tf.eager", "tensorflow", None),
     ("tf.function", "tensorflow", "function"),
     ("tf.xla", "tensorflow", "xla"),
+    ("keras.function", "tensorflow", "function"),
+    ("keras.xla", "tensorflow", "xla"),
+    ("keras.jit", "jax", "jit"),
 )
 # JAX compiles a scan at every eager call, so there is none without jit.
 _SCANNED = ("lstm", "decode")
+# Eager, Optax's step is a call of JAX for each operation on each parameter, which nobody trains with.
+_INFERENCE_ALONE = ("jax.eager",)
+# Keras has no loop over tokens with a cache of its own.
+_NOT_IN_KERAS = ("decode",)
 _BLOCK_DTYPES = ("float32", "bfloat16")
 _BLOCKS = (
     *("mlp_block", "encoder_block", "decoder_block", "conv_residual", "unet_block"),
@@ -214,9 +223,12 @@ _BLOCKS = (
 def _of_blocks() -> Iterable[Implementation]:
     for block in _BLOCKS:
         for name, framework, compiled in _OF_BLOCKS:
-            if framework == "jax" and block in _SCANNED and compiled is None:
+            keras = name.startswith("keras.")
+            if (framework == "jax" and block in _SCANNED and compiled is None) or (
+                keras and block in _NOT_IN_KERAS
+            ):
                 continue
-            target = f"fuseproof.fusion.blocks.{framework}.{block}:{block}"
+            target = f"fuseproof.fusion.blocks.{'keras' if keras else framework}.{block}:{block}"
             if (block, name) == ("decode", "torch.compile"):
                 # It compiles one token's step itself.
                 target, compiled = f"{target}_compiled", "kernel"
@@ -226,9 +238,15 @@ def _of_blocks() -> Iterable[Implementation]:
                 framework=framework,
                 target=target,
                 compiled=compiled,
-                baseline=name if framework == "jax" and block in _SCANNED else "",
+                baseline="jax.jit" if framework == "jax" and block in _SCANNED else "",
+                passes=("inference",) if name in _INFERENCE_ALONE else ("inference", "training_step"),
                 dtypes=_BLOCK_DTYPES,
             )
 
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = (*_all(), *_of_blocks(), *of_models())
+IMPLEMENTATIONS: tuple[Implementation, ...] = (
+    *_all(),
+    *_of_blocks(),
+    *of_models(),
+    *of_keras_models(),
+)

@@ -24,6 +24,7 @@ _INSTALL: Mapping[str, str] = {
     "helion": "pip install 'fuseproof[peers]'",
     "xformers": "pip install 'fuseproof[peers]'",
     "transformers": "pip install 'fuseproof[models]'",
+    "keras": "pip install keras",
     "flash_attn": "pip install flash-attn --no-build-isolation",
 }
 
@@ -42,9 +43,11 @@ _MODES: Mapping[str, tuple[str, ...]] = {
 # Operators that compute no matrix product, the only thing that max-autotune tunes.
 _WITHOUT_PRODUCT = ("layer_norm", "rms_norm", "softmax", "cross_entropy", "rotary", "embedding")
 
+# Passes that are an operator's; the others are a module's.
+_OF_OPERATORS = ("forward", "forward_backward")
 # Values that fields may hold.
 _KNOWN: Mapping[str, tuple[str, ...]] = {
-    "passes": ("forward", "forward_backward", "inference", "training_step"),  # tensor.ALL_PASSES, whose
+    "passes": (*_OF_OPERATORS, "inference", "training_step"),  # tensor.ALL_PASSES, whose
     # import would cost every `--help`
     "dtypes": PRODUCTS,  # operators.DTYPES, for the same reason
     "devices": ("cpu", "cuda", "tpu"),
@@ -69,7 +72,7 @@ class Implementation:
                `xla`.
     baseline:  the implementation that its speedup and its error limit refer to; by default the framework's
                library call.
-    passes:    passes of an operator that the target can compute; a module has all of its own.
+    passes:    passes that the target can compute; of a module all of its own, unless some are named.
     dtypes:    dtypes of cases the target can compute.
     devices:   devices it can be timed on.
     interpreted: devices where it runs in an interpreter: its results are checked, its time means nothing.
@@ -89,7 +92,7 @@ class Implementation:
     target: str
     compiled: str | None = None
     baseline: str = ""
-    passes: tuple[str, ...] = ("forward", "forward_backward")
+    passes: tuple[str, ...] = _OF_OPERATORS
     dtypes: tuple[str, ...] = DTYPES
     devices: tuple[str, ...] = ("cpu", "cuda")
     interpreted: tuple[str, ...] = ()
@@ -186,6 +189,10 @@ class Implementation:
     def current_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         """The fields as they are called here; earlier versions called a workload an operator."""
         return {"workload" if name == "operator" else name: value for name, value in fields.items()}
+
+    def takes(self, pass_: str) -> bool:
+        """Whether the target can compute a pass that its workload has."""
+        return pass_ in self.passes or (pass_ not in _OF_OPERATORS and {*self.passes} <= {*_OF_OPERATORS})
 
     def reason_not_on(self, device: str) -> str | None:
         """Why it cannot be timed on `device`, else None."""

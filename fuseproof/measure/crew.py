@@ -286,7 +286,6 @@ def worker_environment(*, device: str, threads: int, caches: Path, cold: bool) -
         "TRITON_CACHE_DIR": str(caches / "triton"),
         "FUSEPROOF_TUNING_CACHE": str(caches / "fuseproof"),  # the configs that Triton kernels were tuned to
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "KERAS_BACKEND": "tensorflow",
         # Two frameworks share the device, so neither may take all its memory at the start.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",

@@ -23,7 +23,6 @@ from fuseproof.runs.plan import Plan, Settings
 from fuseproof.runs.records import NULL_SUFFIX, OWN, Failure
 from fuseproof.suites import Suite
 from fuseproof.units import memory
-from fuseproof.workloads.blocks import NetworkBlock
 from fuseproof.workloads.builtin import MODULES, NAMES
 from fuseproof.workloads.declared import Declared
 from fuseproof.workloads.described import Described
@@ -196,11 +195,9 @@ def reason_to_skip(implementation: Implementation, case: Case, device: str) -> s
         return reason
     if (reason := _reason_too_large(case)) is not None:
         return reason
-    if isinstance(case.workload, NetworkBlock) and (reason := reason_without_framework("torch")) is not None:
-        return f"what is right for it is PyTorch's in float64: {reason}"
     if case.cache == "cold" and case.pass_ in MODULE_PASSES:
         return "a module has one set of parameters, so it is measured with a warm cache"
-    if case.pass_ not in (*implementation.passes, *MODULE_PASSES):
+    if not implementation.takes(case.pass_):
         return f"has no {case.pass_} pass yet"
     if case.dtype == "tf32" and device == "cpu":
         return "TF32 is a mode of NVIDIA's tensor cores; on a CPU it would be float32 again"
@@ -215,9 +212,14 @@ def reason_not_here(implementation: Implementation, device: str) -> str | None:
 
 
 def _reason_without_package(implementation: Implementation) -> str | None:
-    """How to install its framework, or the package that its model is from, if that is not installed."""
-    package = MODULES[implementation.workload].requires if implementation.workload in MODULES else ""
-    return reason_without_framework(implementation.framework) or reason_not_installed(package)
+    """How to install its framework, or what its model or itself is of, if that is not installed."""
+    model = MODULES.get(implementation.workload)
+    of_keras = "keras" if implementation.name.startswith("keras.") else ""
+    return (
+        reason_without_framework(implementation.framework)
+        or (None if model is None else reason_not_installed(model.requires))
+        or reason_not_installed(of_keras)
+    )
 
 
 def _reason_too_large(case: Case) -> str | None:

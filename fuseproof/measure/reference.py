@@ -15,13 +15,12 @@ from fuseproof import frameworks
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.frameworks import Framework, Step
-from fuseproof.implementations import IMPLEMENTATIONS, Implementation, resolve_function
+from fuseproof.implementations import Implementation, resolve_function
 from fuseproof.measure import checks, opening, tensors
 from fuseproof.workloads import distribution
-from fuseproof.workloads.blocks import NetworkBlock
 from fuseproof.workloads.described import PARAMETERS, Described
 from fuseproof.workloads.distribution import Drawn
-from fuseproof.workloads.modules import Module, State
+from fuseproof.workloads.modules import EPSILON, Module, State
 from fuseproof.workloads.operators.base import rms
 from fuseproof.workloads.tensor import INDEX, tensor_dtype
 from fuseproof.workloads.workload import Arrays, Sampled, Workload, whole
@@ -33,20 +32,16 @@ def of(case: Case) -> Workload | ByImplementation:
     if isinstance(workload, Described) and workload.reference:
         dtype = workload.reference_dtype or tensor_dtype(case.dtype)
         return ByImplementation(workload.reference, dtype=dtype).of(case)
-    if isinstance(workload, NetworkBlock):
-        named = (workload.name, workload.reference_by)
-        (right,) = (each for each in IMPLEMENTATIONS if (each.workload, each.name) == named)
-        return ByImplementation(right.to_json(), dtype=workload.reference_dtype).of(case)
     return workload
 
 
 # Roundings of the usual gradient that one must exceed to have a direction.
 _NOISE = 64.0
-# AdamW divides a gradient g by |g| + ε, with ε = 1e-8, in Keras's first step 1e-8 / √(1 - 0.999). An error δ
-# of g is one of ε δ / (|g| + ε)² of the step: from |g| = √(a thousand ε · noise) on less than the parameters'
-# own rounding. Seen without this in one of 60 draws of a bias of 64: a hundred times the error of the others.
-_EPSILON = {"tensorflow": 4e-4}
-_USUAL_EPSILON = 1.3e-5
+# AdamW divides a gradient g by |g| + ε, in Keras's first step by |g| + ε / √(1 - 0.999). An error δ of g is
+# one of ε δ / (|g| + ε)² of the step: from |g| = √(a thousand ε · noise) on less than the parameters' own
+# rounding. Seen without this in one of 60 draws of a bias of 64: a hundred times the error of the others.
+_EPSILONS = 1300.0
+_KERAS_EPSILONS = 32.0
 
 
 class ByImplementation:
@@ -90,12 +85,19 @@ class ByImplementation:
         if self._case.pass_ != "training_step":
             return {name: whole(array) for name, array in self.results(inputs, cotangents).items()}
         dtype = self._case.workload.computed_in(self._case.dtype)
-        epsilon = _EPSILON.get(self._implementation.framework, _USUAL_EPSILON)
-        trained = Trained(noise=_NOISE * checks.unit_roundoff(dtype), epsilon=epsilon)
+        trained = Trained(noise=_NOISE * checks.unit_roundoff(dtype), epsilon=_EPSILONS * self._epsilon)
         found: dict[str, NDArray[Any]] = {}
         for found in self._calls(inputs, cotangents, steps):
             trained.note(found)
         return trained.compared(found)
+
+    @property
+    def _epsilon(self) -> float:
+        """AdamW's, as it counts in the first step of the reference."""
+        workload = self._case.workload if self._case is not None else None
+        state = workload.state if isinstance(workload, Described) else None
+        own = float(state.optimizer.get("epsilon", EPSILON)) if state is not None else EPSILON
+        return own * (_KERAS_EPSILONS if self._implementation.framework == "tensorflow" else 1.0)
 
     def _drawn(self, inputs: Arrays, cotangents: Arrays, steps: int) -> dict[str, Sampled]:
         """What many draws of the results have in common."""
@@ -162,7 +164,7 @@ class Trained:
         the scale of the others.
     """
 
-    def __init__(self, noise: float, epsilon: float = _USUAL_EPSILON) -> None:
+    def __init__(self, noise: float, epsilon: float = _EPSILONS * EPSILON) -> None:
         self._noise = noise
         self._epsilon = epsilon
         self._known: dict[str, NDArray[np.bool_]] = {}

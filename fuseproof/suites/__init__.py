@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fuseproof.cases import Case
 from fuseproof.errors import UserError, require_known
 from fuseproof.workloads.blocks.base import SCALES
-from fuseproof.workloads.builtin import WORKLOADS
+from fuseproof.workloads.operators import OPERATORS
 
 # What users of each framework reach for first, and the hand-written kernels.
 USUAL = (
@@ -102,7 +102,7 @@ def cases(
     return tuple(
         Case(workload=workload, dtype=dtype, pass_=pass_, cache=cache)
         for operator, operator_labels in labels.items()
-        for workload in map(WORKLOADS[operator].from_label, operator_labels)
+        for workload in map(OPERATORS[operator].from_label, operator_labels)
         for dtype in dtypes
         for pass_ in passes
         if workload.reason_against(dtype, pass_) is None

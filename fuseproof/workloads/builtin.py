@@ -1,4 +1,4 @@
-"""Every workload that comes with Fuseproof, by name: operators, network blocks and modules."""
+"""Every workload that comes with Fuseproof, by name: operators, network blocks and models."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fuseproof.workloads.models import MODELS
 from fuseproof.workloads.modules import Module
 from fuseproof.workloads.operators import OPERATORS, Operator
 
-WORKLOADS: Mapping[str, type[Operator]] = {**OPERATORS, **BLOCKS}
 # What they hold only their framework knows: a plan has it described, as a user's workload.
-MODULES: Mapping[str, type[Module]] = {**MODELS}
-NAMES = (*WORKLOADS, *MODULES)
+MODULES: Mapping[str, type[Module]] = {**BLOCKS, **MODELS}
+WORKLOADS: Mapping[str, type[Operator]] = {**OPERATORS, **MODULES}
+NAMES = tuple(WORKLOADS)
 
 
 def get(name: str) -> type[Operator]:
     """The class of the workload named `name`. Raises UserError for any other name."""
     require_known("workload", [name], NAMES)
-    return MODULES[name] if name in MODULES else WORKLOADS[name]
+    return WORKLOADS[name]

@@ -40,6 +40,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     bytes: dict[str, dict[str, int | None]]
     reference: dict[str, Any]
     reference_dtype: str
+    longest: int = 0
     notes: tuple[str, ...] = ()
     random: bool = False
     # Of a module.
@@ -99,6 +100,7 @@ class Described(Workload):
             },
             reference=dict(reference),
             reference_dtype=reference_dtype,
+            longest=workload.longest_axis,
             notes=notes,
             random=workload.random,
             autocast="" if state is None else state.autocast,
@@ -208,6 +210,10 @@ class Described(Workload):
         return () if self.state is not None else self.document.differentiable
 
     @property
+    def longest_axis(self) -> int:
+        return max(self.document.longest, super().longest_axis)
+
+    @property
     def arguments(self) -> Mapping[str, Skeleton]:
         return self.document.arguments
 
@@ -223,7 +229,7 @@ class Described(Workload):
 
     @property
     def pooled(self) -> bool:
-        return self.state is None and self._source.pooled
+        return self._source.pooled
 
     def draw_inputs(self, generator: np.random.Generator) -> Mapping[str, Any]:
         drawn = self._source.draw_inputs(generator)
@@ -236,6 +242,8 @@ class Described(Workload):
         return {**drawn, **parameters}
 
     def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> Any:
+        if self.state is not None and name.startswith(PARAMETERS):
+            return self.state.draw(name.removeprefix(PARAMETERS), shape, generator)
         return self._source.draw(name, shape, generator)
 
     def in_order(self, inputs: Arrays, dtype: str) -> Arrays:

@@ -21,12 +21,17 @@ from fuseproof.workloads.tensor import MODULE_PASSES, Tensor
 _LEAST_SPREAD = 1 / 8
 _SPREAD_OF_ZEROS = 0.02
 
+# Of AdamW, as in PyTorch and Optax; Keras's own default is ten times as much.
+EPSILON = 1e-8
+
 
 class Module(Operator):
     """A module at one shape, written as an Operator is; its implementations' targets make or are the module.
 
-    A target is a torch.nn.Module, an equinox.Module, a flax.nnx.Module, a pair `(parameters, apply)` of JAX
-    or a keras.Layer, or a class or function that makes one and takes those of the fields that it names.
+    A target is a torch.nn.Module, an equinox.Module, a flax.nnx.Module, a pair `(parameters, apply)` of JAX,
+    a keras.Layer or a tf.Module, or a class or function that makes one and takes those of the fields that it
+    names. Implementations in several frameworks are compared if their parameters have the same names and
+    shapes; then all of them are given the same values.
 
     passes: `inference` is a call in evaluation mode without gradients. `training_step` is a call in training
         mode, the loss, its gradients, and a step of the optimizer; the gradients are cleared first. The loss
@@ -34,7 +39,9 @@ class Module(Operator):
     autocast: `bfloat16` or `float16`: calls are made under torch.autocast with that dtype, and
         results may be as far off as it rounds. Parameters, gradients and steps keep the dtype of the case.
     requires: of a module that comes with Fuseproof, the package that its implementations import.
-    optimizer: `adamw` or `sgd`, with its arguments: `learning_rate`, and of AdamW `weight_decay`.
+    optimizer: `adamw` or `sgd`, with its arguments: `learning_rate`, and of AdamW `weight_decay` and
+        `epsilon`, which Keras adds at another place than others: where steps of Keras and of others are
+        compared, one that is small beside any gradient, such as 1e-16.
     """
 
     passes: ClassVar[tuple[str, ...]] = MODULE_PASSES

@@ -207,7 +207,7 @@ def test_what_cannot_be_compared_is_one_line_and_dropout_is_off_in_inference():
         assert np.allclose(one, two, atol=1e-5) and np.allclose(one, three, atol=1e-5)
         for mode in (None, "function"):
             refused(lambda: steps(made(half), "training_step", mode), "draws random numbers", "rate to 0")
-        refused(lambda: made(lambda: 3), "must be a keras.Layer, or make one, not a int")
+        refused(lambda: made(lambda: 3), "must be a keras.Layer or a tf.Module, or make one, not a int")
         refused(lambda: steps(made(net), "inference", "jit"), "TensorFlow has no compile mode 'jit'")
         other = State.of({"kernel": np.eye(4)}, {}, ADAMW)
         dense = made(lambda: layers.Dense(4))
@@ -220,6 +220,7 @@ def test_what_cannot_be_compared_is_one_line_and_dropout_is_off_in_inference():
     code = """
         import os
         os.environ["KERAS_BACKEND"] = "numpy"
+        import keras  # before a worker's framework could choose
         from fuseproof import frameworks
         fw = frameworks.load("tensorflow")
         try:

@@ -10,11 +10,15 @@ from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.implementations import IMPLEMENTATIONS, Implementation
 from fuseproof.implementations.builtin import PEERS
-from fuseproof.measure import planning
+from fuseproof.measure import describing, planning
+from fuseproof.measure.opening import source_of
 from fuseproof.measure.planning import Selection
 from fuseproof.runs.plan import Plan, Settings
 from fuseproof.runs.records import NULL_SUFFIX
+from fuseproof.workloads.described import Described
+from fuseproof.workloads.modules import State
 from fuseproof.workloads.operators import OPERATORS
+from fuseproof.workloads.tensor import Tensor
 
 SMOKE = dataclasses.replace(suites.get("smoke"), only=())
 GROUP = "layer_norm[3x5-float32-forward]"
@@ -196,35 +200,61 @@ def test_unknown_names_are_refused(selection, message):
         make(**selection)
 
 
+@pytest.fixture
+def without_processes(monkeypatch):
+    """Modules described without the framework of their reference, whose outputs nobody here asks for."""
+
+    def describe(wanted):
+        return [at(source_of(each.target, label), each) for each in wanted for label in each.labels]
+
+    def at(module, wanted):
+        state = State.of(module.initial_parameters(), {}, module.optimizer)
+        return Described.describe(
+            module,
+            wanted.target,
+            outputs={"output": Tensor(shape=(1,))},
+            reference=wanted.reference.to_json(),
+            reference_dtype="float64",
+            state=state,
+        )
+
+    monkeypatch.setattr(describing, "describe", describe)
+
+
+@pytest.mark.usefixtures("without_processes")
 @pytest.mark.parametrize("name", suites.names())
 def test_suites_are_planned_whole(name):
     suite = suites.get(name)
     assert suite.name == name
-    assert len(set(suite.cases)) == len(suite.cases) or name == "models"
+    assert len(set(suite.groups)) == len(suite.groups) or name == "models"
     settings = Settings(device=suite.device or "cpu")
-    assert make(suite, settings=settings).cases == tuple(dict.fromkeys(suite.cases))
+    planned = make(suite, settings=settings).cases
+    assert tuple(case.group for case in planned) == tuple(dict.fromkeys(suite.groups))
     known = {name for each in IMPLEMENTATIONS for name in (each.name, f"{each.workload}:{each.name}")}
     assert set(suite.only) <= known
     assert 2 <= suite.blocks <= suite.max_blocks
     assert 2 <= suite.palindromes <= suite.max_palindromes
 
 
+@pytest.mark.usefixtures("without_processes")
 @pytest.mark.parametrize("scale", ["cpu", "gpu"])
 def test_a_network_block_has_every_framework_s_implementations(scale):
     suite = suites.get("claims-blocks", scale)
     planned = make(suite, settings=planning.settings_for(suite, device=suite.device or "cpu", threads=1))
     for case in planned.cases:
-        compiled = {"jax.eager"} if case.workload.name in ("lstm", "decode") else set()
-        assert {each.name for each in planned.implementations_of(case)} == {*suite.only} - compiled
+        scanned = case.workload.name in ("lstm", "decode")
+        absent = {"jax.eager"} if scanned or case.pass_ == "training_step" else set()
+        assert {each.name for each in planned.implementations_of(case)} == {*suite.only} - absent
 
 
-def test_without_pytorch_no_network_block_is_measured(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else object())
-    case = Case.from_group("lstm[3x5x8-float32-forward]")
-    (jit,) = (each for each in IMPLEMENTATIONS if (each.workload, each.name) == ("lstm", "jax.jit"))
-    assert planning.reason_to_skip(jit, case, "cpu") == (
-        "what is right for it is PyTorch's in float64: torch is not installed; pip install 'fuseproof[torch]'"
-    )
+@pytest.mark.usefixtures("without_processes")
+def test_an_implementation_that_names_a_pass_of_modules_takes_no_other():
+    groups = [f"mlp_block[2x7x16x24-float32-{pass_}]" for pass_ in ("inference", "training_step")]
+    planned = make(cases=groups, only=("jax.eager", "jax.jit"))
+    assert [each.message for each in planned.skipped] == ["has no training_step pass yet"]
+    assert not Implementation("a", "b", framework="jax", target="m:f", passes=("inference",)).takes("forward")
+    unnamed = Implementation("a", "b", framework="jax", target="m:f")
+    assert unnamed.takes("forward") and unnamed.takes("training_step")
 
 
 def test_an_unknown_suite_is_refused():

@@ -11,6 +11,7 @@ from fuseproof.errors import UserError
 from fuseproof.implementations import IMPLEMENTATIONS
 from fuseproof.measure import planning
 from fuseproof.measure.planning import Selection
+from fuseproof.reports.claims.population import batch_of
 from fuseproof.runs.plan import Settings
 from fuseproof.workloads.blocks import BLOCKS
 from fuseproof.workloads.operators import result_dtype
@@ -127,33 +128,40 @@ def test_the_shapes_are_those_the_kernels_are_judged_by():
 
 def test_every_case_has_a_name_that_names_it():
     for name in suites.names():
-        for case in suites.get(name).cases:
+        suite = suites.get(name)
+        for group in suite.groups:
+            assert Case.from_group(group).group == group
+        for case in suite.cases:
             assert Case.from_group(case.group) == case
             assert result_dtype(case.dtype)
 
 
 def test_a_population_has_the_same_blocks_dtypes_and_passes_at_both_scales():
     small, large = (suites.get("claims-blocks", scale) for scale in ("cpu", "gpu"))
-    kinds = [
-        [(each.workload.name, each.dtype, each.pass_) for each in suite.cases] for suite in (small, large)
-    ]
+    found = [[Case.from_group(group) for group in suite.modules] for suite in (small, large)]
+    kinds = [[(each.workload.name, each.dtype, each.pass_) for each in cases] for cases in found]
     assert kinds[0] == kinds[1]
     assert {name for name, _, _ in kinds[0]} == set(BLOCKS)
     assert (small.scale, small.device) == ("cpu", "")
     assert (large.scale, large.device) == ("gpu", "cuda")
     assert suites.get("claims-blocks") == small
-    for one, other in zip(small.cases, large.cases, strict=True):
+    for one, other in zip(*found, strict=True):
         assert one.group != other.group, "a name says how large its case is"
         assert one.workload.flops(one.pass_) < other.workload.flops(other.pass_)
 
 
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+def test_claims_of_either_batch_find_inference_in_every_block(scale):
+    groups = [group for group in suites.get("claims-blocks", scale).modules if "-float32-inference" in group]
+    for least, most in ((1, 1), (32, None)):
+        chosen = [group for group in groups if least <= batch_of(group) <= (most or math.inf)]
+        assert {Case.from_group(group).workload.name for group in chosen} == set(BLOCKS)
+
+
 def test_inference_takes_the_statistics_that_it_is_given():
-    labels = {
-        each.pass_: each.workload.frozen
-        for each in suites.get("claims-blocks").cases
-        if each.workload.name == "conv_residual"
-    }
-    assert labels == {"forward": True, "forward_backward": False}
+    cases = [Case.from_group(group) for group in suites.get("claims-blocks").modules]
+    labels = {(each.pass_, each.workload.frozen) for each in cases if each.workload.name == "conv_residual"}
+    assert labels == {("inference", True), ("training_step", False)}
 
 
 def test_a_suite_of_one_size_has_no_scale():

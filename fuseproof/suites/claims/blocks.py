@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from fuseproof.suites import Suite, cases
-from fuseproof.workloads.blocks import BLOCKS
+from collections.abc import Iterable, Mapping
 
-ONLY = ("torch.eager", "torch.compile", "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla")
-# Where a pass has a shape of its own.
-FROZEN = "conv_residual"
+from fuseproof.suites import Suite
+from fuseproof.workloads.blocks import BLOCKS
+from fuseproof.workloads.blocks.base import USES
+
+# Those that the suite has in Keras too, whose programs cost as much to compile as the others'.
+IN_KERAS = ("mlp_block", "encoder_block", "conv_residual", "lstm")
+ONLY = (
+    *("torch.eager", "torch.compile", "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla"),
+    *(f"{block}:keras.{mode}" for block in IN_KERAS for mode in ("function", "xla", "jit")),
+)
 # Those that the suite has in bfloat16 too; by --case there are all.
 IN_BFLOAT16 = ("mlp_block", "encoder_block", "decoder_block")
 
 
 def at_scale(scale: str) -> Suite:
     """The same blocks, dtypes and passes at both scales; their sizes stand in the cases' names."""
-    inference = {name: (f"{scale}-frozen" if name == FROZEN else scale,) for name in BLOCKS}
-    training = dict.fromkeys(BLOCKS, (scale,))
-    narrow = {name: inference[name] for name in IN_BFLOAT16}
+    single, large, training = (dict.fromkeys(BLOCKS, f"{scale}-{use}") for use in USES)
+    narrow = {name: single[name] for name in IN_BFLOAT16}
     return Suite(
         name="claims-blocks",
         summary="network blocks (transformer, convolution, LSTM, …) in three frameworks, both passes",
-        cases=(
-            *cases(inference, dtypes=("float32",), passes=("forward",)),
-            *cases(training, dtypes=("float32",), passes=("forward_backward",)),
-            *cases(narrow, dtypes=("bfloat16",), passes=("forward",)),
+        cases=(),
+        modules=(
+            *_cases(single, "float32", "inference"),
+            *_cases(large, "float32", "inference"),
+            *_cases(training, "float32", "training_step"),
+            *_cases(narrow, "bfloat16", "inference"),
         ),
         only=ONLY,
         device="cuda" if scale == "gpu" else "",
@@ -35,3 +42,11 @@ def at_scale(scale: str) -> Suite:
         leg_seconds=0.003,
         profile=False,
     )
+
+
+def _cases(shapes: Mapping[str, str], dtype: str, pass_: str) -> Iterable[str]:
+    """The names of cases at these named shapes, by block; left out are blocks without the pass."""
+    for name, shape in shapes.items():
+        block = BLOCKS[name]
+        if pass_ in block.passes and shape in block.named_shapes:
+            yield f"{name}[{block.from_label(shape).label}-{dtype}-{pass_}]"

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 from fuseproof.suites import Suite
 from fuseproof.workloads.builtin import MODULES
+from fuseproof.workloads.models import keras_applications
 
-ONLY = ("torch.eager", "torch.compile", "torch.compile-padded")
+ONLY = (
+    *("torch.eager", "torch.compile", "torch.compile-padded"),
+    *("keras.eager", "keras.function", "keras.xla", "keras.jit"),
+)
 
 # Of transformers, in PyTorch.
 IN_TORCH = (
@@ -48,6 +52,7 @@ def at_scale(scale: str) -> Suite:
             *_named(IN_TORCH, scale, "training_step", batch=batches.training),
             *_named(IN_BFLOAT16, scale, "inference", batch=batches.inference, bfloat16=True),
             *_named(OF_LENGTHS, scale, "inference", batch=1),
+            *keras_applications.cases(scale),
         ),
         only=ONLY,
         device="cuda" if scale == "gpu" else "",

@@ -1,77 +1,87 @@
-"""What every network block provides: inputs, named parameters, FLOPs.
+"""What every network block provides: inputs, named parameters and their initial values, FLOPs.
 
-A network block is an operator that takes its parameters as a dictionary after its other inputs. All
-frameworks get the same arrays, drawn from the run's seed, and the gradients of all parameters are compared.
+A network block is a module whose parameters are the block's own, by name and shape. Every framework holds the
+same ones, so what a training step makes of them is compared with one reference: PyTorch's, in float64.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fuseproof.errors import UserError
-from fuseproof.workloads import trees
-from fuseproof.workloads.described import PARAMETERS
+from fuseproof.workloads.modules import Module
 from fuseproof.workloads.operators.base import standard_normal
 from fuseproof.workloads.operators.extents import Extents
+from fuseproof.workloads.tensor import Tensor
 
 Shapes = dict[str, tuple[int, ...]]
 
-# Sizes that a population comes in; each block names its shapes for them so.
+# Sizes that a population comes in, and what it takes a block for at each of them: inference at batch 1 and at
+# a batch of 32 or more, and training. Each block names its shapes so, `cpu-single`.
 SCALES = ("cpu", "gpu")
+USES = ("single", "large", "training")
 
 
-class NetworkBlock(Extents):
-    """A network block at one shape; calls are `function(*activations, parameters, **options)`.
+class NetworkBlock(Module, Extents):
+    """A network block at one shape. Each framework has a function `function(parameters, *inputs, **options)`,
+    which the framework's `module_of` in `fuseproof.fusion.blocks` makes a module of.
 
     A weight of a product is (in, out), a kernel of a convolution (height, width, in, out) and images are
-    (batch, height, width, channels): what JAX and TensorFlow take, and PyTorch as views. Weights are drawn
-    with variance 1 / (in · height · width), so that activations stay near unit variance.
-
-    constants: activations that get no gradient, such as indices and tables of angles.
+    (batch, height, width, channels): what JAX and TensorFlow take, and PyTorch as views. Weights have
+    variance 1 / (in · height · width), so that activations stay near unit variance.
     """
 
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
     reference_by: ClassVar[str] = "torch.eager"
-    constants: ClassVar[tuple[str, ...]] = ()
+    # Keras adds ε before it corrects the mean of the squares, PyTorch and Optax after: one that is small
+    # beside any gradient makes the steps of all three the same, in the same time.
+    optimizer: ClassVar[Mapping[str, Any]] = {**Module.optimizer, "epsilon": 1e-16}
 
     @property
-    def activations(self) -> Shapes:
-        """Names and shapes of the inputs that are no parameters, in order."""
+    def input_shapes(self) -> Shapes:
         raise NotImplementedError
 
     @property
     def parameters(self) -> Shapes:
-        """Names and shapes of the parameters. A name's end says how it is drawn, see `draw`."""
+        """Names and shapes of the parameters. A name's end says what values it has, see `initial_value`."""
         raise NotImplementedError
 
-    @property
-    def input_shapes(self) -> Shapes:
-        return self.activations | {f"{PARAMETERS}{name}": shape for name, shape in self.parameters.items()}
+    def initial_parameters(self) -> dict[str, NDArray[np.float32]]:
+        """By name, the same in every process. What is measured is drawn with their mean and spread."""
+        generator = np.random.default_rng(0)
+        return {name: self.initial_value(name, generator) for name in self.parameters}
 
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return self.activations["x"]
+    def initial_value(self, name: str, generator: np.random.Generator) -> NDArray[np.float32]:
+        """Scales are near 1 and biases near 0, none of them exactly: one left out or put twice is wrong."""
+        values: NDArray[np.float32] = standard_normal(self.parameters[name], generator)
+        if name.endswith("_scale"):
+            return 1 + np.float32(0.2) * values
+        if name.endswith("_bias"):
+            return np.float32(0.2) * values
+        return values * np.float32(self.fan_in(name) ** -0.5)
 
-    @property
-    def arguments(self) -> Mapping[str, trees.Skeleton]:
-        parameters = {name: f"{PARAMETERS}{name}" for name in self.parameters}
-        return {name: name for name in self.activations} | {"parameters": {"dict": parameters}}
+    def fan_in(self, parameter: str) -> int:
+        """The terms of a sum that a weight takes part in."""
+        return math.prod(self.parameters[parameter][:-1])
 
-    @property
-    def differentiable(self) -> tuple[str, ...]:
-        return tuple(name for name in self.input_shapes if name not in self.constants)
+    def taken_by(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Those of the fields that a function takes as keywords."""
+        parameters = inspect.signature(function).parameters.values()
+        names = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+        return {name: value for name, value in self.options.items() if name in names}
 
     @property
     def longest_axis(self) -> int:
         # A parameter's gradient sums over all rows of an input, a product over what a weight takes in.
-        shapes = (*self.activations.values(), *self.parameters.values())
-        return max(super().longest_axis, *(math.prod(shape[:-1]) for shape in shapes))
+        shapes = (*self.input_shapes.values(), *self.parameters.values())
+        return max(math.prod(part) for shape in shapes for part in (shape[:-1], shape[-1:]))
 
     @property
     def multiply_adds(self) -> int:
@@ -81,22 +91,15 @@ class NetworkBlock(Extents):
     def flops(self, pass_: str) -> int:
         # Two more products for each in the backward pass. What is done to each element is not counted, as in
         # the literature.
-        return 2 * self.multiply_adds * (1 if pass_ == "forward" else 3)
+        return 2 * self.multiply_adds * (1 if pass_ == "inference" else 3)
 
-    def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[Any]:
-        """Scales are near 1 and biases near 0, both drawn: one that is left out or put twice is wrong."""
-        values: NDArray[np.float32] = standard_normal(shape, generator)
-        if not name.startswith(PARAMETERS):
-            return values
-        if name.endswith("_scale"):
-            return 1 + np.float32(0.2) * values
-        if name.endswith("_bias"):
-            return np.float32(0.2) * values
-        return values * np.float32(self.fan_in(name.removeprefix(PARAMETERS)) ** -0.5)
-
-    def fan_in(self, parameter: str) -> int:
-        """The terms of a sum that a weight takes part in."""
-        return math.prod(self.parameters[parameter][:-1])
+    def minimum_bytes(self, pass_: str, dtype: str) -> int | None:
+        """Inputs and parameters read once; in training also AdamW's two moments, and they, the parameters and
+        the gradients written.
+        """
+        inputs = sum(tensor.bytes(dtype) for tensor in self.inputs_by_name.values())
+        parameters = sum(Tensor(shape=shape).bytes(dtype) for shape in self.parameters.values())
+        return inputs + parameters * (1 if pass_ == "inference" else 7)
 
     @classmethod
     def _from_match(cls, match: re.Match[str]) -> Self:

@@ -22,7 +22,14 @@ class ConformerBlock(NetworkBlock):
 
     name: ClassVar[str] = "conformer_block"
     label_example: ClassVar[str] = "2x128x144x4 (batch x length x hidden x heads)"
-    named_shapes: ClassVar[Mapping[str, str]] = {"cpu": "2x128x144x4", "gpu": "8x512x256x4"}
+    named_shapes: ClassVar[Mapping[str, str]] = {
+        "cpu-single": "1x128x144x4",
+        "cpu-large": "32x16x144x4",
+        "cpu-training": "4x32x144x4",
+        "gpu-single": "1x512x256x4",
+        "gpu-large": "32x256x256x4",
+        "gpu-training": "8x512x256x4",
+    }
 
     batch: int
     length: int
@@ -34,7 +41,7 @@ class ConformerBlock(NetworkBlock):
         return misfit_of_heads(self.hidden, self.heads)
 
     @property
-    def activations(self) -> Shapes:
+    def input_shapes(self) -> Shapes:
         return {"x": (self.batch, self.length, self.hidden)}
 
     @property
@@ -60,10 +67,6 @@ class ConformerBlock(NetworkBlock):
             **self._linear(f"{name}_up", width, 4 * width),
             **self._linear(f"{name}_down", 4 * width, width),
         }
-
-    @property
-    def options(self) -> dict[str, object]:
-        return {"heads": self.heads}
 
     @property
     def multiply_adds(self) -> int:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from fuseproof.workloads.blocks.base import NetworkBlock, Shapes
 
+STATISTICS = ("first_mean", "first_variance", "second_mean", "second_variance")
+
 
 class ConvResidual(NetworkBlock):
     """y = silu(norm₂(conv₂(silu(norm₁(conv₁(x))))) + x) with convolutions of 3 × 3.
@@ -22,10 +24,12 @@ class ConvResidual(NetworkBlock):
     name: ClassVar[str] = "conv_residual"
     label_example: ClassVar[str] = "2x28x64[_frozen] (batch x size x channels)"
     named_shapes: ClassVar[Mapping[str, str]] = {
-        "cpu": "2x28x64",
-        "cpu-frozen": "2x28x64_frozen",
-        "gpu": "32x56x64",
-        "gpu-frozen": "32x56x64_frozen",
+        "cpu-single": "1x28x64_frozen",
+        "cpu-large": "32x14x64_frozen",
+        "cpu-training": "4x14x64",
+        "gpu-single": "1x56x64_frozen",
+        "gpu-large": "64x56x64_frozen",
+        "gpu-training": "32x56x64",
     }
 
     batch: int
@@ -34,8 +38,9 @@ class ConvResidual(NetworkBlock):
     frozen: bool = False
 
     @property
-    def activations(self) -> Shapes:
-        return {"x": (self.batch, self.size, self.size, self.channels)}
+    def input_shapes(self) -> Shapes:
+        x = (self.batch, self.size, self.size, self.channels)
+        return {"x": x} | (dict.fromkeys(STATISTICS, (self.channels,)) if self.frozen else {})
 
     @property
     def parameters(self) -> Shapes:
@@ -43,17 +48,7 @@ class ConvResidual(NetworkBlock):
         for place in ("first", "second"):
             found[place] = (3, 3, self.channels, self.channels)
             found |= self._norm(place, self.channels)
-            if self.frozen:
-                found |= {f"{place}_mean": (self.channels,), f"{place}_variance": (self.channels,)}
         return found
-
-    @property
-    def differentiable(self) -> tuple[str, ...]:
-        return tuple(name for name in super().differentiable if not name.endswith(("_mean", "_variance")))
-
-    @property
-    def options(self) -> dict[str, object]:
-        return {"frozen": self.frozen}
 
     @property
     def multiply_adds(self) -> int:
@@ -62,7 +57,5 @@ class ConvResidual(NetworkBlock):
     def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[Any]:
         if name.endswith("_variance"):
             return generator.uniform(0.5, 2.0, shape).astype(np.float32)
-        return super().draw(name, shape, generator)
-
-    def fan_in(self, parameter: str) -> int:
-        return 25 if parameter.endswith("_mean") else super().fan_in(parameter)
+        values = super().draw(name, shape, generator)
+        return np.float32(0.2) * values if name.endswith("_mean") else values

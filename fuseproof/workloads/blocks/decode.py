@@ -26,9 +26,13 @@ class Decode(NetworkBlock):
 
     name: ClassVar[str] = "decode"
     label_example: ClassVar[str] = "1x8x16x4x2x24 (batch x prompt x hidden x heads x kv x inner)"
-    named_shapes: ClassVar[Mapping[str, str]] = {"cpu": "1x64x256x8x2x688", "gpu": "1x512x2048x16x4x5632"}
-    passes: ClassVar[tuple[str, ...]] = ("forward",)
-    constants: ClassVar[tuple[str, ...]] = ("keys", "values", "cos", "sin")
+    named_shapes: ClassVar[Mapping[str, str]] = {
+        "cpu-single": "1x64x256x8x2x688",
+        "cpu-large": "32x16x256x8x2x688",
+        "gpu-single": "1x512x2048x16x4x5632",
+        "gpu-large": "32x512x2048x16x4x5632",
+    }
+    passes: ClassVar[tuple[str, ...]] = ("inference",)
 
     batch: int
     prompt: int
@@ -42,23 +46,21 @@ class Decode(NetworkBlock):
         return misfit_of_heads(self.hidden, self.heads, self.key_value_heads, halves=True)
 
     @property
-    def activations(self) -> Shapes:
+    def input_shapes(self) -> Shapes:
         cache = (self.batch, self.key_value_heads, self.prompt + TOKENS, self.head_dim)
         table = (TOKENS, self.head_dim // 2)
-        return {"x": self.output_shape, "keys": cache, "values": cache, "cos": table, "sin": table}
+        return {
+            "x": (self.batch, TOKENS, self.hidden),
+            "keys": cache,
+            "values": cache,
+            "cos": table,
+            "sin": table,
+        }
 
     @property
     def parameters(self) -> Shapes:
         block = decoder_parameters(self.hidden, self.key_value_heads * self.head_dim, self.inner)
         return block | {"final_norm_scale": (self.hidden,)}
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.batch, TOKENS, self.hidden)
-
-    @property
-    def options(self) -> dict[str, object]:
-        return {"heads": self.heads, "key_value_heads": self.key_value_heads, "prompt": self.prompt}
 
     @property
     def head_dim(self) -> int:

@@ -21,10 +21,13 @@ class DecoderBlock(NetworkBlock):
     name: ClassVar[str] = "decoder_block"
     label_example: ClassVar[str] = "2x8x16x4x2x24 (batch x length x hidden x heads x kv x inner)"
     named_shapes: ClassVar[Mapping[str, str]] = {
-        "cpu": "2x128x256x8x2x688",
-        "gpu": "1x1024x2048x16x4x5632",
+        "cpu-single": "1x128x256x8x2x688",
+        "cpu-large": "32x16x256x8x2x688",
+        "cpu-training": "4x32x256x8x2x688",
+        "gpu-single": "1x1024x2048x16x4x5632",
+        "gpu-large": "32x64x2048x16x4x5632",
+        "gpu-training": "2x512x2048x16x4x5632",
     }
-    constants: ClassVar[tuple[str, ...]] = ("cos", "sin")
 
     batch: int
     length: int
@@ -38,17 +41,13 @@ class DecoderBlock(NetworkBlock):
         return misfit_of_heads(self.hidden, self.heads, self.key_value_heads, halves=True)
 
     @property
-    def activations(self) -> Shapes:
+    def input_shapes(self) -> Shapes:
         table = (self.length, self.head_dim // 2)
         return {"x": (self.batch, self.length, self.hidden), "cos": table, "sin": table}
 
     @property
     def parameters(self) -> Shapes:
         return decoder_parameters(self.hidden, self.key_value_heads * self.head_dim, self.inner)
-
-    @property
-    def options(self) -> dict[str, object]:
-        return {"heads": self.heads, "key_value_heads": self.key_value_heads}
 
     @property
     def head_dim(self) -> int:
@@ -61,9 +60,9 @@ class DecoderBlock(NetworkBlock):
         return tokens * weights + tokens * self.length * self.hidden  # half of the scores are masked
 
     def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[Any]:
-        return (
-            angles(name, shape, generator) if name in self.constants else super().draw(name, shape, generator)
-        )
+        if name in ("cos", "sin"):
+            return angles(name, shape, generator)
+        return super().draw(name, shape, generator)
 
 
 def decoder_parameters(hidden: int, shared: int, inner: int) -> Shapes:

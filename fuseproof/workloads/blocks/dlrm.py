@@ -25,9 +25,15 @@ class DLRM(NetworkBlock):
 
     name: ClassVar[str] = "dlrm"
     label_example: ClassVar[str] = "256x8x1000x32 (batch x tables x rows x width)"
-    named_shapes: ClassVar[Mapping[str, str]] = {"cpu": "256x8x1000x32", "gpu": "2048x26x10000x64"}
+    named_shapes: ClassVar[Mapping[str, str]] = {
+        "cpu-single": "1x8x1000x32",
+        "cpu-large": "256x8x1000x32",
+        "cpu-training": "64x8x1000x32",
+        "gpu-single": "1x26x10000x64",
+        "gpu-large": "8192x26x10000x64",
+        "gpu-training": "2048x26x10000x64",
+    }
     input_dtypes: ClassVar[Mapping[str, str]] = {"indices": INDEX}
-    constants: ClassVar[tuple[str, ...]] = ("indices",)
 
     batch: int
     tables: int
@@ -35,7 +41,7 @@ class DLRM(NetworkBlock):
     width: int
 
     @property
-    def activations(self) -> Shapes:
+    def input_shapes(self) -> Shapes:
         return {"x": (self.batch, DENSE), "indices": (self.batch, self.tables)}
 
     @property
@@ -47,10 +53,6 @@ class DLRM(NetworkBlock):
             **self._linear("top_0", self.width + self._pairs, 4 * self.width),
             **self._linear("top_1", 4 * self.width, 1),
         }
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.batch,)
 
     @property
     def multiply_adds(self) -> int:

@@ -17,7 +17,14 @@ class EncoderBlock(NetworkBlock):
 
     name: ClassVar[str] = "encoder_block"
     label_example: ClassVar[str] = "2x128x256x4 (batch x length x hidden x heads)"
-    named_shapes: ClassVar[Mapping[str, str]] = {"cpu": "2x128x256x4", "gpu": "4x512x1024x16"}
+    named_shapes: ClassVar[Mapping[str, str]] = {
+        "cpu-single": "1x128x256x4",
+        "cpu-large": "32x16x256x4",
+        "cpu-training": "4x32x256x4",
+        "gpu-single": "1x512x1024x16",
+        "gpu-large": "32x256x1024x16",
+        "gpu-training": "4x512x1024x16",
+    }
 
     batch: int
     length: int
@@ -29,7 +36,7 @@ class EncoderBlock(NetworkBlock):
         return misfit_of_heads(self.hidden, self.heads)
 
     @property
-    def activations(self) -> Shapes:
+    def input_shapes(self) -> Shapes:
         return {"x": (self.batch, self.length, self.hidden)}
 
     @property
@@ -42,10 +49,6 @@ class EncoderBlock(NetworkBlock):
             **self._linear("up", self.hidden, 4 * self.hidden),
             **self._linear("down", 4 * self.hidden, self.hidden),
         }
-
-    @property
-    def options(self) -> dict[str, object]:
-        return {"heads": self.heads}
 
     @property
     def multiply_adds(self) -> int:

@@ -19,14 +19,21 @@ class LSTM(NetworkBlock):
 
     name: ClassVar[str] = "lstm"
     label_example: ClassVar[str] = "8x32x128 (batch x length x hidden)"
-    named_shapes: ClassVar[Mapping[str, str]] = {"cpu": "8x32x128", "gpu": "64x64x512"}
+    named_shapes: ClassVar[Mapping[str, str]] = {
+        "cpu-single": "1x32x128",
+        "cpu-large": "32x16x128",
+        "cpu-training": "8x16x128",
+        "gpu-single": "1x64x512",
+        "gpu-large": "256x64x512",
+        "gpu-training": "64x64x512",
+    }
 
     batch: int
     length: int
     hidden: int
 
     @property
-    def activations(self) -> Shapes:
+    def input_shapes(self) -> Shapes:
         return {"x": (self.batch, self.length, self.hidden)}
 
     @property

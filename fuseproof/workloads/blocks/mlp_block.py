@@ -11,20 +11,28 @@ from fuseproof.workloads.blocks.base import NetworkBlock, Shapes
 class MLPBlock(NetworkBlock):
     """y = x + gelu(layer_norm(x) up + up_bias) down + down_bias, with the tanh form of GELU, as GPT-2 has it.
 
-    x: (tokens, hidden); up: (hidden, inner); down: (inner, hidden).
+    x: (batch, length, hidden); up: (hidden, inner); down: (inner, hidden).
     """
 
     name: ClassVar[str] = "mlp_block"
-    label_example: ClassVar[str] = "256x256x1024 (tokens x hidden x inner)"
-    named_shapes: ClassVar[Mapping[str, str]] = {"cpu": "256x256x1024", "gpu": "8192x1024x4096"}
+    label_example: ClassVar[str] = "2x128x256x1024 (batch x length x hidden x inner)"
+    named_shapes: ClassVar[Mapping[str, str]] = {
+        "cpu-single": "1x128x256x1024",
+        "cpu-large": "32x16x256x1024",
+        "cpu-training": "4x64x256x1024",
+        "gpu-single": "1x1024x1024x4096",
+        "gpu-large": "32x512x1024x4096",
+        "gpu-training": "8x512x1024x4096",
+    }
 
-    tokens: int
+    batch: int
+    length: int
     hidden: int
     inner: int
 
     @property
-    def activations(self) -> Shapes:
-        return {"x": (self.tokens, self.hidden)}
+    def input_shapes(self) -> Shapes:
+        return {"x": (self.batch, self.length, self.hidden)}
 
     @property
     def parameters(self) -> Shapes:
@@ -36,4 +44,4 @@ class MLPBlock(NetworkBlock):
 
     @property
     def multiply_adds(self) -> int:
-        return 2 * self.tokens * self.hidden * self.inner
+        return 2 * self.batch * self.length * self.hidden * self.inner

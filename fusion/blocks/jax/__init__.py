@@ -1,1 +1,1 @@
-"""Network blocks in JAX, from jax.nn and jax.lax: `function(*activations, parameters, **options)`."""
+"""Network blocks in JAX, from jax.nn and jax.lax: `function(parameters, *inputs, **options)`."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import jax
 from jax import Array
 
+from fuseproof.fusion.blocks.jax.module import module_of
 from fuseproof.fusion.blocks.jax.parts import Parameters, layer_norm, linear, self_attention
+from fuseproof.workloads.blocks.conformer_block import ConformerBlock
 
 
-def conformer_block(x: Array, parameters: Parameters, *, heads: int) -> Array:
+@module_of(ConformerBlock)
+def conformer_block(parameters: Parameters, x: Array, *, heads: int) -> Array:
     p = parameters
     a = x + 0.5 * _feed(x, p, "first")
     b = a + self_attention(layer_norm(a, p, "attention_norm"), p, heads)

@@ -6,17 +6,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fuseproof.fusion.blocks.jax.module import module_of
 from fuseproof.fusion.blocks.jax.parts import Parameters, after_attention, query_key_value
 from fuseproof.fusion.ops import jax as ops
+from fuseproof.workloads.blocks.decode import Decode
 
 
+@module_of(Decode)
 def decode(
+    parameters: Parameters,
     x: Array,
     keys: Array,
     values: Array,
     cos: Array,
     sin: Array,
-    parameters: Parameters,
     *,
     heads: int,
     key_value_heads: int,

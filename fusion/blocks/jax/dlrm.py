@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fuseproof.fusion.blocks.jax.module import module_of
 from fuseproof.fusion.blocks.jax.parts import Parameters, linear
+from fuseproof.workloads.blocks.dlrm import DLRM
 
 
-def dlrm(x: Array, indices: Array, parameters: Parameters) -> Array:
+@module_of(DLRM)
+def dlrm(parameters: Parameters, x: Array, indices: Array) -> Array:
     p = parameters
     bottom = linear(jax.nn.silu(linear(x, p, "bottom_0")), p, "bottom_1")
     rows = [p[f"table_{number}"][indices[:, number]] for number in range(indices.shape[1])]

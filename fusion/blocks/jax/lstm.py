@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fuseproof.fusion.blocks.jax.module import module_of
 from fuseproof.fusion.blocks.jax.parts import Parameters
-from fuseproof.workloads.blocks.lstm import LAYERS
+from fuseproof.workloads.blocks.lstm import LAYERS, LSTM
 
 
-def lstm(x: Array, parameters: Parameters) -> Array:
+@module_of(LSTM)
+def lstm(parameters: Parameters, x: Array) -> Array:
     h = x.swapaxes(0, 1)
     for layer in range(LAYERS):
         names = (f"{name}_{layer}{end}" for name in ("input", "hidden") for end in ("", "_bias"))

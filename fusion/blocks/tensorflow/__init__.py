@@ -1,1 +1,1 @@
-"""Network blocks in TensorFlow, from tf.nn: `function(*activations, parameters, **options)`."""
+"""Network blocks in TensorFlow, from tf.nn: `function(parameters, *inputs, **options)`."""

@@ -6,17 +6,20 @@ import math
 
 import tensorflow as tf
 
+from fuseproof.fusion.blocks.tensorflow.module import module_of
 from fuseproof.fusion.blocks.tensorflow.parts import Parameters, Tensor, after_attention, query_key_value
 from fuseproof.fusion.ops import tensorflow as ops
+from fuseproof.workloads.blocks.decode import Decode
 
 
+@module_of(Decode)
 def decode(
+    parameters: Parameters,
     x: Tensor,
     keys: Tensor,
     values: Tensor,
     cos: Tensor,
     sin: Tensor,
-    parameters: Parameters,
     *,
     heads: int,
     key_value_heads: int,

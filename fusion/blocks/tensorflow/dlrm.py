@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from fuseproof.fusion.blocks.tensorflow.module import module_of
 from fuseproof.fusion.blocks.tensorflow.parts import Parameters, Tensor, linear
+from fuseproof.workloads.blocks.dlrm import DLRM
 
 
-def dlrm(x: Tensor, indices: Tensor, parameters: Parameters) -> Tensor:
+@module_of(DLRM)
+def dlrm(parameters: Parameters, x: Tensor, indices: Tensor) -> Tensor:
     p = parameters
     bottom = linear(tf.nn.silu(linear(x, p, "bottom_0")), p, "bottom_1")
     tables = range(indices.shape[1])

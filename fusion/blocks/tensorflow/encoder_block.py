@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from fuseproof.fusion.blocks.tensorflow.module import module_of
 from fuseproof.fusion.blocks.tensorflow.parts import Parameters, Tensor, layer_norm, linear, self_attention
+from fuseproof.workloads.blocks.encoder_block import EncoderBlock
 
 
-def encoder_block(x: Tensor, parameters: Parameters, *, heads: int) -> Tensor:
+@module_of(EncoderBlock)
+def encoder_block(parameters: Parameters, x: Tensor, *, heads: int) -> Tensor:
     a = x + self_attention(layer_norm(x, parameters, "attention_norm"), parameters, heads)
     inner = tf.nn.gelu(linear(layer_norm(a, parameters, "mlp_norm"), parameters, "up"))
     return a + linear(inner, parameters, "down")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from fuseproof.fusion.blocks.tensorflow.module import module_of
 from fuseproof.fusion.blocks.tensorflow.parts import Parameters, Tensor
-from fuseproof.workloads.blocks.lstm import LAYERS
+from fuseproof.workloads.blocks.lstm import LAYERS, LSTM
 
 
-def lstm(x: Tensor, parameters: Parameters) -> Tensor:
+@module_of(LSTM)
+def lstm(parameters: Parameters, x: Tensor) -> Tensor:
     h = tf.transpose(x, [1, 0, 2])
     for layer in range(LAYERS):
         names = (f"{name}_{layer}{end}" for name in ("input", "hidden") for end in ("", "_bias"))

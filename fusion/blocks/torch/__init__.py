@@ -1,1 +1,1 @@
-"""Network blocks in PyTorch, from library calls: `function(*activations, parameters, **options)`."""
+"""Network blocks in PyTorch, from library calls: `function(parameters, *inputs, **options)`."""

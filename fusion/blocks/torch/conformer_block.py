@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from fuseproof.fusion.blocks.torch.module import module_of
 from fuseproof.fusion.blocks.torch.parts import Parameters, layer_norm, linear, self_attention
+from fuseproof.workloads.blocks.conformer_block import ConformerBlock
 
 
-def conformer_block(x: Tensor, parameters: Parameters, *, heads: int) -> Tensor:
+@module_of(ConformerBlock)
+def conformer_block(parameters: Parameters, x: Tensor, *, heads: int) -> Tensor:
     p = parameters
     a = x + 0.5 * _feed(x, p, "first")
     b = a + self_attention(layer_norm(a, p, "attention_norm"), p, heads)

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fuseproof.fusion.blocks.torch.module import module_of
 from fuseproof.fusion.blocks.torch.parts import Parameters, after_attention, query_key_value
 from fuseproof.fusion.ops import torch as ops
+from fuseproof.workloads.blocks.decode import Decode
 
 
-def decode(
+def _decode(
+    parameters: Parameters,
     x: Tensor,
     keys: Tensor,
     values: Tensor,
     cos: Tensor,
     sin: Tensor,
-    parameters: Parameters,
     *,
     heads: int,
     key_value_heads: int,
@@ -41,10 +42,6 @@ def decode(
         given = (x[:, here], keys, values, cos[here], sin[here])
         found.append(step(*given, place, parameters, heads, key_value_heads))
     return torch.cat(found, dim=1)
-
-
-def decode_compiled(*tensors: Any, **options: Any) -> Tensor:
-    return decode(*tensors, **options, compiled=True)
 
 
 def _step(
@@ -72,3 +69,7 @@ def _compiled_step() -> Callable[..., Tensor]:
     # Not at import: the process of the reference has no use for a compiler.
     compiled: Callable[..., Tensor] = torch.compile(_step)
     return compiled
+
+
+decode = module_of(Decode)(_decode)
+decode_compiled = module_of(Decode)(functools.partial(_decode, compiled=True))

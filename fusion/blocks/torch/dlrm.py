@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fuseproof.fusion.blocks.torch.module import module_of
 from fuseproof.fusion.blocks.torch.parts import Parameters, linear
+from fuseproof.workloads.blocks.dlrm import DLRM
 
 
-def dlrm(x: Tensor, indices: Tensor, parameters: Parameters) -> Tensor:
+@module_of(DLRM)
+def dlrm(parameters: Parameters, x: Tensor, indices: Tensor) -> Tensor:
     p = parameters
     bottom = linear(F.silu(linear(x, p, "bottom_0")), p, "bottom_1")
     tables = range(indices.shape[1])

@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fuseproof.fusion.blocks.torch.module import module_of
 from fuseproof.fusion.blocks.torch.parts import Parameters
-from fuseproof.workloads.blocks.lstm import LAYERS
+from fuseproof.workloads.blocks.lstm import LAYERS, LSTM
 
 # torch.compile breaks its graph at an nn.LSTM and calls the library, unless the experimental `allow_rnn` is
 # set; so here. Unrolled, gradients through 32 steps take minutes to compile.
 _library_call = torch.compiler.disable(torch.lstm)
 
 
-def lstm(x: Tensor, parameters: Parameters) -> Tensor:
+@module_of(LSTM)
+def lstm(parameters: Parameters, x: Tensor) -> Tensor:
     weights = [
         parameters[f"{name}_{layer}{end}"]
         for layer in range(LAYERS)

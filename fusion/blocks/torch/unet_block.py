@@ -6,12 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fuseproof.fusion.blocks.torch.module import module_of
 from fuseproof.fusion.blocks.torch.parts import Parameters, convolution, group_norm, linear
+from fuseproof.workloads.blocks.unet_block import GROUP, UNetBlock
 
 
-def unet_block(x: Tensor, skip: Tensor, time: Tensor, parameters: Parameters, *, groups: int) -> Tensor:
-    p = parameters
+@module_of(UNetBlock)
+def unet_block(parameters: Parameters, x: Tensor, skip: Tensor, time: Tensor) -> Tensor:
+    p, groups = parameters, skip.shape[-1] // GROUP
     above = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2, mode="nearest")
+    above = convolution(above, p, "up")
     z = torch.cat((above, skip.permute(0, 3, 1, 2)), dim=1)
     h = convolution(F.silu(group_norm(z, p, "first_norm", 2 * groups)), p, "first")
     h = h + linear(F.silu(time), p, "embed")[:, :, None, None]

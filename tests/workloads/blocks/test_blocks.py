@@ -8,7 +8,9 @@ import pytest
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.workloads.blocks import BLOCKS
-from fuseproof.workloads.blocks.base import SCALES
+from fuseproof.workloads.blocks.base import SCALES, USES
+from fuseproof.workloads.blocks.conv_residual import STATISTICS
+from fuseproof.workloads.modules import State
 
 NAMED = [(name, scale) for name, kind in BLOCKS.items() for scale in kind.named_shapes]
 
@@ -19,37 +21,45 @@ def test_a_label_names_one_shape_at_every_scale(name, scale):
     assert BLOCKS[name].from_label(block.label) == block
     group = f"{name}[{block.label}-float32-{block.passes[-1]}]"
     assert Case.from_group(group).workload == block
-    assert {word.partition("-")[0] for word in type(block).named_shapes} == set(SCALES)
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_every_parameter_gets_a_gradient(name):
-    block = BLOCKS[name].from_label("cpu")
-    assert {f"parameters.{each}" for each in block.parameters} <= set(block.differentiable)
-    assert not {*block.constants} & {*block.differentiable}
-    assert block.arguments["parameters"]["dict"].keys() == block.parameters.keys()
+def test_there_is_a_shape_for_every_use_at_every_scale(name):
+    kind = BLOCKS[name]
+    uses = [use for use in USES if use != "training" or "training_step" in kind.passes]
+    assert set(kind.named_shapes) == {f"{scale}-{use}" for scale in SCALES for use in uses}
+    for scale in SCALES:
+        assert kind.from_label(f"{scale}-single").batch == 1
+        assert kind.from_label(f"{scale}-large").batch >= 32
 
 
-def test_frozen_statistics_are_given_and_get_no_gradient():
-    frozen, free = (BLOCKS["conv_residual"].from_label(label) for label in ("cpu-frozen", "cpu"))
-    more = set(frozen.parameters) - set(free.parameters)
-    assert more == {"first_mean", "first_variance", "second_mean", "second_variance"}
-    assert frozen.differentiable == free.differentiable
-    assert frozen.inputs(0, "float32")["parameters.first_variance"].min() > 0
+def test_frozen_statistics_are_inputs_and_no_parameters():
+    frozen, free = (BLOCKS["conv_residual"].from_label(label) for label in ("cpu-single", "cpu-training"))
+    assert set(frozen.input_shapes) - set(free.input_shapes) == {*STATISTICS}
+    assert frozen.parameters == free.parameters
+    assert frozen.inputs(0, "float32")["first_variance"].min() > 0
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_the_same_seed_draws_the_same_parameters_of_about_the_size_that_keeps_variance(name):
-    block = BLOCKS[name].from_label("cpu")
-    first, same, other = (block.inputs(seed, "float32") for seed in (1, 1, 2))
-    for parameter in block.parameters:
-        drawn = first[f"parameters.{parameter}"]
-        assert np.array_equal(drawn, same[f"parameters.{parameter}"])
-        assert not np.array_equal(drawn, other[f"parameters.{parameter}"])
-        if parameter.endswith("_scale"):
-            assert drawn.mean() == pytest.approx(1, abs=0.1), parameter
-        elif not parameter.endswith("_bias") and drawn.size > 1000:
-            assert drawn.std() * np.sqrt(block.fan_in(parameter)) == pytest.approx(1, rel=0.1), parameter
+def test_initial_parameters_are_the_same_each_time_and_of_the_size_that_keeps_variance(name):
+    block = BLOCKS[name].from_label("cpu-single")
+    first, same = block.initial_parameters(), block.initial_parameters()
+    state = State.of(first, {}, block.optimizer)
+    assert {name: values.shape for name, values in first.items()} == block.parameters
+    for parameter, values in first.items():
+        assert np.array_equal(values, same[parameter])
+        drawn = state.draw(parameter, values.shape, np.random.default_rng(1))
+        for each in (values, drawn):
+            if parameter.endswith("_scale"):
+                assert each.mean() == pytest.approx(1, abs=0.1), parameter
+            elif not parameter.endswith("_bias") and each.size > 1000:
+                assert each.std() * np.sqrt(block.fan_in(parameter)) == pytest.approx(1, rel=0.1), parameter
+
+
+def test_a_function_takes_the_fields_that_it_names():
+    block = BLOCKS["decoder_block"].from_label("cpu-single")
+    taken = block.taken_by(lambda parameters, x, batch, *, heads, other=0: None)
+    assert taken == {"heads": block.heads}
 
 
 @pytest.mark.parametrize(
@@ -69,15 +79,15 @@ def test_a_shape_that_does_not_fit_is_refused(name, label, reason):
         BLOCKS[name].from_label(label)
 
 
-def test_decoding_has_no_backward_pass():
-    with pytest.raises(UserError, match="decode has no forward_backward pass"):
-        Case.from_group("decode[2x3x16x4x2x24-float32-forward_backward]")
+def test_decoding_has_no_training_step():
+    with pytest.raises(UserError, match="decode has no training_step pass"):
+        Case.from_group("decode[2x3x16x4x2x24-float32-training_step]")
 
 
 @pytest.mark.parametrize(
     ("name", "label", "multiply_adds"),
     [
-        ("mlp_block", "3x4x8", 3 * 4 * 8 * 2),
+        ("mlp_block", "3x2x4x8", 3 * 2 * 4 * 8 * 2),
         ("encoder_block", "1x2x4x1", 2 * (4 * 12 + 4 * 4 + 4 * 16 + 16 * 4) + 2 * 2 * 2 * 4),
         ("conv_residual", "1x2x3", 2 * 4 * 9 * 3 * 3),
         ("lstm", "2x3x4", 2 * 2 * 3 * (4 * 16 + 16 * 4)),
@@ -86,9 +96,8 @@ def test_decoding_has_no_backward_pass():
 )
 def test_work_is_counted_by_the_textbook(name, label, multiply_adds):
     block = BLOCKS[name].from_label(label)
-    assert block.flops("forward") == 2 * multiply_adds
-    if "forward_backward" in block.passes:
-        assert block.flops("forward_backward") == 6 * multiply_adds
+    assert block.flops("inference") == 2 * multiply_adds
+    assert block.flops("training_step") == 6 * multiply_adds
 
 
 def test_a_table_s_rows_follow_zipf_s_law():
