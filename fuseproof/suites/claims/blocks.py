@@ -9,7 +9,7 @@ from fuseproof.workloads.blocks import BLOCKS
 from fuseproof.workloads.blocks.base import USES
 
 ONLY = ("torch.eager", "torch.compile", "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla")
-# Those that the suite has at a large batch, and in bfloat16, so that it ends in time; by --case there are all.
+# Those that the suite has at a large batch, and in bfloat16, to end in time; by --case there are all.
 IN_LARGE = ("mlp_block", "encoder_block", "conv_residual", "unet_block", "dlrm")
 IN_BFLOAT16 = ("mlp_block", "encoder_block", "decoder_block")
 
