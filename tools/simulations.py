@@ -24,6 +24,7 @@ from scipy import stats
 
 from fuseproof.errors import UserError, require_known
 from fuseproof.reports import claims
+from fuseproof.reports.claims import rule
 from fuseproof.runs import population, rounds, statistics
 from fuseproof.runs.records import Benchmark, Run
 
@@ -158,6 +159,37 @@ def means(rng: np.random.Generator, repetitions: int) -> Iterator[Rates]:
         yield Rates(setting=setting, counts=held, of=repetitions)
 
 
+def kernels(
+    rng: np.random.Generator, shape: tuple[int, ...], *, fused: float, alike: float
+) -> tuple[Floats, Floats]:
+    """Kernels of a call before and after fusion, … × families × cases of each: small whole numbers.
+
+    fused: the mean share of the kernels beyond the first that fusion removes; families differ in it, and in
+    how many kernels they have. alike: the part of the variance that cases of one family share.
+    """
+    size = levels(rng, shape, mean=8.0, spread=0.7, alike=alike)
+    before = 1 + rng.poisson(np.exp(size))
+    kept = 1 - np.clip(fused + 0.2 * levels(rng, shape, mean=1.0, spread=1.0, alike=alike), 0, 1)
+    return before.astype(np.float64), 1.0 + rng.binomial(before - 1, kept)
+
+
+def counts(rng: np.random.Generator, repetitions: int) -> Iterator[Rates]:
+    """Intervals of a geometric mean of counts, kernels without over with fusion, that contain the true one of
+    all cases like these"""
+    for families, each, alike in ((3, 2, 0.8), (5, 1, 0.0), (9, 1, 0.0), (9, 2, 0.8), (24, 1, 0.0)):
+        names = [str(n) for n in range(families) for _ in range(each)]
+        before, after = kernels(rng, (200_000, 1), fused=0.6, alike=alike)
+        truth = math.exp(np.log(before / after).mean())
+        held = {"95 % interval": 0, "90 % interval": 0}
+        for _ in range(repetitions):
+            before, after = kernels(rng, (families, each), fused=0.6, alike=alike)
+            found = statistics.geometric_mean_of_counts([*(before / after).ravel()], names)
+            for name, (low, high) in zip(held, (found.ci95, found.ci90), strict=True):
+                held[name] += low <= truth <= high
+        setting = {"families": str(families), "cases of each": str(each), "alike": f"{alike:.0%}"}
+        yield Rates(setting=setting, counts=held, of=repetitions)
+
+
 CLAIM = f"""
 [[claim]]
 id = "simulated"
@@ -195,14 +227,6 @@ def is_wrong(verdict: str, truth: float, band: tuple[float, float]) -> bool:
     }.get(verdict, False)
 
 
-def _by_cases(row: claims.ClaimRow) -> str:
-    """The verdict on the mean, were it judged by the interval with cases resampled."""
-    (low, high), (bottom, top) = row.ci95_cases, row.band
-    if high < bottom or low > top:
-        return "refuted-low" if high < bottom else "refuted-high"
-    return "supported" if bottom <= low and high <= top else "inconclusive"
-
-
 WRONG = ("wrong: these cases", "wrong: all cases", "wrongly typical")
 RESAMPLED = ("settled, if resampled", "wrong, if resampled")
 
@@ -226,8 +250,8 @@ def judged(
     resampled, how often there would be a verdict, and how often one that is wrong of all cases.
     """
     readings = ("throughput", "time_reduction")
-    # Never insufficient: the cases and blocks are enough.
-    words = [verdict for verdict in claims.VERDICTS if verdict != "insufficient"]
+    # Never insufficient or undecidable: the cases and blocks are enough.
+    words = [verdict for verdict in claims.VERDICTS if verdict not in ("insufficient", claims.UNDECIDABLE)]
     found = {reading: dict.fromkeys((*words, *WRONG, *RESAMPLED), 0) for reading in readings}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "claims.toml"
@@ -236,7 +260,7 @@ def judged(
             true = levels(rng, (cases,), mean=truth, spread=spread)
             for row in claims.evaluate([population_run(rng, true, process=0.01)], path):
                 inside = np.diff(stats.norm.cdf(np.log(row.band), math.log(truth), spread)).item()
-                resampled = _by_cases(row)
+                resampled = rule.of_mean(row.ci95_cases, row.band)
                 happened = (
                     is_wrong(row.verdict, math.exp(true.mean()), row.band),
                     is_wrong(row.verdict, truth, row.band),
@@ -306,7 +330,7 @@ def doubts(rng: np.random.Generator, repetitions: int) -> Iterator[Rates]:
             yield Rates(setting=setting, counts=counts, of=repetitions)
 
 
-SIMULATIONS = {each.__name__: each for each in (coverage, means, verdicts, typical, doubts)}
+SIMULATIONS = {each.__name__: each for each in (coverage, means, verdicts, typical, doubts, counts)}
 
 
 def table(rates: Sequence[Rates]) -> str:

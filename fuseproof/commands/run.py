@@ -83,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop when every interval is this narrow, such as 2%% or 0.02",
     )
     how.add_argument(
+        "--first-result",
+        action="store_true",
+        help="also time fresh processes, from their start to the first result, of every chosen case: "
+        "half a minute and more for each",
+    )
+    how.add_argument(
         "--no-profile", action="store_true", help="do not count each implementation's kernels afterwards"
     )
     how.add_argument(
@@ -178,6 +184,7 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
         caches=options.cache,
         cases=tuple(options.case),
         null=options.null,
+        first_result=options.first_result,
     )
     planned = planning.make(
         suite,

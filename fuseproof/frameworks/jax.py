@@ -308,6 +308,11 @@ def compilations() -> int:
     return _compilations
 
 
+def graphs() -> dict[str, int]:
+    """Nothing: a function that JAX cannot trace as a whole fails."""
+    return {}
+
+
 @contextlib.contextmanager
 def poisoned_memory(shape: tuple[int, ...]) -> Iterator[None]:
     """Make memory that the step allocates but does not write show: huge values on the host.

@@ -318,6 +318,11 @@ def compilations() -> int:
     return _graphs
 
 
+def graphs() -> dict[str, int]:
+    """Nothing: `tf.function` makes one graph of a function, or fails."""
+    return {}
+
+
 @contextlib.contextmanager
 def poisoned_memory(shape: tuple[int, ...]) -> Iterator[None]:
     """Make memory that the step allocates but does not write show: huge values on the host."""

@@ -28,6 +28,7 @@ from fuseproof.frameworks import (
     has_own_methods,
     host_memory,
     host_view,
+    torch_graphs,
     torch_module,
     torch_profile,
 )
@@ -340,6 +341,11 @@ def compilations() -> int:
     # Looked up and not imported, which takes a second: if it is not loaded, nothing was compiled.
     utilities = sys.modules.get("torch._dynamo.utils")
     return 0 if utilities is None else int(utilities.counters["frames"]["total"])
+
+
+def graphs() -> dict[str, int]:
+    """What torch.compile made of what it was given, by `torch_graphs.totals`."""
+    return torch_graphs.totals()
 
 
 @contextlib.contextmanager

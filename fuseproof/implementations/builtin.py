@@ -1,4 +1,4 @@
-"""The table of the implementations that come with Fuseproof: of operators, then of network blocks."""
+"""The table of the implementations that come with Fuseproof: of operators, network blocks and models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fuseproof.implementations.implementation import DTYPES, HALF, IEEE, PRODUCTS, Implementation
+from fuseproof.implementations.models import of_models
 
 # Modes of torch.compile by what they add to `torch.compile` in an implementation's name.
 _TORCH_MODES: Mapping[str, str] = {
@@ -234,4 +235,4 @@ def _of_blocks() -> Iterable[Implementation]:
             )
 
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = (*_all(), *_of_blocks())
+IMPLEMENTATIONS: tuple[Implementation, ...] = (*_all(), *_of_blocks(), *of_models())

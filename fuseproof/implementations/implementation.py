@@ -23,6 +23,7 @@ _INSTALL: Mapping[str, str] = {
     "quack": "pip install 'fuseproof[peers]'",
     "helion": "pip install 'fuseproof[peers]'",
     "xformers": "pip install 'fuseproof[peers]'",
+    "transformers": "pip install 'fuseproof[models]'",
     "flash_attn": "pip install flash-attn --no-build-isolation",
 }
 
@@ -200,15 +201,17 @@ class Implementation:
         if device != "cuda" and mode == "max-autotune-no-cudagraphs" and self.workload in _WITHOUT_PRODUCT:
             return f"{self.workload} has no product to tune; on {device} {mode!r} is 'default'"
         if device in self.devices:
-            return self._reason_not_installed()
+            return reason_not_installed(self.requires)
         if device in self.interpreted:
             return f"interpreted on the {device.upper()}: correctness only, never timed"
         return f"needs {' or '.join(self.devices)}; this run is on {device}"
 
-    def _reason_not_installed(self) -> str | None:
-        if not self.requires or importlib.util.find_spec(self.requires) is not None:
-            return None
-        return f"{self.requires} is not installed; {_INSTALL.get(self.requires, 'install it first')}"
+
+def reason_not_installed(package: str) -> str | None:
+    """How to install a package, if one is named and is not installed, else None. Does not import it."""
+    if not package or importlib.util.find_spec(package) is not None:
+        return None
+    return f"{package} is not installed; {_INSTALL.get(package, 'install it first')}"
 
 
 def _as_tuple(given: Any) -> tuple[str, ...]:

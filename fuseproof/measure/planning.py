@@ -17,7 +17,7 @@ import psutil
 
 from fuseproof.cases import CACHES, Case, Group, parse_group
 from fuseproof.errors import UserError, require_known
-from fuseproof.implementations import IMPLEMENTATIONS, Implementation
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation, reason_not_installed
 from fuseproof.measure import describing
 from fuseproof.runs.plan import Plan, Settings
 from fuseproof.runs.records import NULL_SUFFIX, OWN, Failure
@@ -35,7 +35,7 @@ _PROCESS_BYTES: Mapping[str, int] = {"torch": 400 << 20, "jax": 400 << 20, "tens
 # `--only all`: every implementation, also where the suite takes fewer.
 ALL = "all"
 
-# Of drivers: NVIDIA's boards and modules, Windows' subsystem, and AMD, which PyTorch calls cuda too.
+# NVIDIA's boards and modules, Windows' subsystem, and AMD, which PyTorch calls cuda too.
 _DEVICE_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 
 # Characters of a case's name; Python refuses to read numbers of more than 4,300 digits.
@@ -75,6 +75,7 @@ class Selection:
     """Filters of cases and implementations; empty means all, except `only`: the suite's list.
 
     cases: these instead of the suite's. null: add to each implementation a twin of the same code.
+    first_result: measure the time to a first result of all chosen cases, not only of those the suite names.
     """
 
     only: tuple[str, ...] = ()
@@ -84,6 +85,7 @@ class Selection:
     caches: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
     null: bool = False
+    first_result: bool = False
 
 
 def make(
@@ -111,7 +113,13 @@ def make(
     if selection.null:
         selected = tuple(twin for own in selected for twin in (own, _null_twin(own)))
         asked |= {(operator, name + NULL_SUFFIX) for operator, name in asked}
-    return _planned(suite.name, cases, selected, asked, settings, command)
+    planned = _planned(suite.name, cases, selected, asked, settings, command)
+    return dataclasses.replace(
+        planned,
+        first_results=tuple(
+            case.group for case in cases if selection.first_result or case.group in suite.first_result
+        ),
+    )
 
 
 def of_cases(
@@ -200,7 +208,13 @@ def reason_to_skip(implementation: Implementation, case: Case, device: str) -> s
 
 def reason_not_here(implementation: Implementation, device: str) -> str | None:
     """Why it can run no case here, with the remedy, else None. Imports no framework to find out."""
-    return reason_without_framework(implementation.framework) or implementation.reason_not_on(device)
+    return _reason_without_package(implementation) or implementation.reason_not_on(device)
+
+
+def _reason_without_package(implementation: Implementation) -> str | None:
+    """How to install its framework, or the package that its model is from, if that is not installed."""
+    package = MODULES[implementation.workload].requires if implementation.workload in MODULES else ""
+    return reason_without_framework(implementation.framework) or reason_not_installed(package)
 
 
 def _reason_too_large(case: Case) -> str | None:
@@ -270,9 +284,8 @@ def _reason_without_device(framework: str, device: str) -> str | None:
     return None
 
 
-def _null_twin(implementation: Implementation) -> Implementation:
-    name = implementation.name
-    return dataclasses.replace(implementation, name=name + NULL_SUFFIX, baseline=name)
+def _null_twin(own: Implementation) -> Implementation:
+    return dataclasses.replace(own, name=own.name + NULL_SUFFIX, baseline=own.name)
 
 
 def suite_of(workloads: Sequence[Declared]) -> Suite:
@@ -359,17 +372,21 @@ def _described(
     """The workloads at the shapes of these cases.
 
     Each user's workload has a process of its own. Fuseproof's share one for each framework, whose import
-    takes longer than they do.
+    takes longer than they do; of one that cannot be made here the cases are skipped.
     """
+    unknown: list[Described] = []
     processes: dict[str, list[describing.Wanted]] = {}
     for each in workloads:
         shapes = [group.shape for group in groups if group is not None and group.operator == each.name]
         labels = dict.fromkeys(each.named_shapes.get(shape, shape) for shape in shapes)
         among = [implementation for implementation in table if implementation.workload == each.name]
         asked = describing.Wanted.of(each, list(labels), among)
+        if each.name in MODULES and asked.reference and _reason_without_package(asked.reference):
+            unknown += [Described.unknown(MODULES[each.name].from_label(one), each.target) for one in labels]
+            continue
         shared = asked.reference.framework if each.name in MODULES and asked.reference else each.name
         processes.setdefault(shared, []).append(asked)
-    return [found for together in processes.values() for found in describing.describe(together)]
+    return unknown + [found for together in processes.values() for found in describing.describe(together)]
 
 
 def _named_case(group: str, workloads: Sequence[Declared], described: Sequence[Described]) -> Case:

@@ -14,7 +14,7 @@ from fuseproof.measure import checks
 from fuseproof.runs import environment
 from fuseproof.runs.directory import RunDirectory
 from fuseproof.runs.plan import Plan
-from fuseproof.runs.records import Benchmark, Failure, Run
+from fuseproof.runs.records import FIRST_RESULT, GRAPHS, Benchmark, Failure, Run
 from fuseproof.runs.run_file import run_to_json
 
 
@@ -72,6 +72,8 @@ def assemble(directory: RunDirectory, *, complete: bool) -> Run:
                 continue
             kernels = profiled.get(implementation.name, {}).get("kernels")
             benchmarks += _benchmarks(directory, case, implementation, cells, found, kernels)
+            benchmarks += _first_results(directory, case, implementation, found)
+        failures += _without_first_result(directory, case)
     notes += [note for workload in directory.plan.described for note in workload.notes]
     if directory.mended:
         first, *more = directory.mended
@@ -153,6 +155,7 @@ def _benchmarks(
             device=directory.plan.settings.device,
             baseline=implementation.baseline,
             compile_seconds=check["compile_seconds"],
+            **{name: check.get(name) for name in GRAPHS},
             peak_memory_bytes=check["peak_memory_bytes"],
             flops=case.workload.flops(case.pass_),
             bytes=case.workload.minimum_bytes(case.pass_, case.dtype),
@@ -161,6 +164,56 @@ def _benchmarks(
             error_limit=verdict.limit,
         )
         for metric, (seconds, blocks, legs) in by_metric.items()
+    ]
+
+
+def _first_results(
+    directory: RunDirectory,
+    case: Case,
+    implementation: Implementation,
+    found: Mapping[str, Mapping[str, Any]],
+) -> list[Benchmark]:
+    """The seconds to a first result, a block for each round; without the figures of a call."""
+    row = (directory.first_result(case) or {"rows": {}})["rows"].get(implementation.name, {})
+    seconds = np.asarray(row.get("seconds", ()), dtype=np.float64)
+    if not len(seconds):
+        return []
+    verdict = _verdict(found, implementation, case)
+    return [
+        Benchmark(
+            name=case.benchmark_name(implementation.name, FIRST_RESULT),
+            group=case.group,
+            seconds=seconds,
+            block=np.arange(len(seconds)),
+            leg=np.zeros(len(seconds), dtype=np.int64),
+            operator=case.workload.name,
+            shape=case.workload.label,
+            dtype=case.dtype,
+            pass_=case.pass_,
+            implementation=implementation.name,
+            metric=FIRST_RESULT,
+            cache=case.cache,
+            framework=implementation.framework,
+            device=directory.plan.settings.device,
+            baseline=implementation.baseline,
+            error_relative_rms=verdict.relative_rms,
+            error_limit=verdict.limit,
+        )
+    ]
+
+
+def _without_first_result(directory: RunDirectory, case: Case) -> list[Failure]:
+    rows = (directory.first_result(case) or {"rows": {}})["rows"]
+    return [
+        Failure(
+            group=case.group,
+            implementation=name,
+            kind=row["status"],
+            stage=FIRST_RESULT,
+            message=row["message"],
+        )
+        for name, row in rows.items()
+        if row["status"] != "timed"
     ]
 
 

@@ -1,4 +1,7 @@
-"""Check, measure, then profile, with fresh workers for every block; every finished piece is kept on disk."""
+"""Check, measure, start anew where asked, then profile, with fresh workers for every block.
+
+Every finished piece is kept on disk.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from typing import Any, Protocol
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.implementations import Implementation
-from fuseproof.measure import palindromes, results
+from fuseproof.measure import first_result, palindromes, results
 from fuseproof.measure.cell import Cell
 from fuseproof.measure.crew import LONG_TIMEOUT, Crew
 from fuseproof.measure.progress import Pieces, Progress
 from fuseproof.measure.worker_process import WorkerCheated, WorkerDied, WorkerError, WorkerSkip
 from fuseproof.runs import statistics
 from fuseproof.runs.directory import RunDirectory
-from fuseproof.runs.records import Run
+from fuseproof.runs.records import GRAPHS, Run, without_first_results
 
 # Values with which a result is checked, one after the other.
 _CHECK_DRAWS = 2
@@ -61,6 +64,7 @@ def run(directory: RunDirectory, progress: Progress, profile: Stage) -> Run:
         try:
             _check(directory, progress, profile)
             _measure(directory, progress)
+            first_result.run(directory, progress)
             profile.run(directory, progress)
             directory.refuse_changed_sources()
             missing = directory.missing()
@@ -178,6 +182,9 @@ def _check_implementation(crew: Crew, implementation: Implementation, count: int
     crew.ask(worker, "arm", name=name, draw=draw, rounds=_CALIBRATION_ROUNDS, calls=1, warm_up=2)
     trial = crew.ask(worker, "time")
     memory = crew.ask(worker, "peak_memory", name=name)["bytes"]
+    graphs = {} if implementation.compiled is None else crew.ask(worker, "graphs")
+    if implementation.compiled == "kernel" and not any(graphs.values()):
+        graphs = {}  # it compiles itself by something else
     call_seconds = min(trial["wall"])
     first_call: float = prepared["first_call_seconds"]
     return {
@@ -186,6 +193,7 @@ def _check_implementation(crew: Crew, implementation: Implementation, count: int
         "compile_seconds": None if implementation.compiled is None else max(0.0, first_call - call_seconds),
         "peak_memory_bytes": memory,
         "call_seconds": call_seconds,
+        **{name: graphs.get(name) for name in GRAPHS},
     }
 
 
@@ -244,13 +252,20 @@ def _pieces_left(
     legs = 2 * plan.settings.palindromes * sum(len(plan.implementations_of(case)) for case in cells)
     guess = _LEG_GUESS * plan.settings.leg_seconds * legs / max(1, len(cells))
     profiles = Pieces(count=len(profile.left(directory)), guess=profile.GUESS)
-    return {**left, "block": Pieces(count=len(cells), guess=guess), profile.PIECE: profiles}
+    block = Pieces(count=len(cells), guess=guess)
+    started = Pieces(count=len(first_result.left(directory)), guess=first_result.GUESS)
+    return {
+        **left,
+        "block": block,
+        **({first_result.PIECE: started} if started.count else {}),
+        profile.PIECE: profiles,
+    }
 
 
 def _precise(directory: RunDirectory) -> bool:
     """Whether every speedup's 95 % interval is narrow enough, significant or not."""
     run = results.assemble(directory, complete=False)
-    run = run.as_asked()
+    run = without_first_results(run.as_asked())  # of which there are as many rounds as there are
     for benchmark in run.benchmarks:
         baseline = run.baseline_of(benchmark)
         if baseline is None or benchmark.is_baseline:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import operator
 import os
 import random
 import signal
@@ -24,13 +23,12 @@ import numpy as np
 
 from fuseproof import frameworks
 from fuseproof.child_process import serve
-from fuseproof.frameworks import Bound, Framework, Result, WrongResultError
+from fuseproof.frameworks import Framework, Result, WrongResultError
 from fuseproof.implementations import Implementation, resolve_function
-from fuseproof.measure import neutrality, opening, tensors
+from fuseproof.measure import ceilings, neutrality, opening, tensors
 from fuseproof.measure.guard import Guard
 from fuseproof.measure.opening import opened
 from fuseproof.measure.prepared import Inputs, Prepared
-from fuseproof.workloads.tensor import DTYPES, tensor_dtype
 
 # Bound before any other code is loaded, which may replace what these names stand for elsewhere.
 _clock, _close_to, _finite = time.perf_counter, np.allclose, np.isfinite
@@ -39,12 +37,6 @@ _clock, _close_to, _finite = time.perf_counter, np.allclose, np.isfinite
 # to the largest: sums in another order do.
 _WITNESSES = 16
 _LATE_TOLERANCE = 1e-2
-
-# Sizes of copies and products whose speed is the ceiling of this machine.
-_SMALLEST_COPY, _LARGEST_COPY = 1 << 16, 1 << 25
-_COPIES, _CEILING_ROUNDS = 8, 3
-_PRODUCT_SIDES = {"cpu": (256, 768), "cuda": (2048, 8192)}
-_EMULATED = 0.25  # a dtype whose products are slower than this share of another's is not tried further
 
 # Idle time around each profiled call: keeps calls apart though clocks of host and device disagree by less.
 _PROFILE_GAP = 0.002
@@ -107,6 +99,7 @@ class Worker:
         """
         own, case = Implementation.from_json(implementation), self._case
         workload = case.workload
+        self._graphs = self._framework.graphs()
         if own.is_foreign and self._guard is None:
             if beside:
                 resolve_function(beside)
@@ -134,6 +127,11 @@ class Worker:
         steady = _clock() - started
         self._prepared[own.name] = prepared
         return {"first_call_seconds": first_call, "call_seconds": steady}
+
+    def graphs(self) -> dict[str, Any]:
+        """What was compiled since the last `prepare` began; empty if that is not known."""
+        before = self._graphs
+        return {name: max(0, count - before.get(name, 0)) for name, count in self._framework.graphs().items()}
 
     def check(self, *, name: str, draws: list[int], files: list[str]) -> dict[str, Any]:
         """Write the results for the values of each draw, in turn, to the files; `Referee.compare` reads them.
@@ -246,43 +244,8 @@ class Worker:
         return {"compared": 0 if self._guard is None else self._guard.compare()}
 
     def ceilings(self, *, dtype: str) -> dict[str, Any]:
-        """The most bytes and products per second that the framework reaches here with its own operations.
-
-        `bytes`: read and written by a copy, the best of several sizes. `flops`: of products that a kernel for
-        tensors of this dtype could use.
-        """
-        best, size = 0.0, _SMALLEST_COPY
-        while size <= _LARGEST_COPY:
-            tensor = self._framework.from_numpy(np.zeros(size // 4, np.float32), "float32")
-            copy = functools.partial(self._framework.copy, tensor)
-            best = max(best, 2 * size / self._fastest(copy, _COPIES))
-            size *= 8
-        return {"bytes": best, "flops": self._products(dtype)}
-
-    def _products(self, dtype: str) -> float:
-        """Floating-point operations per second of the fastest product.
-
-        In float32 too: a kernel may compute in a wider dtype than its tensors have, which is up to a hundred
-        times faster where a CPU has no products of 16 bits. On a GPU in bfloat16 too, of several of which a
-        kernel can make one in float32. 8 bits take half the time of 16.
-        """
-        halves = DTYPES[dtype].itemsize == 1
-        dtypes = ["float32", "bfloat16" if halves else tensor_dtype(dtype)]
-        if self._device == "cuda":
-            dtypes.append("bfloat16")
-        best = 0.0
-        for each in dict.fromkeys(dtypes):
-            for side in _PRODUCT_SIDES.get(self._device, _PRODUCT_SIDES["cpu"]):
-                square = self._framework.from_numpy(np.full((side, side), 0.5, np.float32), each)
-                rate = 2 * side**3 / self._fastest(functools.partial(operator.matmul, square, square), 1)
-                if rate < _EMULATED * best:
-                    break
-                best = max(best, rate)
-        return 2 * best if halves else best
-
-    def _fastest(self, call: Bound, calls: int) -> float:
-        self._framework.batch([call])
-        return min(self._framework.batch([call] * calls).host / calls for _ in range(_CEILING_ROUNDS))
+        """The most `bytes` and `flops` per second that the framework reaches here, by `ceilings`."""
+        return ceilings.measured(self._framework, self._device, dtype)
 
     def profile(self, *, name: str, folder: str, calls: int, memory: bool, stacks: bool) -> dict[str, Any]:
         """Trace `calls` single calls into `folder`: Unix times, and seconds with and without the profiler.

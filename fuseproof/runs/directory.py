@@ -267,6 +267,12 @@ class RunDirectory:
     def save_cell(self, block: int, case: Case, record: Mapping[str, Any]) -> None:
         self._save(self._piece("cell", case, block=block), record)
 
+    def first_result(self, case: Case) -> dict[str, Any] | None:
+        return self._pieces.get(self._piece("first_result", case))
+
+    def save_first_result(self, case: Case, record: Mapping[str, Any]) -> None:
+        self._save(self._piece("first_result", case), record)
+
     def _save(self, piece: Piece, record: Mapping[str, Any]) -> None:
         self.refuse_changed_sources()
         self._pieces.save(piece, record)
@@ -285,6 +291,8 @@ class RunDirectory:
                 yield self._piece("profile", case, framework=framework)
             for block in range(self.plan.settings.max_blocks):
                 yield self._piece("cell", case, block=block)
+        for case in self.plan.of_first_results:
+            yield self._piece("first_result", case)
 
     def missing(self) -> list[str]:
         """The pieces, as file names, that the run still lacks to be complete.
@@ -305,12 +313,13 @@ class RunDirectory:
                 for case in plan.cases
                 if plan.implementations_of(case, framework)
             ]
+        needed += [self._piece("first_result", case) for case in plan.of_first_results]
         return [piece.name for piece in needed if self._pieces.get(piece) is None]
 
     def disturbed(self) -> list[str]:
         """What others did to the plan, the pieces and the lock since they were written; empty if nothing.
 
-        Cheap enough to ask after every leg: one lstat of each file and a listing of three folders, 0.3 ms for
+        Cheap enough to ask after every leg: one lstat of each file and a listing of four folders, 0.3 ms for
         100 pieces. Says nothing of a run that was opened to be read.
         """
         return self._pieces.disturbed() + (["lock was deleted"] if self._lock.lost() else [])

@@ -1,8 +1,8 @@
 """The finished pieces of a run: one file each, stamped with the run and the case that it belongs to.
 
-A piece is a check or a profile (one case in one framework) or a cell (one case in one block). The process
-that measures keeps its pieces in memory as well: what anything else does to the files meanwhile is noticed
-and mended, and never read.
+A piece is a check or a profile (one case in one framework), a cell (one case in one block) or the times of
+a case to its first results. The process that measures keeps its pieces in memory as well: what anything else
+does to the files meanwhile is noticed and mended, and never read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCHEMA: Final = 2
 
 # Keys of a piece that are not covered by its own hash.
 _STAMP: Final = ("schema", "plan", "sha256")
-_FOLDERS: Final = ("checks", "profiles", "blocks")
+_FOLDERS: Final = ("checks", "profiles", "blocks", "first_results")
 
 # NaN and infinity are outside of these limits.
 _LARGEST: Final = sys.float_info.max
@@ -43,6 +43,9 @@ class _Ran(msgspec.Struct, tag_field="status", tag="ran"):
     compile_seconds: _Finite | None
     peak_memory_bytes: _Finite | None
     call_seconds: _Positive
+    graphs: _Whole | None = None
+    graph_breaks: _Whole | None = None
+    recompiles: _Whole | None = None
 
 
 class _Skipped(msgspec.Struct, tag_field="status", tag="skipped"):
@@ -77,12 +80,29 @@ class _Cell(msgspec.Struct):
     evidence: dict[str, Any] = {}
 
 
-_RECORDS: Final[Mapping[str, type[msgspec.Struct]]] = {"check": _Check, "profile": _Profile, "cell": _Cell}
+class _Started(msgspec.Struct, tag_field="status", tag="timed"):
+    seconds: Annotated[list[_Positive], Meta(min_length=1)]
+
+
+class _FirstResult(msgspec.Struct):
+    group: str
+    rows: dict[str, _Started | _Skipped | _Failed]
+
+
+_RECORDS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "check": _Check,
+    "profile": _Profile,
+    "cell": _Cell,
+    "first_result": _FirstResult,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Which piece it is. number: of the case in the plan. A cell has a block, the others a framework."""
+    """Which piece it is.
+
+    number: of the case in the plan. A cell has a block, a check and a profile have a framework.
+    """
 
     kind: str
     group: str
@@ -95,12 +115,14 @@ class Piece:
         """Its file in the folder of the run, such as `checks/torch-000.json`."""
         if self.block is not None:
             return f"blocks/{self.block:03d}-{self.number:03d}.json"
-        return f"{self.kind}s/{self.framework}-{self.number:03d}.json"
+        of = "" if self.framework is None else f"{self.framework}-"
+        return f"{self.kind}s/{of}{self.number:03d}.json"
 
     @property
     def identity(self) -> dict[str, Any]:
-        own = {"framework": self.framework} if self.block is None else {"block": self.block}
-        return {"kind": self.kind, "group": self.group, **own}
+        own = {"framework": self.framework, "block": self.block}
+        known = {key: value for key, value in own.items() if value is not None}
+        return {"kind": self.kind, "group": self.group, **known}
 
 
 @dataclass(kw_only=True)
@@ -165,7 +187,7 @@ class Pieces:
     def disturbed(self) -> list[str]:
         """What others did to the files since they were written, in words; empty if nothing, or before `keep`.
 
-        One lstat of each file and a listing of three folders. A file is read only if its inode, size or
+        One lstat of each file and a listing of four folders. A file is read only if its inode, size or
         times differ.
         """
         if self._kept is None:

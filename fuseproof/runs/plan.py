@@ -68,6 +68,7 @@ class Plan:
     skipped: implementations that cannot run a case here, each with the reason.
     command: the command line that made the plan; empty if none did.
     added: (operator, name) of baselines that nobody asked for, but what was asked for needs.
+    first_results: names of the cases of which the time to a first result is measured too.
     """
 
     suite: str
@@ -77,6 +78,7 @@ class Plan:
     settings: Settings
     command: tuple[str, ...] = ()
     added: frozenset[tuple[str, str]] = frozenset()
+    first_results: tuple[str, ...] = ()
 
     @property
     def frameworks(self) -> tuple[str, ...]:
@@ -95,6 +97,11 @@ class Plan:
             and (case.group, each.name) not in skipped
             and framework in (None, each.framework)
         )
+
+    @property
+    def of_first_results(self) -> tuple[Case, ...]:
+        """The cases of which the time to a first result is measured."""
+        return tuple(case for case in self.cases if case.group in self.first_results)
 
     def asked(self, case: Case, implementation: str) -> bool:
         """Whether the implementation of that name was asked for, and is not only needed by another."""
@@ -121,6 +128,7 @@ class Plan:
             "settings": dataclasses.asdict(self.settings),
             "command": list(self.command),
             "added": sorted(map(list, self.added)),
+            "first_results": list(self.first_results),
         }
 
     @classmethod
@@ -135,6 +143,7 @@ class Plan:
             settings=Settings.from_json(document["settings"]),
             command=msgspec.convert(document["command"], tuple[str, ...]),
             added=msgspec.convert(document.get("added", ()), frozenset[tuple[str, str]]),
+            first_results=msgspec.convert(document.get("first_results", ()), tuple[str, ...]),
         )
         if not plan.cases:
             raise ValueError("it has no case")

@@ -16,8 +16,15 @@ from fuseproof.runs import variables
 # The twin that `--null` adds to every implementation: the same code, so the true speedup is exactly 1.
 NULL_SUFFIX = "-null"
 
+# What is counted where torch.compile was used, of a Benchmark's fields.
+GRAPHS = ("graphs", "graph_breaks", "recompiles")
+
 # The choice of a baseline that leaves each implementation its own, by default that of its framework.
 OWN = "own"
+
+
+# The metric of a process's time from its start to its first result, and the stage that measures it.
+FIRST_RESULT = "first_result"
 
 
 def is_twin(implementation: str | None) -> bool:
@@ -32,6 +39,8 @@ class Benchmark:
     seconds: (n,) float64, seconds per call, one entry per round.
     block:   (n,) int64, the block (fresh processes) each round was taken in.
     leg:     (n,) int64, numbered within a block; legs 2i and 2i+1 are the mirrored legs of palindrome i.
+
+    metric:  `wall`, `device`, or FIRST_RESULT, of which a block is one round of fresh processes.
     """
 
     name: str
@@ -50,6 +59,9 @@ class Benchmark:
     device: str | None = None
     baseline: str | None = None
     compile_seconds: float | None = None
+    graphs: int | None = None  # captured by torch.compile until the check ended; None if it was not used
+    graph_breaks: int | None = None
+    recompiles: int | None = None
     peak_memory_bytes: int | None = None
     flops: int | None = None
     bytes: int | None = None
@@ -73,8 +85,13 @@ class Failure:
     group: str
     implementation: str
     kind: str  # "skipped": cannot run here; "error": ran and was wrong, crashed or hung
-    stage: str  # "plan", "check" or "measure"
+    stage: str  # "plan", "check", "measure" or FIRST_RESULT
     message: str
+
+    @property
+    def spoils(self) -> bool:
+        """Whether no time of it counts: not of one that failed while it was measured, or apart from that."""
+        return self.kind == "error" and self.stage not in ("measure", FIRST_RESULT)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", privacy.anonymous_document(self.message))
@@ -100,6 +117,8 @@ class Run:
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader must know beside the failures, such as a profile that failed
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # Of files that were merged: `in 3 of 5 files`, of each benchmark that some of them do not hold.
+    absent: Mapping[str, str] = field(default_factory=dict)
     # What shows that the timed work was done, as measuring left it: by group, implementation and block.
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
@@ -183,3 +202,24 @@ class Run:
             ):
                 return other
         return None
+
+
+def without_first_results(run: Run) -> Run:
+    """The run with the times of calls, and what failed on the way to them."""
+    return replace(
+        run,
+        benchmarks=tuple(each for each in run.benchmarks if each.metric != FIRST_RESULT),
+        failures=tuple(each for each in run.failures if each.stage != FIRST_RESULT),
+    )
+
+
+def first_results(run: Run) -> Run:
+    """The run with the times to a first result alone, of the cases that they were measured in."""
+    found = tuple(each for each in run.benchmarks if each.metric == FIRST_RESULT)
+    asked = {each.group for each in found}
+    asked |= {each.group for each in run.failures if each.stage == FIRST_RESULT}
+    return replace(
+        run,
+        benchmarks=found,
+        failures=tuple(each for each in run.failures if each.group in asked and each.stage != "measure"),
+    )

@@ -166,15 +166,15 @@ def interval_over_cases(ratios: Floats, families: Sequence[str]) -> tuple[float,
     block_weights = rng.multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES) / blocks
     means = ((case_weights @ ratios) * block_weights).sum(axis=1)
     drawn = len(set(families))
-    return _percentile95(means, replicates=drawn if drawn > 1 else cases)
+    return _percentiles(means, replicates=drawn if drawn > 1 else cases)
 
 
 def geometric_mean_of_counts(ratios: Sequence[float], operators: Sequence[str]) -> Estimate:
     """Geometric mean of one ratio for each case, of figures that repeat exactly, such as numbers of kernels.
 
     Blocks do not differ in them, so the interval says how far the mean depends on which cases were chosen:
-    operators and their cases are resampled, as in `geometric_mean_over_cases`. With one case it is (0, inf).
-    Raises ValueError without any ratio.
+    operators and their cases are resampled, and the percentiles expanded, as in `geometric_mean_over_cases`.
+    With one case it is (0, inf). Raises ValueError without any ratio.
     """
     if not ratios:
         raise ValueError("no ratios")
@@ -186,10 +186,11 @@ def geometric_mean_of_counts(ratios: Sequence[float], operators: Sequence[str]) 
 
     intervals = [(0.0, math.inf)] * 2
     if len(ratios) > 1:
-        means = np.exp(_resampled_cases(operators, np.random.default_rng(SEED)) @ logarithms)
-        for index, tail in enumerate((0.025, 0.05)):
-            low, high = np.quantile(means, [tail, 1 - tail])
-            intervals[index] = (within(float(low)), within(float(high)))
+        means = _resampled_cases(operators, np.random.default_rng(SEED)) @ logarithms
+        drawn = len(set(operators))
+        for index, level in enumerate((0.95, 0.90)):
+            low, high = _percentiles(means, level, replicates=drawn if drawn > 1 else len(ratios))
+            intervals[index] = (within(low), within(high))
     return Estimate(
         value=within(math.exp(logarithms.mean())),
         ci95=intervals[0],
@@ -235,13 +236,6 @@ def median_with_interval(benchmark: Benchmark) -> Estimate:
     """Seconds per call: geometric mean of the blocks' medians over rounds, t interval over blocks."""
     blocks = [benchmark.seconds[benchmark.block == block] for block in np.unique(benchmark.block)]
     return ratio_estimate(np.log([np.median(seconds) for seconds in blocks]))
-
-
-def wilson_lower(successes: int, n: int) -> float:
-    """Lower limit of the 95 % Wilson interval of a share; 0 when nothing was counted."""
-    if n == 0:
-        return 0.0
-    return float(stats.binomtest(successes, n).proportion_ci(0.95, method="wilson").low)
 
 
 def null_coverage(comparisons: Iterable[Comparison]) -> tuple[int, int]:
@@ -369,13 +363,15 @@ def _exp(interval: tuple[float, float]) -> tuple[float, float]:
     return math.exp(low), math.exp(high) if high < 700 else math.inf
 
 
-def _percentile95(logarithms: Floats, replicates: int | None = None) -> tuple[float, float]:
+def _percentiles(
+    logarithms: Floats, level: float = 0.95, *, replicates: int | None = None
+) -> tuple[float, float]:
     """Percentile interval of bootstrap means.
 
     replicates: how many there were to draw from; the percentiles are then expanded to what a t interval over
     them has (Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69, 2015).
     """
-    tail = 0.025
+    tail = (1 - level) / 2
     if replicates is not None:
         quantile = stats.t.ppf(tail, replicates - 1) * math.sqrt(replicates / (replicates - 1))
         tail = float(stats.norm.cdf(quantile))
@@ -393,7 +389,7 @@ def _hierarchical_bootstrap(blocks: Sequence[Floats]) -> tuple[float, float] | N
     for index, palindromes in enumerate(blocks):
         drawn = chosen == index
         medians[drawn] = _resampled_medians(palindromes, int(drawn.sum()), rng)
-    return _percentile95(medians.mean(axis=1))
+    return _percentiles(medians.mean(axis=1))
 
 
 def _resampled_medians(values: Floats, size: int, rng: np.random.Generator) -> Floats:

@@ -38,6 +38,8 @@ class Suite:
     modules: names of cases of modules beside `cases`; what a module holds is found out when a run is planned.
     scale:   the size of a population's cases, one of SCALES; empty for a suite of one size.
     profile: count the kernels of a call after the timing.
+    first_result: names of the cases of which the time from the start of a process is measured too: few, as
+             it takes half a minute for each and all implementations.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Suite:
     max_palindromes: int = 60
     leg_seconds: float = 0.006
     profile: bool = True
+    first_result: tuple[str, ...] = ()
 
     @property
     def groups(self) -> tuple[str, ...]:

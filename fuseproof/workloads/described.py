@@ -112,6 +112,11 @@ class Described(Workload):
         )
         return cls(document=document)
 
+    @classmethod
+    def unknown(cls, workload: Workload, target: str) -> Described:
+        """Of a module that cannot be made here: without results, for cases that are skipped."""
+        return cls.describe(workload, target, outputs={}, reference={}, reference_dtype="")
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` is the inverse."""
         found: dict[str, Any] = msgspec.to_builtins(self.document)

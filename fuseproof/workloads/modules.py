@@ -38,14 +38,19 @@ class Module(Operator):
         is the output named `loss` if there is one, else the mean squared distance to targets that are drawn.
     autocast: `bfloat16` or `float16`: calls are made under torch.autocast with that dtype, and
         results may be as far off as it rounds. Parameters, gradients and steps keep the dtype of the case.
+    requires: of a module that comes with Fuseproof, the package that its implementations import.
     optimizer: `adamw` or `sgd`, with its arguments: `learning_rate`, and of AdamW `weight_decay` and
         `epsilon`, which Keras adds at another place than others: where steps of Keras and of others are
         compared, one that is small beside any gradient, such as 1e-16.
     """
 
     passes: ClassVar[tuple[str, ...]] = MODULE_PASSES
-    autocast: ClassVar[str] = ""
+    requires: ClassVar[str] = ""
     optimizer: ClassVar[Mapping[str, Any]] = {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01}
+
+    @property
+    def autocast(self) -> str:
+        return ""
 
     @property
     def options(self) -> dict[str, object]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from fuseproof import escaping, units
 from fuseproof.cases import parse_group
-from fuseproof.runs.records import Benchmark, Run, is_twin
+from fuseproof.runs.records import FIRST_RESULT, Benchmark, Run, is_twin
 
 ANSWERS = ("yes", "no", "not known")
 # An unsynchronised call leaves its work to whoever waits next: its legs are longer by the runner's clock than
@@ -77,9 +77,13 @@ def render(audited: Mapping[str, Sequence[Check]]) -> str:
             lines.append(f"  {check.answer:9}  {check.question}")
             wrap = textwrap.TextWrapper(79, initial_indent=indent, subsequent_indent=indent)
             lines.append(wrap.fill(check.basis))
-        counts = ", ".join(f"{sum(c.answer == answer for c in checks)} {answer}" for answer in ANSWERS)
-        lines += [f"  {counts}", ""]
+        lines += [f"  {tally(checks)}", ""]
     return escaping.terminal("\n".join(lines))
+
+
+def tally(checks: Sequence[Check]) -> str:
+    """`6 yes, 1 no, 1 not known`."""
+    return ", ".join(f"{sum(c.answer == answer for c in checks)} {answer}" for answer in ANSWERS)
 
 
 def _synchronised(run: Run) -> _Answer:
@@ -283,7 +287,7 @@ def _said(run: Run, key: str) -> Mapping[str, Any]:
 
 
 def _compared(run: Run) -> list[Benchmark]:
-    return [b for b in run.benchmarks if not is_twin(b.implementation)]
+    return [b for b in run.benchmarks if not is_twin(b.implementation) and b.metric != FIRST_RESULT]
 
 
 def _names(run: Run) -> list[str]:

@@ -3,9 +3,9 @@
 Each comparison of a claim is judged per metric, cache regime, pass and dtype, and once over all dtypes where
 a run has several. Verdicts, on the geometric mean of the speedup (intervals cover the measurement only):
 
-supported     the 90 % interval lies inside the claimed band
+supported     the 95 % interval lies inside the claimed band
 mean-only     the same, but the claim says "typically" and the 95 % Wilson lower bound of the share of cases
-              inside the band is under one half
+              inside the band, by workloads, is under one half
 refuted-low   the 95 % interval lies wholly below the band
 refuted-high  the 95 % interval lies wholly above the band
 inconclusive  none of these
@@ -14,13 +14,14 @@ undecidable   this run or this machine cannot decide the claim, and the row says
               of its population, an implementation that was not measured, a quantity that no run records
 
 An implementation that was wrong, crashed or hung has no speedup: it is listed, and counts as a case outside
-the band. One that was skipped is listed and counted too.
+the band. One that was skipped is listed and counted too. Where a claim is about one line (`one_line`), so
+does a case whose graph broke or that was compiled again: its speedup is in the mean, not in the share.
 
 A claim about kernels or peak memory (`metrics` in claims.toml) is judged by one ratio for each case. Such
 figures do not vary from block to block, so 5 cases suffice, and both intervals of the geometric mean have the
 cases resampled, by operator: they say how far the mean depends on which cases were chosen. A mean of exactly
 1 is not a reduction: refuted-low. Estimates of the TPU compiler, given beside the runs, have separate
-rows, marked as estimates.
+rows, marked as estimates. A claim about coverage is judged by the share of cases with a right result.
 """
 
 from __future__ import annotations
@@ -33,97 +34,41 @@ from typing import Any
 
 import numpy as np
 
-from fuseproof.reports.claims import population, reductions, sentence
-from fuseproof.reports.claims.load import NOT_RECORDED, QUANTITY_OF, REDUCTION, Claim, load_claims
+from fuseproof.cases import parse_group
+from fuseproof.reports.claims import coverage, population, reductions, rule
+from fuseproof.reports.claims.load import (
+    FIRST_RESULT,
+    NOT_RECORDED,
+    QUANTITY_OF,
+    REDUCTION,
+    Claim,
+    load_claims,
+)
 from fuseproof.reports.claims.reductions import Estimates, Reduction
-from fuseproof.runs import statistics
+from fuseproof.reports.claims.row import ClaimRow
+from fuseproof.reports.claims.rule import MIN_BLOCKS, MIN_CASES, UNDECIDABLE
+from fuseproof.runs import records, statistics
 from fuseproof.runs.records import Benchmark, Failure, Run
 
-UNDECIDABLE = "undecidable"
-VERDICTS = (
-    "supported", "mean-only", "refuted-low", "refuted-high", "inconclusive", "insufficient", UNDECIDABLE,
-)  # fmt: skip
-MIN_BLOCKS = 5
-MIN_CASES = 5
 _Slice = tuple[str, str, str | None, str | None]  # metric, cache, pass, dtype
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClaimRow:
-    """The verdict on one reading of a claim, for one comparison in one slice of one run.
-
-    `geomean` is the speedup over `cases` measured cases, NaN if there is none; `ci95_cases` its interval with
-    cases resampled. `failed` counts wrong or crashed cases, `missing` those skipped or not measured on both
-    sides; `problems` says why. `share_in_band` is over measured and failed cases, `share_lower` its Wilson
-    bound. `break_even_calls` is the median over cases with a known compile time: inf if most never pay, NaN
-    if none is known.
-
-    Where `metric` is `kernels` or `peak_memory`, `geomean` is the factor of the reduction;
-    `blocks` is 1, and `ci95` and `ci95_cases` are the same. `estimate`: the compiler estimated it and nothing
-    was measured; `device` is then the target, and `run` the file.
-
-    `inside`, `above` and `below` count measured cases against the band; of those below, `slower` lost.
-    `worst` and `best` are (case, ratio), None without a measured case. `population` is what the claim speaks
-    of, in words, empty if everything. `undecidable` is the reason where the verdict is that.
-    """
-
-    claim: str
-    text: str
-    run: str
-    reading: str
-    metric: str
-    cache: str
-    pass_: str | None
-    dtype: str | None
-    baseline: str
-    candidate: str
-    cases: int
-    blocks: int
-    failed: int
-    missing: int
-    problems: tuple[str, ...]
-    band: tuple[float, float]
-    geomean: float
-    ci95: tuple[float, float]
-    ci90: tuple[float, float]
-    ci95_cases: tuple[float, float]
-    share_in_band: float
-    share_lower: float
-    break_even_calls: float
-    verdict: str
-    device: str | None = None
-    estimate: bool = False
-    quantity: str = "speedup"
-    population: str = ""
-    inside: int = 0
-    above: int = 0
-    below: int = 0
-    slower: int = 0
-    worst: tuple[str, float] | None = None
-    best: tuple[str, float] | None = None
-    undecidable: str | None = None
-
-    @property
-    def sentence(self) -> str:
-        """The counts in plain words."""
-        return sentence.of(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """A row of `fuseproof claims --json`; what is unbounded or unknown is null."""
-        row = {key.rstrip("_"): _jsonable(value) for key, value in vars(self).items()}
-        for extreme in ("worst", "best"):
-            if (case := getattr(self, extreme)) is not None:
-                row[extreme] = {"case": case[0], "ratio": case[1]}
-        return {**row, "sentence": self.sentence}
+_UNKNOWN = (0.0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
     """One case of a comparison: compared, or the reason why not."""
 
+    group: str
     comparison: statistics.Comparison | None = None
     failed: bool = False
     problem: str | None = None
+
+    @property
+    def family(self) -> str:
+        if self.comparison is not None and self.comparison[0].operator:
+            return self.comparison[0].operator
+        parts = parse_group(self.group)
+        return parts.operator if parts else self.group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,22 +110,35 @@ def _on_run(run: Run, claim: Claim) -> Iterator[ClaimRow]:
     if reason is not None or isinstance(spoken_of, str):
         yield from _undecided(claim, claim.comparisons[0], str(reason), where)
         return
-    reasons = {pair: _why_not(spoken_of, pair) for pair in claim.comparisons}
+    spoken_of = _in_time_of(claim, spoken_of)
+    reasons = {pair: _why_not(spoken_of, pair, claim) for pair in claim.comparisons}
     planned = [pair for pair, why in reasons.items() if why is None or why.planned]
     for pair in planned or claim.comparisons[:1]:
+        here = {**where, "baseline": pair[0], "candidate": pair[1]}
         if (why := reasons[pair]) is not None:
             yield from _undecided(claim, pair, why.reason, where)
+        elif claim.is_coverage:
+            yield from coverage.rows(spoken_of, claim, pair, here)
         elif claim.metrics:
             for metric in claim.metrics:
                 cases = reductions.measured(spoken_of, *pair, metric)
-                here = {**where, "baseline": pair[0], "candidate": pair[1]}
                 yield from _reduction_rows(claim, metric, cases, here)
         else:
-            yield from _timed(spoken_of, claim, pair, where)
+            yield from _timed(spoken_of, claim, pair, here)
 
 
-def _why_not(run: Run, pair: tuple[str, str]) -> _Undecided | None:
+def _in_time_of(claim: Claim, run: Run) -> Run:
+    """The run with the times that a claim is about: to the first result, or of a call."""
+    of_claim = records.first_results if claim.quantity == FIRST_RESULT else records.without_first_results
+    return of_claim(run)
+
+
+def _why_not(run: Run, pair: tuple[str, str], claim: Claim) -> _Undecided | None:
     """Why the pair was compared nowhere in the run, without anybody's failure; None if it may have been."""
+    if claim.quantity == FIRST_RESULT and not run.benchmarks and not run.failures:
+        return _Undecided(
+            reason="no time to a first result was measured; add --first-result to the run", planned=False
+        )
     for name in pair:
         if any(each.implementation == name for each in run.benchmarks):
             continue
@@ -197,11 +155,10 @@ def _undecided(
 ) -> Iterator[ClaimRow]:
     """A row for each reading, with the reason and no figure."""
     remark = f" ({claim.undecidable})" if claim.undecidable else ""
-    unknown = (0.0, math.inf)
     for reading in claim.readings:
         yield ClaimRow(
             **where,
-            **_of_claim(claim),
+            **claim.named,
             reading=reading,
             metric=claim.metrics[0] if claim.metrics else "wall",
             cache="warm",
@@ -216,34 +173,27 @@ def _undecided(
             problems=(),
             band=claim.band(reading),
             geomean=math.nan,
-            ci95=unknown,
-            ci90=unknown,
-            ci95_cases=unknown,
+            ci95=_UNKNOWN,
+            ci90=_UNKNOWN,
+            ci95_cases=_UNKNOWN,
             share_in_band=math.nan,
             share_lower=0.0,
             break_even_calls=math.nan,
             verdict=UNDECIDABLE,
+            of_all_cases=UNDECIDABLE,
             quantity=claim.quantity,
             undecidable=reason + remark,
         )
 
 
-def _of_claim(claim: Claim) -> dict[str, Any]:
-    return {"claim": claim.id, "text": claim.text, "population": str(claim.population)}
-
-
 def _timed(run: Run, claim: Claim, pair: tuple[str, str], where: Mapping[str, Any]) -> Iterator[ClaimRow]:
-    baseline, candidate = pair
-    slices = _cases(run, baseline, candidate)
+    slices = _cases(run, *pair)
     for metric, cache, pass_ in dict.fromkeys(key[:3] for key in slices):
         by_dtype = {key[3]: cases for key, cases in slices.items() if key[:3] == (metric, cache, pass_)}
         if len(by_dtype) > 1:
             by_dtype["all"] = [case for cases in by_dtype.values() for case in cases]
         for dtype, cases in by_dtype.items():
-            here = {
-                **where, "baseline": baseline, "candidate": candidate,
-                "metric": metric, "cache": cache, "pass_": pass_, "dtype": dtype,
-            }  # fmt: skip
+            here = {**where, "metric": metric, "cache": cache, "pass_": pass_, "dtype": dtype}
             yield from _judge(claim, cases, here)
 
 
@@ -263,16 +213,9 @@ def _reduction_rows(
     claim: Claim, metric: str, cases: Sequence[Reduction], where: Mapping[str, Any]
 ) -> Iterator[ClaimRow]:
     """A row for each cache regime, pass and dtype, and one for all dtypes where there are several."""
-    slices: dict[tuple[str, str | None], dict[str | None, list[Reduction]]] = {}
-    for case in cases:
-        cache, pass_, dtype = case.slice
-        slices.setdefault((cache, pass_), {}).setdefault(dtype, []).append(case)
-    for (cache, pass_), by_dtype in slices.items():
-        if len(by_dtype) > 1:
-            by_dtype["all"] = [case for some in by_dtype.values() for case in some]
-        for dtype, some in by_dtype.items():
-            here = {**where, "metric": metric, "cache": cache, "pass_": pass_, "dtype": dtype}
-            yield _judge_reduction(claim, some, here)
+    for (cache, pass_, dtype), some in reductions.by_slice(cases).items():
+        here = {**where, "metric": metric, "cache": cache, "pass_": pass_, "dtype": dtype}
+        yield _judge_reduction(claim, some, here)
 
 
 def _judge_reduction(claim: Claim, cases: Sequence[Reduction], where: Mapping[str, Any]) -> ClaimRow:
@@ -280,42 +223,37 @@ def _judge_reduction(claim: Claim, cases: Sequence[Reduction], where: Mapping[st
     ratios = [ratio for _, ratio in measured]
     operators = [case.operator for case in cases if case.ratio is not None]
     mean = statistics.geometric_mean_of_counts(ratios, operators) if ratios else None
-    failed = sum(case.failed for case in cases)
     low, high = claim.band(REDUCTION)
-    counted = len(ratios) + failed
-    inside = sum(low < ratio <= high for ratio in ratios)
-    share_lower = statistics.wilson_lower(inside, counted)
+    counted = [case for case in cases if case.ratio is not None or case.failed]
+    hits = [case.ratio is not None and low < case.ratio <= high for case in counted]
+    share = rule.typical_share(hits, [case.operator for case in counted])
     if len(ratios) < MIN_CASES or mean is None:
         verdict = "insufficient"
-    elif mean.ci95[1] <= low:
-        verdict = "refuted-low"
-    elif mean.ci95[0] > high:
-        verdict = "refuted-high"
-    elif low < mean.ci90[0] and mean.ci90[1] <= high:
-        verdict = "mean-only" if claim.typical and share_lower < 0.5 else "supported"
     else:
-        verdict = "inconclusive"
-    unknown = (0.0, math.inf)
+        of_mean = rule.of_mean(mean.ci95, (low, high), is_count=True)
+        verdict = rule.verdict(of_mean, typical=claim.typical, share=share)
+    failed = len(counted) - len(ratios)
     return ClaimRow(
         **where,
-        **_of_claim(claim),
-        **_counts(measured, inside=inside, above=sum(ratio > high for ratio in ratios)),
+        **claim.named,
+        **_counts(measured, inside=sum(hits), above=sum(ratio > high for ratio in ratios)),
         quantity=QUANTITY_OF[where["metric"]],
         reading=REDUCTION,
         cases=len(ratios),
         blocks=1,
         failed=failed,
-        missing=len(cases) - len(ratios) - failed,
+        missing=len(cases) - len(counted),
         problems=tuple(case.problem for case in cases if case.problem is not None),
         band=(low, high),
         geomean=mean.value if mean else math.nan,
-        ci95=mean.ci95 if mean else unknown,
-        ci90=mean.ci90 if mean else unknown,
-        ci95_cases=mean.ci95 if mean else unknown,
-        share_in_band=inside / counted if counted else math.nan,
-        share_lower=share_lower,
+        ci95=mean.ci95 if mean else _UNKNOWN,
+        ci90=mean.ci90 if mean else _UNKNOWN,
+        ci95_cases=mean.ci95 if mean else _UNKNOWN,
+        share_in_band=share.count / share.of if share.of else math.nan,
+        share_lower=share.low,
         break_even_calls=math.nan,
         verdict=verdict,
+        of_all_cases=verdict,
     )
 
 
@@ -323,60 +261,70 @@ def _judge(claim: Claim, cases: Sequence[_Case], where: Mapping[str, Any]) -> It
     """One row per reading."""
     compared = [case.comparison for case in cases if case.comparison is not None]
     ratios = [list(statistics.block_log_ratios(*comparison).values()) for comparison in compared]
-    speedups = [math.exp(sum(blocks) / len(blocks)) for blocks in ratios]
     # Typical blocks per case: one case that lost a block does not spoil the others, nor make up for them.
     blocks = int(np.median([len(values) for values in ratios])) if ratios else 0
     mean = statistics.geometric_mean(compared) if compared else None
+    over_cases = statistics.geometric_mean_over_cases(compared) if compared else _UNKNOWN
     break_even = [statistics.break_even_calls(*comparison) for comparison in compared]
-    failed = sum(case.failed for case in cases)
+    counted = [case for case in cases if case.comparison is not None or case.failed]
+    families = [case.family for case in counted]
+    speedups = {
+        comparison[0].group: math.exp(sum(values) / len(values))
+        for comparison, values in zip(compared, ratios, strict=True)
+    }
+    broke = tuple(b.group for _, b in compared if b.graph_breaks) if claim.one_line else ()
+    recompiled = tuple(b.group for _, b in compared if b.recompiles) if claim.one_line else ()
     facts: dict[str, Any] = {
-        **_of_claim(claim),
+        **claim.named,
         "quantity": claim.quantity,
         "cases": len(compared),
         "blocks": blocks,
-        "failed": failed,
-        "missing": len(cases) - len(compared) - failed,
+        "failed": len(counted) - len(compared),
+        "missing": len(cases) - len(counted),
         "problems": tuple(case.problem for case in cases if case.problem is not None),
+        "broke": broke,
+        "recompiled": recompiled,
         "geomean": mean.value if mean else math.nan,
-        "ci95": mean.ci95 if mean else (0.0, math.inf),
-        "ci90": mean.ci90 if mean else (0.0, math.inf),
-        "ci95_cases": statistics.geometric_mean_over_cases(compared) if compared else (0.0, math.inf),
+        "ci95": mean.ci95 if mean else _UNKNOWN,
+        "ci90": mean.ci90 if mean else _UNKNOWN,
+        "ci95_cases": over_cases,
         "break_even_calls": _median([estimate.value for estimate in break_even if estimate is not None]),
     }
-    named = [(comparison[0].group, value) for comparison, value in zip(compared, speedups, strict=True)]
     for reading in claim.readings:
-        low, high = claim.band(reading)
-        counted = len(compared) + failed
-        inside = sum(low <= value <= high for value in speedups)
-        share_lower = statistics.wilson_lower(inside, counted)
+        low, high = band = claim.band(reading)
+        in_band = {group for group, value in speedups.items() if low <= value <= high}
+        showing = in_band - {*broke} - {*recompiled}
+        share = rule.typical_share([case.group in showing for case in counted], families)
         if blocks < MIN_BLOCKS or len(compared) < MIN_CASES or mean is None:
-            verdict = "insufficient"
-        elif mean.ci95[1] < low:
-            verdict = "refuted-low"
-        elif mean.ci95[0] > high:
-            verdict = "refuted-high"
-        elif low <= mean.ci90[0] and mean.ci90[1] <= high:
-            verdict = "mean-only" if claim.typical and share_lower < 0.5 else "supported"
+            verdict = of_all = "insufficient"
         else:
-            verdict = "inconclusive"
+            verdict, of_all = (
+                rule.verdict(rule.of_mean(interval, band), typical=claim.typical, share=share)
+                for interval in (mean.ci95, over_cases)
+            )
+        above = sum(value > high for value in speedups.values())
         yield ClaimRow(
             **where,
             **facts,
-            **_counts(named, inside=inside, above=sum(value > high for value in speedups)),
+            **_counts([*speedups.items()], inside=len(showing), above=above, aside=len(in_band - showing)),
             reading=reading,
-            band=(low, high),
-            share_in_band=inside / counted if counted else math.nan,
-            share_lower=share_lower,
+            band=band,
+            share_in_band=share.count / share.of if share.of else math.nan,
+            share_lower=share.low,
             verdict=verdict,
+            of_all_cases=of_all,
         )
 
 
-def _counts(measured: Sequence[tuple[str, float]], *, inside: int, above: int) -> dict[str, Any]:
+def _counts(
+    measured: Sequence[tuple[str, float]], *, inside: int, above: int, aside: int = 0
+) -> dict[str, Any]:
     """Where the measured cases, (case, ratio), lie; the rest is below the band."""
     return {
         "inside": inside,
         "above": above,
-        "below": len(measured) - inside - above,
+        "below": len(measured) - inside - above - aside,
+        "set_aside": aside,
         "slower": sum(ratio < 1 for _, ratio in measured),
         "worst": min(measured, key=lambda case: case[1], default=None),
         "best": max(measured, key=lambda case: case[1], default=None),
@@ -412,19 +360,13 @@ def _case(
     both = (measured[pair[0]], measured[pair[1]]) if len(measured) == 2 else None
     comparable = both is not None and bool(statistics.block_log_ratios(*both))
     errors = [failure for failure in failures if failure.kind == "error"]
-    if comparable and all(failure.stage == "measure" for failure in errors):
-        return _Case(comparison=both)
+    if comparable and not any(failure.spoils for failure in errors):
+        return _Case(group=group, comparison=both)
     reasons = [f"{failure.implementation}: {failure.message}" for failure in errors or failures]
     unmeasured = [f"{name}: not measured" for name in pair if name not in measured] or ["no block in common"]
-    return _Case(failed=bool(errors), problem=f"{group}: {'; '.join(reasons or unmeasured)}")
+    return _Case(group=group, failed=bool(errors), problem=f"{group}: {'; '.join(reasons or unmeasured)}")
 
 
 def _median(values: Sequence[float]) -> float:
     """The lower median: between a finite and an infinite break-even point there is no mean."""
     return sorted(values)[(len(values) - 1) // 2] if values else math.nan
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_jsonable(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -16,19 +16,19 @@ from fuseproof.reports.claims.population import Population
 
 DEFAULT_CLAIMS = Path(__file__).with_name("claims.toml")
 READINGS = ("throughput", "time_reduction")
-REDUCTION = "reduction"  # the one reading of a claim about anything else than the time of a call
-ALL_READINGS = (*READINGS, REDUCTION)
+REDUCTION = "reduction"  # the one reading of a claim about anything else than a time
+SHARE = "share"  # the one reading of a claim about how many programs work
+ALL_READINGS = (*READINGS, REDUCTION, SHARE)
+FIRST_RESULT, COVERAGE = "time_to_first_result", "coverage"
 
 # What each quantity that is not a time of a call is called in a run.
 _METRICS: Mapping[str, str] = {"memory": "peak_memory", "kernels": "kernels", "compile_time": "compile_time"}
 QUANTITY_OF: Mapping[str, str] = {metric: quantity for quantity, metric in _METRICS.items()}
 # Why no run can decide a claim about these.
 NOT_RECORDED: Mapping[str, str] = {
-    "time_to_first_result": "a run records no time from the start of a process to its first result",
-    "coverage": "a run records no attempts to capture the graphs of other people's programs",
     "latency_under_load": "a run has one caller at a time and no server",
 }
-QUANTITIES = ("speedup", "throughput", *_METRICS, *NOT_RECORDED)
+QUANTITIES = ("speedup", "throughput", FIRST_RESULT, *_METRICS, COVERAGE, *NOT_RECORDED)
 _DIRECTIONS = ("faster", "less")
 
 
@@ -41,6 +41,9 @@ class Claim:
     estimates:  implementations that the TPU compiler's estimates with and without fusion are about.
     quantity:   one of QUANTITIES, as the file says it or as `metrics` implies.
     population: what it speaks of.
+    one_line:   it speaks of one added line: a case whose graph breaks, or that is compiled again, is no
+        evidence for it.
+    elsewhere:  of coverage: it speaks of programs that no run holds, so that cases are counted, not judged.
     original, differs, undecidable: what its author measured, why that may differ from what is measured here,
         and what makes it undecidable here; empty if the file does not say.
     """
@@ -58,15 +61,29 @@ class Claim:
     estimates: tuple[str, ...] = ()
     quantity: str = "speedup"
     population: Population = field(default_factory=Population)
+    one_line: bool = False
+    elsewhere: bool = False
     original: str = ""
     differs: str = ""
     undecidable: str = ""
+
+    @property
+    def is_coverage(self) -> bool:
+        return self.quantity == COVERAGE
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What every row of its verdicts says of it."""
+        return {"claim": self.id, "text": self.text, "population": str(self.population)}
 
     def band(self, reading: str) -> tuple[float, float]:
         """The claimed speedup: 30 % more work in the same time is 1.30, 30 % less time is 1.43.
 
         30 % less of anything else is 1.43 too: the ratio is the baseline's figure over the candidate's.
+        Of coverage it is the share itself.
         """
+        if reading == SHARE:
+            return self.low, self.high
         if reading == "throughput":
             return 1 + self.low, 1 + self.high
         return 1 / (1 - self.low), 1 / (1 - self.high) if self.high < 1 else math.inf
@@ -108,8 +125,9 @@ _REQUIRED: Mapping[str, type | tuple[type, ...]] = {
 }
 _OPTIONAL: Mapping[str, type | tuple[type, ...]] = {
     "low": (int, float), "high": (int, float), "at_least": (int, float), "direction": str,
-    "typical": bool, "quantity": str, "population": dict, "readings": list, "metrics": list,
-    "estimates": list, "note": str, "original": str, "differs": str, "undecidable": str,
+    "typical": bool, "one_line": bool, "elsewhere": bool, "quantity": str, "population": dict,
+    "readings": list, "metrics": list, "estimates": list, "note": str,
+    "original": str, "differs": str, "undecidable": str,
 }  # fmt: skip
 
 
@@ -123,11 +141,15 @@ def _claim_from_toml(entry: Any) -> Claim:
     if absent := set(_REQUIRED) - set(entry):
         raise ValueError(f"missing key {', '.join(sorted(absent))}")
     for key, value in entry.items():
-        if not isinstance(value, kinds[key]) or (isinstance(value, bool) and key != "typical"):
+        if not isinstance(value, kinds[key]) or (isinstance(value, bool) and kinds[key] is not bool):
             raise ValueError(f"{key} has the wrong type")
     quantity, metrics = _quantity(entry)
     readings = _readings(entry, quantity, metrics)
-    low, high = _gain(entry, readings, is_reduction=bool(metrics))
+    low, high = _gain(entry, readings, most=_most(quantity, metrics))
+    if entry.get("elsewhere") and quantity != COVERAGE:
+        raise ValueError("elsewhere is for claims about coverage")
+    if entry.get("one_line") and (metrics or quantity not in ("speedup", "throughput")):
+        raise ValueError("one_line is for claims about speedups")
     estimates = tuple(entry.get("estimates", ()))
     if not all(isinstance(name, str) for name in estimates):
         raise ValueError("estimates must be names of implementations")
@@ -146,6 +168,8 @@ def _claim_from_toml(entry: Any) -> Claim:
         metrics=metrics,
         estimates=estimates,
         quantity=quantity,
+        one_line=entry.get("one_line", False),
+        elsewhere=entry.get("elsewhere", False),
         population=population.from_toml(entry.get("population", {})),
         original=entry.get("original", ""),
         differs=entry.get("differs", ""),
@@ -171,6 +195,10 @@ def _quantity(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 def _readings(entry: Mapping[str, Any], quantity: str, metrics: tuple[str, ...]) -> tuple[str, ...]:
     if (metrics or quantity != "speedup") and "readings" in entry:
         raise ValueError("a claim with metrics or a quantity takes no readings: they are for speedups")
+    if quantity == COVERAGE:
+        return (SHARE,)
+    if quantity == FIRST_RESULT:
+        return READINGS[1:]
     if metrics or quantity in NOT_RECORDED:
         return (REDUCTION,)
     # Of "faster" and of "n times the throughput" there is one reading.
@@ -181,30 +209,36 @@ def _readings(entry: Mapping[str, Any], quantity: str, metrics: tuple[str, ...])
     return given
 
 
-def _gain(entry: Mapping[str, Any], readings: tuple[str, ...], *, is_reduction: bool) -> tuple[float, float]:
+def _most(quantity: str, metrics: tuple[str, ...]) -> float:
+    """The largest gain there can be, as a fraction: nothing falls by more than all of it."""
+    return 1.0 if metrics or quantity in (FIRST_RESULT, COVERAGE, *NOT_RECORDED) else math.inf
+
+
+def _gain(entry: Mapping[str, Any], readings: tuple[str, ...], *, most: float) -> tuple[float, float]:
     """The claimed gain; of a band, of a direction or of at least so much, exactly one is given."""
     ways = [way for way in ("low", "high", "at_least", "direction") if way in entry]
     if ways not in (["low", "high"], ["at_least"], ["direction"]):
         raise ValueError("missing key: give low and high, or at_least, or direction, and one of these only")
     if ways == ["direction"]:
-        direction = _DIRECTIONS[REDUCTION in readings]
-        if entry["direction"] != direction:
-            raise ValueError(f"direction must be {direction!r} for this quantity")
-        return 0.0, 1.0 if REDUCTION in readings else math.inf
+        direction = _DIRECTIONS[most == 1]
+        if SHARE in readings or entry["direction"] != direction:
+            wanted = "at_least, or low and high," if SHARE in readings else repr(direction)
+            raise ValueError(f"direction must be {wanted} for this quantity")
+        return 0.0, most
     if ways == ["at_least"]:
         low = float(entry["at_least"])
         if not 0 <= low < math.inf:
             raise ValueError("at_least is a fraction of at least 0, 0.30 for 30 %")
         if low >= 1 and readings != READINGS[:1]:
             raise ValueError('nothing falls by 100 %: set readings = ["throughput"] or at_least below 1')
-        return low, 1.0 if REDUCTION in readings else math.inf
+        return low, most
     low, high = float(entry["low"]), float(entry["high"])
     if not 0 <= low < high < math.inf:
         raise ValueError("low and high are fractions with 0 <= low < high, 0.30 for 30 %")
-    if high >= 1 and "time_reduction" in readings:
-        raise ValueError('no time falls by 100 %: set readings = ["throughput"] or a high below 1')
-    if high > 1 and is_reduction:
+    if high > 1 and most == 1:
         raise ValueError("nothing falls by more than 100 %: set a high of at most 1")
+    if high >= 1 and "time_reduction" in readings and most > 1:
+        raise ValueError('no time falls by 100 %: set readings = ["throughput"] or a high below 1')
     return low, high
 
 

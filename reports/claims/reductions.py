@@ -73,6 +73,18 @@ def slice_of(group: str) -> tuple[str, str | None, str | None]:
     return (parts.cache, parts.pass_, parts.dtype) if parts else ("warm", None, None)
 
 
+def by_slice(cases: Sequence[Reduction]) -> dict[tuple[str, str | None, str | None], list[Reduction]]:
+    """By cache regime, pass and dtype; where there are several dtypes, all of them together too."""
+    slices: dict[tuple[str, str | None], dict[str | None, list[Reduction]]] = {}
+    for case in cases:
+        cache, pass_, dtype = case.slice
+        slices.setdefault((cache, pass_), {}).setdefault(dtype, []).append(case)
+    for by_dtype in slices.values():
+        if len(by_dtype) > 1:
+            by_dtype["all"] = [case for some in by_dtype.values() for case in some]
+    return {(*key, dtype): some for key, by_dtype in slices.items() for dtype, some in by_dtype.items()}
+
+
 def measured(run: Run, baseline: str, candidate: str, metric: str) -> list[Reduction]:
     """Every case planned for either implementation; empty if one of the two was never planned."""
     pair = (baseline, candidate)
@@ -127,7 +139,7 @@ def _measured(
     failures: Sequence[Failure],
 ) -> Reduction:
     # A leg lost while measuring does not change what was counted before.
-    wrong = [failure for failure in failures if failure.kind == "error" and failure.stage != "measure"]
+    wrong = [failure for failure in failures if failure.spoils]
     reasons = [f"{failure.implementation}: {failure.message}" for failure in wrong or failures]
     if wrong or len(found) < 2:
         reasons = reasons or [f"{name}: not measured" for name in pair if name not in found]

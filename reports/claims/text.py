@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fuseproof import escaping
-from fuseproof.reports.claims.judge import MIN_BLOCKS, MIN_CASES, VERDICTS, ClaimRow
-from fuseproof.reports.claims.load import ALL_READINGS, REDUCTION
+from fuseproof.reports.claims import sentence
+from fuseproof.reports.claims.load import ALL_READINGS, REDUCTION, SHARE
+from fuseproof.reports.claims.row import ClaimRow
+from fuseproof.reports.claims.rule import MIN_BLOCKS, MIN_CASES, VERDICTS
 from fuseproof.units import count
 
 if TYPE_CHECKING:
@@ -19,13 +21,21 @@ if TYPE_CHECKING:
 
 # What each verdict says, in words for a reader who has not seen the rules in `judge`.
 MEANINGS: Mapping[str, str] = {
-    "supported": "the 90 % interval of the mean lies inside the claimed band",
+    "supported": "the 95 % interval of the mean lies inside the claimed band",
     "mean-only": "the mean lies inside the claimed band; that half of the cases do is not shown",
     "refuted-low": "the 95 % interval of the mean lies wholly below the claimed band",
     "refuted-high": "the 95 % interval of the mean lies wholly above the claimed band",
     "inconclusive": "the interval of the mean reaches across a limit of the claimed band",
     "insufficient": f"fewer than {MIN_CASES} cases or {MIN_BLOCKS} blocks were measured",
     "undecidable": "this run or this machine cannot decide the claim, for the reason given",
+}
+# What a metric is called beside a verdict.
+QUANTITIES: Mapping[str, str] = {
+    "kernels": "kernels per call",
+    "peak_memory": "peak memory",
+    "compile_time": "compile time",
+    "first_result": "time to the first result",
+    "coverage": "right results",
 }
 _COLOURS = {"supported": "green", "mean-only": "yellow", "refuted-low": "red", "refuted-high": "red"}
 
@@ -38,7 +48,7 @@ def verdict_sentence(row: ClaimRow) -> str:
             f"holds for the mean but is not shown to be typical: {row.share_in_band:.0%} of the cases show it"
         ),
         "refuted-low": f"does not hold here, {_less(row)}",
-        "refuted-high": "does not hold here, the gain is larger",
+        "refuted-high": f"does not hold here, {_more(row)}",
         "inconclusive": "is neither confirmed nor refuted here",
         "insufficient": f"cannot be judged from {_enough(row)}",
     }.get(row.verdict)
@@ -54,24 +64,32 @@ def verdict_sentence(row: ClaimRow) -> str:
     reading = row.reading.replace("_", " ")
     return (
         f"{row.verdict}: “{row.text}” {meaning} "
-        f"({measured}; claimed, read as {reading}: {band_words(row.band)})."
+        f"({measured}; claimed, read as {reading}: {band_words(row.band, row.reading)})."
     )
 
 
-def band_words(band: tuple[float, float]) -> str:
-    """`1.30–1.60×`, `over 1.00×`."""
+def band_words(band: tuple[float, float], reading: str = "") -> str:
+    """`1.30–1.60×`, `over 1.00×`; of a share `49–100 %`."""
     low, high = band
+    if reading == SHARE:
+        return f"{100 * low:.0f}–{100 * high:.0f}\u00a0%"
     return f"over {low:.2f}×" if math.isinf(high) else f"{low:.2f}–{high:.2f}×"
 
 
 def _less(row: ClaimRow) -> str:
+    if row.reading == SHARE:
+        return "there are fewer"
     if row.reading == REDUCTION:
         return "there are more" if row.ci95[1] < 1 else "there are not fewer"
     return "it is slower" if row.ci95[1] < 1 else "the gain is smaller"
 
 
+def _more(row: ClaimRow) -> str:
+    return "there are more" if row.reading == SHARE else "the gain is larger"
+
+
 def _enough(row: ClaimRow) -> str:
-    if row.reading == REDUCTION:
+    if row.reading in (REDUCTION, SHARE):
         return f"{count(row.cases, 'case')} ({MIN_CASES} are needed)"
     return (
         f"{count(row.cases, 'case')} in {count(row.blocks, 'block')} "
@@ -171,11 +189,12 @@ def _matrix(rows: Sequence[ClaimRow]) -> Iterator[Text]:
         name = f"{row.candidate} over {row.baseline}, {_conditions(row)}"
         compared.setdefault(name, {})[row.reading] = row
     bands = {row.reading: row.band for row in sorted(rows, key=lambda row: ALL_READINGS.index(row.reading))}
-    timed = [*bands] != [REDUCTION]
+    timed = not {*bands} & {REDUCTION, SHARE}
+    limits = [band_words(band, reading) for reading, band in bands.items()]
     headings = [
         ("gain", "cases", "break-even" if timed else "", *("verdict as" for _ in bands)),
         ("(95 %)", "", "calls" if timed else "", *(reading.replace("_", " ") for reading in bands)),
-        ("" if timed else "cases resampled", "", "", *(band_words(band) for band in bands.values())),
+        ("cases resampled" if [*bands] == [REDUCTION] else "", "", "", *limits),
     ]
     yield from (Text(_columns(heading), style="dim") for heading in headings)
     for name, readings in compared.items():
@@ -192,6 +211,8 @@ def _matrix(rows: Sequence[ClaimRow]) -> Iterator[Text]:
             line.highlight_words([verdict], style=colour)
         yield line
         yield Text(row.sentence, style="dim")
+        for names in sentence.not_one_line(row):
+            yield Text(names, style="dim")
 
 
 def _columns(cells: Sequence[str]) -> str:
@@ -202,14 +223,15 @@ def _columns(cells: Sequence[str]) -> str:
 def _conditions(row: ClaimRow) -> str:
     dtype = "all dtypes" if row.dtype == "all" else row.dtype or "dtype unknown"
     cold = ", cold cache" if row.cache == "cold" else ""
-    names = {"kernels": "kernels per call", "peak_memory": "peak memory", "compile_time": "compile time"}
-    metric = names.get(row.metric, f"{row.metric} time")
+    metric = QUANTITIES.get(row.metric, f"{row.metric} time")
     estimated = f", {row.device}, estimated by the compiler" if row.estimate else ""
     return f"{row.pass_ or 'pass unknown'}, {dtype}, {metric}{cold}{estimated}"
 
 
 def _speedup(row: ClaimRow) -> str:
     low, high = row.ci95
+    if row.reading == SHARE:
+        return f"{row.geomean:.0%} [{low:.0%}–{high:.0%}]"
     return f"{row.geomean:.3f}× [{low:.3f}–{high:.3f}]"  # digits enough to tell 1.299 from a band's 1.30
 
 

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
 
 from fuseproof.errors import UserError
+from fuseproof.reports.gate import accepted, anchors, contrasts, controls, fingerprints
+from fuseproof.reports.gate.accepted import Accepted
+from fuseproof.reports.gate.anchors import Pair
 from fuseproof.reports.gate.result import FAILING, SEVERITY, GateResult, GateRow, NullControl
-from fuseproof.runs import statistics
-from fuseproof.runs.records import Benchmark, Failure, Run
+from fuseproof.runs.records import Failure, Run
 
-ALPHA = 0.025
-LARGE = 0.10
 ENOUGH_BLOCKS = 5
 
-Floats = NDArray[np.float64]
 
-
-def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
+def compare(
+    base: Run,
+    head: Run,
+    *,
+    margin: float = 0.02,
+    anchored: bool = True,
+    null: Run | None = None,
+    known: Accepted = accepted.NOTHING,
+    today: datetime.date | None = None,
+) -> GateResult:
     """Compare each benchmark of `base` with the one of its name in `head`, by the rules of the package.
 
+    anchored: whether a benchmark is compared as a multiple of its anchor, where there is one.
+    null: base once more, if all three were measured in turn, so that their blocks are pairs.
+    known: changes that were accepted, by the date of `today`.
     `margin` is the tolerated slowdown as a fraction. Raises UserError for a margin below 0 and for a run that
     has neither benchmarks nor failures, or has samples that are not positive seconds.
     """
@@ -35,44 +44,113 @@ def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
         raise UserError(f"margin {margin} is not a tolerated slowdown; give a percentage like 2%")
     for run in (base, head):
         _require_samples(run)
-    before = {benchmark.name: _block_values(benchmark) for benchmark in base.benchmarks}
-    null_rows = _timing_rows(
-        {name: (values[0::2], values[1::2]) for name, values in before.items() if len(values) >= 4},
-        margin,
-        {},
-    )
-    alarms = {row.name: row.slowdown or 1.0 for row in null_rows.values() if row.verdict == "regression"}
-
+    base = accepted.as_named_in_head(base, known)
+    pairs = anchors.pairs(base, head, anchored=anchored)
+    used = {each.anchor.name for _, each in pairs.values() if each.anchor is not None}
     rows = _untimed_rows(base, head)
-    timed = {
-        benchmark.name: (before[benchmark.name], _block_values(benchmark))
-        for benchmark in head.benchmarks
-        if benchmark.name in before and benchmark.name not in rows
-    }
-    differences = _fingerprint_differences(base, head)
-    for name, row in _timing_rows(timed, margin, alarms).items():
-        if differences:
-            row = replace(row, verdict="inconclusive", reason="the fingerprints of base and head differ")
-        rows[name] = row
-    verdicts = {row.verdict for row in rows.values()}
-    if verdicts & FAILING:
-        verdict = "regression"
-    elif differences or "inconclusive" in verdicts or "pass" not in verdicts:
-        verdict = "inconclusive"
+    for name, (one, other) in pairs.items():
+        if name not in rows and (reason := _not_alike(one, other)):
+            rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
+    again = {} if null is None else anchors.pairs(base, null, anchored=anchored)
+    second = {name: each.by_block for name, (_, each) in again.items()}
+    if null is None:
+        control = controls.of_halves(base, pairs, used, margin)
     else:
-        verdict = "pass"
-    ordered = sorted(rows.values(), key=lambda row: (SEVERITY.index(row.verdict), -(row.slowdown or 0.0)))
+        control = controls.of_rounds(pairs, second, used, margin)
+    found = {}
+    for name, (one, other) in pairs.items():
+        if name in rows:
+            continue
+        if null is None:
+            found[name] = contrasts.of_separate(one.values, other.values)
+        elif (paired := contrasts.of_rounds(one.by_block, other.by_block, second.get(name, {}))) is not None:
+            found[name] = paired
+        else:
+            reason = "fewer than 2 rounds in which both were measured"
+            rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
+    differing = {
+        name: fingerprints.differences(base, head, other.benchmark) for name, (_, other) in pairs.items()
+    }
+    # An anchor is not judged, so it is none of the family that Holm's correction is for.
+    own = {name: each for name, each in found.items() if name not in used}
+    judged = contrasts.rows(own, margin, control.alarms if null is None else {})
+    judged |= contrasts.rows({name: each for name, each in found.items() if name in used}, margin, {})
+    for name, row in judged.items():
+        if differing[name]:
+            row = replace(row, verdict="inconclusive", reason="the fingerprints of base and head differ")
+        elif name in used:
+            row = replace(row, verdict="anchor", reason=_as_anchor(row))
+        elif null is not None and (reason := control.reason_against(name, row.verdict)):
+            row = replace(row, verdict="inconclusive", reason=reason)
+        elif name in base.absent:
+            row = replace(row, reason="; ".join(filter(None, (f"{base.absent[name]} of base", row.reason))))
+        rows[name] = row
+    day = today or datetime.datetime.now(datetime.UTC).date()
+    rows = {name: accepted.judged(row, known, day) for name, row in rows.items()}
+    differences = tuple(dict.fromkeys(chain(*differing.values())))
+    ordered = _ordered(rows.values())
     result = GateResult(
-        verdict=verdict,
+        verdict=_overall(ordered, differences),
         base=base.label,
         head=head.label,
         margin=margin,
-        rows=tuple(ordered),
-        null=NullControl(rows=len(null_rows), alarms=tuple(alarms)),
+        rows=ordered,
+        null=NullControl(rows=control.rows, alarms=tuple(control.alarms)),
+        canary=control.canary,
         fingerprint_differences=differences,
         remeasure_command=None,
+        notes=tuple(
+            dict.fromkeys(
+                (
+                    *accepted.unused(known, ordered),
+                    *((*base.notes, *head.notes) if base.fingerprint is None else ()),
+                )
+            )
+        ),
     )
     return replace(result, remeasure_command=_remeasure_command(head, result.suspects))
+
+
+def confirmed(first: GateResult, second: GateResult) -> GateResult:
+    """What a second measurement of the suspects, with blocks of its own, makes of the first result.
+
+    On a suspect only the second counts: whatever the first chose by luck has no part in it, so that Holm's
+    level over the suspects is that of the whole.
+    """
+    again = {row.name: row for row in second.rows}
+    rows = _ordered(_confirmed(row, again.get(row.name)) for row in first.rows)
+    differences = tuple(dict.fromkeys((*first.fingerprint_differences, *second.fingerprint_differences)))
+    return replace(
+        first,
+        verdict=_overall(rows, differences),
+        rows=rows,
+        fingerprint_differences=differences,
+        remeasure_command=None,
+        notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
+    )
+
+
+def _confirmed(first: GateRow, second: GateRow | None) -> GateRow:
+    if second is None or first.slowdown is None:
+        return first
+    before = f"first {first.slowdown - 1:+.1%}, measured again"
+    return replace(
+        second, reason=f"{before}: {second.reason}" if second.reason else f"{before} and not confirmed"
+    )
+
+
+def _overall(rows: Sequence[GateRow], differences: Sequence[object]) -> str:
+    verdicts = {row.verdict for row in rows}
+    if verdicts & FAILING:
+        return "regression"
+    if differences or "inconclusive" in verdicts or not verdicts & {"pass", "accepted"}:
+        return "inconclusive"
+    return "pass"
+
+
+def _ordered(rows: Iterable[GateRow]) -> tuple[GateRow, ...]:
+    """The worst first."""
+    return tuple(sorted(rows, key=lambda row: (SEVERITY.index(row.verdict), -(row.slowdown or 0.0))))
 
 
 def _require_samples(run: Run) -> None:
@@ -85,8 +163,13 @@ def _require_samples(run: Run) -> None:
             )
 
 
-def _block_values(benchmark: Benchmark) -> Floats:
-    return np.array(list(statistics.block_log_seconds(benchmark).values()))
+def _as_anchor(row: GateRow) -> str:
+    """What an anchor's own time says: nothing of the code, which did not change."""
+    assert row.slowdown is not None
+    change = row.slowdown - 1
+    return (
+        f"its code did not change, others are multiples of it; the machine changed its time by {change:+.1%}"
+    )
 
 
 def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
@@ -113,8 +196,9 @@ def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
             rows[name] = GateRow(
                 name=name, verdict="missing", reason=_why_missing(name, skipped.get(key), new)
             )
-        elif reason := _not_alike(benchmark, other):
-            rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
+        elif name in head.absent and name not in base.absent:
+            reason = f"only {head.absent[name]} of head: pytest-benchmark has no entry for a test that failed"
+            rows[name] = GateRow(name=name, verdict="missing", reason=reason)
     for key, failure in failed.items():
         if key not in reported:
             name, verdict = f"{key[0]} {key[1]}", "failed-before" if key in failed_before else "failed"
@@ -133,76 +217,23 @@ def _why_missing(name: str, skipped: Failure | None, new: Sequence[str]) -> str:
     return f"not in head; renamed to {similar[0]}?" if similar else "not in head"
 
 
-def _not_alike(base: Benchmark, head: Benchmark) -> str:
+def _not_alike(base: Pair, head: Pair) -> str:
     """Why two benchmarks of one name cannot be compared; empty if they can."""
-    if (base.metric, base.cache) != (head.metric, head.cache):
-        return f"{base.metric}, {base.cache} cache in base; {head.metric}, {head.cache} cache in head"
-    for where, benchmark in (("base", base), ("head", head)):
-        if len(np.unique(benchmark.block)) < 2:
-            return f"{where} has one block, so its noise is unknown; measure at least {ENOUGH_BLOCKS} blocks"
-    return ""
-
-
-def _timing_rows(
-    values: Mapping[str, tuple[Floats, Floats]], margin: float, alarms: Mapping[str, float]
-) -> dict[str, GateRow]:
-    """Welch's t for every (base, head) pair of block values in ln(seconds), judged together."""
-    rows, p_values = {}, []
-    for name, (base, head) in values.items():
-        noise = min(math.expm1(base.std(ddof=1)), LARGE)
-        raised = max(margin, noise, alarms.get(name, 1.0) - 1)
-        variances = base.var(ddof=1) / len(base), head.var(ddof=1) / len(head)
-        error = math.sqrt(sum(variances))
-        difference = head.mean() - base.mean()
-        beyond = difference - math.log1p(raised)
-        half = 0.0
-        if error > 0:
-            degrees = error**4 / sum(
-                v**2 / (len(side) - 1) for v, side in zip(variances, (base, head), strict=True)
+    one, other = base.benchmark, head.benchmark
+    if (one.metric, one.cache) != (other.metric, other.cache):
+        return f"{one.metric}, {one.cache} cache in base; {other.metric}, {other.cache} cache in head"
+    for where, side in (("base", base), ("head", head)):
+        if len(side.blocks) < 2:
+            more = f"so its noise is unknown; measure at least {ENOUGH_BLOCKS} blocks"
+            there = len(np.unique(side.benchmark.block))
+            return (
+                f"the {there} blocks of {where} are copies of one, {more}"
+                if there > 1
+                else f"{where} has one block, {more}"
             )
-            half = stats.t.ppf(1 - ALPHA, degrees) * error
-            p_values.append(float(stats.t.sf(beyond / error, degrees)))
-        else:  # no spread at all, as in files with rounded or made-up samples
-            p_values.append(float(beyond <= 0))
-        rows[name] = GateRow(
-            name=name,
-            verdict="pass",
-            slowdown=math.exp(difference),
-            ci=(math.exp(difference - half), math.exp(min(difference + half, 700.0))),
-            margin=raised,
-        )
-    large = max(LARGE, 2 * margin)
-    for row, p in zip(list(rows.values()), _holm(p_values), strict=True):
-        assert row.ci is not None and row.margin is not None
-        if p <= ALPHA:
-            reason = f"at least {row.ci[0] - 1:.1%} slower, margin {row.margin:.1%}"
-            rows[row.name] = replace(row, verdict="regression", reason=reason)
-        elif row.ci[1] > 1 + large:
-            reason = f"too noisy: up to {row.ci[1] - 1:.0%} slower is not excluded; measure more blocks"
-            rows[row.name] = replace(row, verdict="inconclusive", reason=reason)
-        elif row.margin > margin:
-            rows[row.name] = replace(row, reason="margin raised to the noise of base")
-    return rows
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values: compare each with the family's level (Holm 1979)."""
-    order = np.argsort(p_values)
-    adjusted = np.empty(len(order))
-    adjusted[order] = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(order), 0, -1))
-    return [float(p) for p in adjusted]
-
-
-def _fingerprint_differences(base: Run, head: Run) -> tuple[tuple[str, Any, Any], ...]:
-    """(field, value in base, value in head) where they differ; a stock file has fields but no fingerprint."""
-    if base.fingerprint is not None and base.fingerprint == head.fingerprint:
-        return ()
-    before, after = base.fingerprint_fields, head.fingerprint_fields
-    fields = dict.fromkeys([*before, *after])
-    differing = tuple((f, before.get(f), after.get(f)) for f in fields if before.get(f) != after.get(f))
-    if not differing and base.fingerprint != head.fingerprint:
-        return (("fingerprint", base.fingerprint, head.fingerprint),)
-    return differing
+    if base.blocks.keys() & head.blocks.keys():
+        return "head has the same samples as base: a copy is no second measurement; measure head anew"
+    return ""
 
 
 def _remeasure_command(head: Run, suspects: Sequence[str]) -> str | None:
@@ -211,4 +242,5 @@ def _remeasure_command(head: Run, suspects: Sequence[str]) -> str | None:
     if head.suite is not None:
         groups = dict.fromkeys(b.group for b in head.benchmarks if b.name in suspects)
         return shlex.join(["fuseproof", "run", head.suite, *(f"--case={group}" for group in groups)])
-    return f"pytest {shlex.join(suspects)} --benchmark-json=again.json"
+    blocks = " ".join(map(str, range(1, ENOUGH_BLOCKS + 1)))
+    return f"for block in {blocks}; do pytest {shlex.join(suspects)} --benchmark-json=again-$block.json; done"

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 SCHEMA = 1  # of the JSON
 EXIT_CODES = {"pass": 0, "regression": 1, "error": 2, "inconclusive": 3}
 # A benchmark's verdicts, the worst first.
-SEVERITY = ("failed", "missing", "regression", "inconclusive", "failed-before", "new", "pass")
+SEVERITY = (
+    "failed",
+    "missing",
+    "regression",
+    "inconclusive",
+    "accepted",
+    "failed-before",
+    "new",
+    "anchor",
+    "pass",
+)
 FAILING = frozenset({"failed", "missing", "regression"})
 
 
@@ -36,6 +46,18 @@ class NullControl:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Canary:
+    """A slowdown (0.1 for 10 %) added to base's second measurement.
+
+    rows: of how many benchmarks. missed: those where it was not found.
+    """
+
+    injected: float
+    rows: int
+    missed: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateResult:
     """What `compare` found; `fingerprint_differences` are (field, value in base, value in head)."""
 
@@ -47,6 +69,8 @@ class GateResult:
     null: NullControl
     fingerprint_differences: tuple[tuple[str, Any, Any], ...]
     remeasure_command: str | None
+    canary: Canary | None = None
+    notes: tuple[str, ...] = ()  # of base and head, such as that a file is a copy of another
 
     @property
     def exit_code(self) -> int:
@@ -76,10 +100,12 @@ class GateResult:
                 "false_alarms": len(self.null.alarms),
                 "names": list(self.null.alarms),
             },
+            "canary": None if self.canary is None else asdict(self.canary),
             "fingerprint_differences": [
                 {"field": name, "base": before, "head": after}
                 for name, before, after in self.fingerprint_differences
             ],
+            "notes": list(self.notes),
             "suspects": list(self.suspects),
             "remeasure_command": self.remeasure_command,
         }

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from fuseproof import units
 from fuseproof.escaping import markdown, markdown_code
 from fuseproof.reports.claims import band_words
-from fuseproof.reports.report import wording
+from fuseproof.reports.claims.audit import tally
+from fuseproof.reports.report import headlines, wording
 from fuseproof.reports.report.summary import Mean, Summary
 
 
@@ -20,15 +21,17 @@ def to_markdown(summary: Summary) -> str:
         for run in summary.runs
         if not run.complete
     ]
-    for claim, verdicts in wording.verdicts(summary, pooled=True).items():
+    for claim, found in headlines.headlines(summary).items():
         lines += ["", f"## “{markdown(claim)}”"]
-        for verdict in verdicts:
-            lines += ["", f"{markdown(verdict.sentence)} {markdown(verdict.readings[0].sentence)}", ""]
-            lines += [
-                f"- read as {wording.READINGS.get(row.reading, row.reading)}, "
-                f"{band_words(row.band)}: **{row.verdict}**"
-                for row in verdict.readings
-            ]
+        for headline in found:
+            lines += ["", markdown(headline.sentence), ""]
+            for verdict in headline.verdicts:
+                words = "; ".join(
+                    f"read as {wording.READINGS.get(row.reading, row.reading)}, "
+                    f"{band_words(row.band, row.reading)}: **{row.verdict}**"
+                    for row in verdict.readings
+                )
+                lines.append(f"- {markdown(verdict.sentence)} Claimed, {words}")
     if summary.claims:
         lines.append("")
         lines += [f"**{word}**: {meaning}.  " for word, meaning in wording.meanings(summary).items()]
@@ -60,7 +63,7 @@ def to_markdown(summary: Summary) -> str:
     lines += table(
         (
             *("operator", "case", "implementation", "time", "speedup [95 %]", "by other rounds"),
-            *("compile", "break-even calls"),
+            *("compile", "graphs", "break-even calls"),
         ),
         (
             (
@@ -75,6 +78,7 @@ def to_markdown(summary: Summary) -> str:
                 else units.NONE,
                 wording.by_rounds(row),
                 units.duration(row.compile_seconds),
+                wording.graphs(row) or units.NONE,
                 wording.calls(row.break_even_calls),
             )
             for row in summary.rows
@@ -108,6 +112,14 @@ def to_markdown(summary: Summary) -> str:
     for undecided in summary.undecided:
         run_name = wording.run_label(undecided.run, summary) or "this run"
         lines += ["", f"## Not decided by {run_name}", "", *(f"- {markdown(one)}" for one in undecided.lines)]
+    for index, run in enumerate(summary.runs):
+        of_run = f", {name}" if (name := wording.run_label(index, summary)) else ""
+        lines += ["", f"## Is the comparison fair?{of_run} {tally(run.audit)}", ""]
+        lines += [
+            f"- {check.question} **{check.answer}**: {markdown(check.basis)}"
+            for check in run.audit
+            if check.answer != "yes"
+        ]
     if summary.missing:
         lines += ["", "## Failed and skipped", ""]
         lines += [

@@ -18,6 +18,7 @@ from fuseproof import privacy, units
 from fuseproof.cases import Group, parse_group
 from fuseproof.fusion import account as accounts
 from fuseproof.reports import claims
+from fuseproof.reports.claims import audit
 from fuseproof.reports.report.populations import populations
 from fuseproof.reports.report.summary import (
     Block,
@@ -36,7 +37,7 @@ from fuseproof.reports.report.summary import (
     Why,
 )
 from fuseproof.runs import rounds, run_file, statistics
-from fuseproof.runs.records import OWN, Benchmark, Failure, Run, is_twin
+from fuseproof.runs.records import OWN, Benchmark, Failure, Run, is_twin, without_first_results
 from fuseproof.runs.statistics import Comparison, Estimate
 
 _Key = tuple[str, str, str, str]  # group, metric, cache, implementation
@@ -125,7 +126,7 @@ def _sound(run: Run) -> dict[_Key, Benchmark]:
 
     One that failed while it was measured keeps the legs it has.
     """
-    wrong = {(f.group, f.implementation) for f in run.failures if f.kind == "error" and f.stage != "measure"}
+    wrong = {(f.group, f.implementation) for f in run.failures if f.spoils}
     return {
         (b.group, b.metric, b.cache, b.implementation or b.name): b
         for b in run.benchmarks
@@ -192,6 +193,9 @@ def _row(case: Case, benchmark: Benchmark, pair: Comparison | None) -> Row:
         flops_per_second=benchmark.flops / median.value if benchmark.flops else None,
         bytes_per_second=benchmark.bytes / median.value if benchmark.bytes else None,
         compile_seconds=benchmark.compile_seconds,
+        graphs=benchmark.graphs,
+        graph_breaks=benchmark.graph_breaks,
+        recompiles=benchmark.recompiles,
         break_even_calls=_interval(break_even) if break_even else None,
         peak_memory_bytes=benchmark.peak_memory_bytes,
         error=benchmark.error_relative_rms,
@@ -322,6 +326,7 @@ def _null_control(twins: Sequence[tuple[Case, Comparison]]) -> NullControl | Non
 
 
 def _run_info(run: Run, baseline: str) -> RunInfo:
+    calls = without_first_results(run).benchmarks  # whose blocks are others
     there = {each.group for each in run.benchmarks if each.implementation == baseline}
     uncompared = [] if baseline == OWN else [each.group for each in run.benchmarks if each.group not in there]
     return RunInfo(
@@ -332,12 +337,13 @@ def _run_info(run: Run, baseline: str) -> RunInfo:
         complete=run.complete,
         fingerprint=run.fingerprint,
         machine=_machine(run),
-        blocks=max((len(set(b.block.tolist())) for b in run.benchmarks), default=0),
+        blocks=max((len(set(b.block.tolist())) for b in calls), default=0),
         samples=sum(len(b.seconds) for b in run.benchmarks),
         # A stock file names the host.
         environment=run.environment or {k: v for k, v in run.machine_info.items() if k != "node"},
         settings=run.settings,
         commit=run.commit_info,
+        audit=audit.audit(run),
         baseline=baseline,
         uncompared=tuple(dict.fromkeys(uncompared)),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from fuseproof.fusion.account import Account
 from fuseproof.reports.claims import ClaimRow
+from fuseproof.reports.claims.audit import Check
 from fuseproof.runs.population import LeftOut, Means, Shares
 from fuseproof.runs.records import OWN
 from fuseproof.runs.variance import Budget
@@ -69,6 +70,9 @@ class Row:
     flops_per_second: float | None
     bytes_per_second: float | None  # the operator's minimum bytes over the median time
     compile_seconds: float | None
+    graphs: int | None  # of torch.compile, with the places where one broke off, and recompilations
+    graph_breaks: int | None
+    recompiles: int | None
     break_even_calls: Interval | None  # infinite where compiling never pays for itself
     peak_memory_bytes: int | None
     error: float | None
@@ -183,6 +187,7 @@ class RunInfo:
 
     baseline:   the implementation that all others are compared with, or `own`: each with its own.
     uncompared: the cases in which that was not measured, so that nothing is compared.
+    audit:      whether the comparisons are fair, question by question.
     """
 
     source: str
@@ -197,6 +202,7 @@ class RunInfo:
     environment: Mapping[str, Any]
     settings: Mapping[str, Any]
     commit: Mapping[str, Any]
+    audit: tuple[Check, ...]
     baseline: str = OWN
     uncompared: tuple[str, ...] = ()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fuseproof import units
 from fuseproof.fusion.account import Account, Pair
-from fuseproof.reports.claims import MEANINGS, MIN_BLOCKS, REDUCTION, ClaimRow
+from fuseproof.reports.claims import MEANINGS, MIN_BLOCKS, QUANTITIES, REDUCTION, SHARE, ClaimRow
 from fuseproof.reports.report.summary import (
     Case,
     Interval,
@@ -22,8 +22,9 @@ from fuseproof.reports.report.summary import (
     Summary,
 )
 from fuseproof.runs.population import Share
-from fuseproof.runs.records import OWN
+from fuseproof.runs.records import FIRST_RESULT, OWN
 from fuseproof.units import count
+from fuseproof.workloads.tensor import MODULE_PASSES
 
 # Before the word of a verdict, so that verdicts differ in more than their colours.
 SIGNS = {
@@ -60,7 +61,12 @@ WHAT_A_POPULATION_SAYS = (
     "the mean depends on one workload, and which part of its variance more rounds, more blocks or more cases "
     "would lower."
 )
-READINGS = {"throughput": "more throughput", "time_reduction": "less time", REDUCTION: "any reduction"}
+READINGS = {
+    "throughput": "more throughput",
+    "time_reduction": "less time",
+    REDUCTION: "any reduction",
+    SHARE: "a share of cases",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,19 +122,31 @@ def _sentence(row: ClaimRow, run: int, summary: Summary) -> str:
     failed = f"; {count(row.failed, 'more case')} failed" if row.failed else ""
     if not row.cases:
         why = f" ({row.problems[0]})" if row.reading == REDUCTION and row.problems else ""
-        lacking = f"has no sound {_quantity(row)} against {row.baseline}"
+        lacking = f"has no sound {_lacking(row)} against {row.baseline}"
         return f"{row.candidate} {lacking} in {conditions}{failed}{why}."
     bounds = units.bracket(*row.ci95)
     interval = f" [95\u00a0%: {bounds[1:-1]}]" if bounds else ""
     if row.reading == REDUCTION:
         return f"{_reduced(row)} in {conditions}, over {count(row.cases, 'case')}{failed}."
+    if row.reading == SHARE:
+        return f"{row.sentence.removesuffix('.')} in {conditions}{interval}."
+    if row.metric == FIRST_RESULT:
+        return (
+            f"{row.candidate} came to its first result {units.times(row.geomean)} as fast as {row.baseline}"
+            f"{interval} in {conditions}, over {count(row.cases, 'case')}{failed}."
+        )
     return (
-        f"{row.candidate} made the operators {units.times(row.geomean)} as fast as {row.baseline}{interval} "
+        f"{row.candidate} made the cases {units.times(row.geomean)} as fast as {row.baseline}{interval} "
         f"in {conditions}, over {count(row.cases, 'case')}{failed}."
     )
 
 
-def _quantity(row: ClaimRow) -> str:
+def quantity(row: ClaimRow) -> str:
+    """What a row is about: `peak memory`, `wall time`."""
+    return QUANTITIES.get(row.metric, f"{row.metric} time")
+
+
+def _lacking(row: ClaimRow) -> str:
     return {"kernels": "count of kernels", "peak_memory": "peak memory"}.get(row.metric, "measurement")
 
 
@@ -197,7 +215,12 @@ def caveats(summary: Summary) -> list[str]:
         )
     if control := null_control(summary):
         lines.append(f"Null control: {control}")
-    lines.append("Single operators on one machine: no statement about whole models or other hardware.")
+    whole = {row.case.pass_ for row in summary.rows} & {*MODULE_PASSES}
+    lines.append(
+        "One machine: no statement about other hardware."
+        if whole
+        else "Single operators on one machine: no statement about whole models or other hardware."
+    )
     return lines
 
 
@@ -231,7 +254,8 @@ def timing(row: Case | Mean | Missing | Population | ClaimRow, summary: Summary)
     # An implementation that was never timed has no metric.
     metric = ""
     if len(metrics) > 1 and not isinstance(row, Missing):
-        metric = "" if isinstance(row, ClaimRow) and row.reading == REDUCTION else f"{row.metric} time"
+        untimed = isinstance(row, ClaimRow) and row.reading in (REDUCTION, SHARE)
+        metric = "" if untimed else QUANTITIES.get(row.metric, f"{row.metric} time")
     cache = f"{row.cache} cache" if len(caches) > 1 and row.cache else ""
     return ", ".join(part for part in (metric, cache) if part)
 
@@ -305,6 +329,16 @@ def population(each: Population, summary: Summary) -> tuple[str, ...]:
 def _share(share: Share) -> str:
     """`9 [18–57 %]`; nothing but the number where there is none."""
     return f"{share.count} [{100 * share.low:.0f}–{100 * share.high:.0f}\u00a0%]" if share.count else "0"
+
+
+def graphs(row: Row) -> str:
+    """What torch.compile made of it: `1 graph`, `3 graphs, 2 breaks, 1 recompilation`; empty if unknown."""
+    if row.graphs is None:
+        return ""
+    more = ((row.graph_breaks, "break"), (row.recompiles, "recompilation"))
+    return ", ".join(
+        [units.count(row.graphs, "graph"), *(units.count(number, what) for number, what in more if number)]
+    )
 
 
 def calls(interval: Interval | None) -> str:

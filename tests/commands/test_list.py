@@ -6,7 +6,7 @@ from support.command_line import longest, strict
 
 from fuseproof import suites
 from fuseproof.implementations import IMPLEMENTATIONS
-from fuseproof.workloads.builtin import WORKLOADS
+from fuseproof.workloads.builtin import NAMES
 
 
 def test_bad_input_is_one_line(refused):
@@ -18,9 +18,10 @@ def test_list_says_what_there_is_and_why_not(fuseproof):
     assert (code, err) == (0, "")
     document = strict(out)
     assert [suite["name"] for suite in document["suites"]] == suites.names()
-    assert [operator["name"] for operator in document["operators"]] == list(WORKLOADS)
+    assert [operator["name"] for operator in document["operators"]] == list(NAMES)
     rows = {(row["operator"], row["name"]): row for row in document["implementations"]}
     assert len(rows) == len(IMPLEMENTATIONS)
+    assert rows["small_gpt", "torch.eager"]["passes"] == ["inference", "training_step"]
     assert "needs cuda" in rows["matmul", "triton"]["not_here"]
     text = fuseproof("list")[1]
     assert all(row.name in text for row in IMPLEMENTATIONS)

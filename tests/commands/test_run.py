@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import longest
-from support.runs import make_comparisons, make_run
+from support.runs import OPERATORS, make_comparisons, make_run
 
 from fuseproof import suites
 from fuseproof.measure import machine, runner
@@ -154,7 +154,7 @@ def with_notes(run, notes):
 
 def test_the_summary_fits_a_terminal_of_80_by_24(measured):
     everything = make_run(
-        make_comparisons([1.45] * 6),
+        make_comparisons([1.45] * 6, operators=OPERATORS),
         failures=[*failures("error", 12), *failures("skipped", 30, "needs cuda")],
     )
     notes = (f"kernels of case {number} were not counted: {'no profiler ' * 20}" for number in range(7))
@@ -171,7 +171,7 @@ def test_the_summary_fits_a_terminal_of_80_by_24(measured):
 
 def test_each_claim_has_one_line_with_the_word_of_its_verdict(measured):
     slower = make_comparisons([1.0] * 6, pass_="forward_backward")
-    out, err = measured(make_run([*make_comparisons([1.45] * 6), *slower]))
+    out, err = measured(make_run([*make_comparisons([1.45] * 6, operators=OPERATORS), *slower]))
     (line,) = [line for line in out.splitlines() if "torch-compile-30-60" in line]
     assert line.split() == ["supported", "1.450×", "[1.450–1.450]", "6", "torch-compile-30-60"]
     assert "All 4: 2 supported, 2 refuted-low" in " ".join(out.split())
@@ -180,7 +180,7 @@ def test_each_claim_has_one_line_with_the_word_of_its_verdict(measured):
 
 def test_verbose_prints_every_sentence_failure_and_note_in_full(measured):
     everything = with_notes(
-        make_run(make_comparisons([1.45] * 6), failures=failures("error", 12)),
+        make_run(make_comparisons([1.45] * 6, operators=OPERATORS), failures=failures("error", 12)),
         (f"note {number} " * 30 for number in range(7)),
     )
     out, err = measured(everything, "--verbose")

@@ -11,6 +11,7 @@ from support.numpy_framework import GROUP, SEED, mutates, right, writes_over_x
 from fuseproof.child_process import answer
 from fuseproof.frameworks import Batch, WrongResultError
 from fuseproof.implementations import Implementation
+from fuseproof.measure import ceilings
 from fuseproof.measure import worker as worker_module
 from fuseproof.measure.worker import Server, Worker
 
@@ -195,8 +196,8 @@ def test_the_first_call_is_timed_separately(worker, prepare, monkeypatch):
 
 def test_ceilings_are_those_of_copies_and_products(worker, framework, monkeypatch):
     """Of the fastest dtype: a kernel may compute in a wider one than its tensors have."""
-    monkeypatch.setattr(worker_module, "_LARGEST_COPY", 1 << 18)
-    monkeypatch.setattr(worker_module, "_PRODUCT_SIDES", {"cpu": (8, 16)})
+    monkeypatch.setattr(ceilings, "_LARGEST_COPY", 1 << 18)
+    monkeypatch.setattr(ceilings, "_PRODUCT_SIDES", {"cpu": (8, 16)})
     took = {"float32": 0.5, "bfloat16": 4.0, "float16": 8.0}
 
     def batch(calls):

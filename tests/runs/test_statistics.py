@@ -239,13 +239,6 @@ def test_two_wild_blocks_do_not_overflow():
     assert statistics.median_with_interval(benchmark).ci95[1] > 1e9
 
 
-@pytest.mark.parametrize(
-    ("successes", "n", "expected"), [(8, 10, 0.49016), (0, 0, 0.0), (0, 5, 0.0), (5, 5, 0.56551)]
-)
-def test_wilson_lower(successes, n, expected):
-    assert statistics.wilson_lower(successes, n) == pytest.approx(expected, abs=1e-5)
-
-
 @pytest.mark.parametrize("families", [9, 24])
 def test_intervals_over_cases_cover_the_mean_of_all_cases_like_these(families):
     """Few families: a plain percentile interval of nine holds in 89 % of 2,000."""

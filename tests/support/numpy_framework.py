@@ -115,6 +115,9 @@ class NumpyFramework(SimpleNamespace):
 
     def reset(self) -> None: ...
 
+    def graphs(self) -> dict[str, int]:
+        return {}
+
     def compilations(self) -> int:
         return self.compiled
 

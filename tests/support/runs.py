@@ -9,6 +9,9 @@ import numpy as np
 
 from fuseproof.runs.records import Benchmark, Failure, Run
 
+# For runs in which each case is of another operator: cases of one operator count as less than one each.
+OPERATORS = ("attention", "matmul", "layer_norm", "rms_norm", "softmax", "rotary", "swiglu", "embedding")
+
 
 def make_benchmark(
     implementation: str = "torch.eager",
@@ -79,14 +82,15 @@ def make_comparisons(
     pair: tuple[str, str] = ("torch.eager", "torch.compile"),
     dtype: str = "float32",
     pass_: str = "forward",
+    operators: Sequence[str] = ("attention", "matmul", "layer_norm"),
     rng: np.random.Generator | None = None,
     **more: Any,
 ) -> list[Benchmark]:
-    """For each speedup a case with both implementations of `pair`."""
+    """For each speedup a case with both implementations of `pair`; the operators take turns."""
     rng = rng or np.random.default_rng(1)
     benchmarks = []
     for index, speedup in enumerate(speedups):
-        case = f"{('attention', 'matmul', 'layer_norm')[index % 3]}[{index}x64-{dtype}-{pass_}]"
+        case = f"{operators[index % len(operators)]}[{index}x64-{dtype}-{pass_}]"
         for implementation, seconds in zip(pair, (speedup * 1e-3, 1e-3), strict=True):
             benchmarks.append(make_benchmark(implementation, seconds=seconds, case=case, rng=rng, **more))
     return benchmarks

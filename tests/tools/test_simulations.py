@@ -123,3 +123,16 @@ def test_the_program_prints_a_table_for_each_name(capsys):
 def test_bad_input_is_one_line_and_2(arguments, capsys):
     assert simulations.main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_intervals_of_counts_cover_the_mean_of_all_cases_like_these(rng):
+    """Nine workloads and more, in 92 to 95 % of 2,000; fewer than that are too few to draw from."""
+    for rates in simulations.counts(rng, 100):
+        if int(rates.setting["families"]) >= 9:
+            assert rates.counts["95 % interval"] >= stats.binom.ppf(0.0005, 100, 0.92)
+
+
+def test_kernels_are_whole_and_fusion_adds_none(rng):
+    before, after = simulations.kernels(rng, (500, 3), fused=0.6, alike=0.5)
+    assert (before >= after).all() and (after >= 1).all() and (before == before.round()).all()
+    assert 1.5 < np.exp(np.log(before / after).mean()) < 3

@@ -21,7 +21,9 @@ from markupsafe import Markup
 from fuseproof import offline_page, units
 from fuseproof.fusion.programs.operations import counted
 from fuseproof.reports.claims import band_words
-from fuseproof.reports.report import wording
+from fuseproof.reports.claims.audit import tally
+from fuseproof.reports.claims.sentence import not_one_line
+from fuseproof.reports.report import headlines, wording
 from fuseproof.reports.report.html import page, plots
 from fuseproof.reports.report.summary import Summary
 from fuseproof.runs.records import OWN
@@ -73,7 +75,7 @@ def _page(summary: Summary, script: str, *, chosen: str, pages: Mapping[str, str
         more_baselines=not {row.implementation for row in summary.rows} <= {*(pages or {})},
         chosen=chosen,
         own=OWN,
-        headlines=wording.verdicts(summary, pooled=True),
+        headlines=headlines.headlines(summary),
         caveats=wording.caveats(summary),
         glances=list(page.glances(summary)),
         bands=bands,
@@ -120,6 +122,7 @@ def _environment() -> Environment:
         "memory": units.memory,
         "percent": units.percent,
         "by_rounds": wording.by_rounds,
+        "graphs": wording.graphs,
         "calls": wording.calls,
         "counted": counted,
         "command": wording.command,
@@ -131,6 +134,8 @@ def _environment() -> Environment:
         "speedup_is_of": wording.WHAT_A_SPEEDUP_IS_OF,
         "readings": wording.READINGS,
         "band": band_words,
+        "not_one_line": not_one_line,
+        "tally": tally,
         "isfinite": math.isfinite,
         "median": statistics.median,
         "style": lambda: offline_page.style(_FOLDER, "report.css"),

@@ -4,11 +4,12 @@ import json
 import math
 
 import pytest
+from support.runs import OPERATORS
 
 from fuseproof.reports import claims
 from fuseproof.runs.records import Failure
 
-NOISE = {"process_noise": 0.002, "round_noise": 0.004, "legs": 6, "rounds": 2}
+NOISE = {"process_noise": 0.002, "round_noise": 0.004, "legs": 6, "rounds": 2, "operators": OPERATORS}
 COMPOSED = ("torch.eager-composed", "torch.compile-composed")
 
 

@@ -116,7 +116,7 @@ def test_each_built_in_claim_says_where_it_was_published_and_new_ones_what_was_m
     # 2.27 times, as published, in either of the two ways to say it.
     assert found["pytorch-2-paper-inference"].band("throughput") == (pytest.approx(2.27), float("inf"))
     # 99 % over 50 %.
-    assert found["torchscript-coverage"].band("reduction")[0] == pytest.approx(99 / 50, rel=0.02)
+    assert found["torchscript-coverage"].band("share") == (0.0, 0.5)
 
 
 def test_no_text_of_a_claims_file_moves_a_cursor(tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 from support.command_line import longest
+from support.runs import OPERATORS
 
 from fuseproof.reports import claims
 
@@ -27,7 +28,10 @@ def test_a_sentence_begins_with_its_verdict(a_run, comparisons):
 
 def test_the_table_fits_80_columns_and_cuts_nothing(a_run, comparisons):
     source = "runs/" + "a-folder-with-a-very-long-name/" * 4
-    benchmarks = [*comparisons([1.45] * 6), *comparisons([1.05] * 6, pair=COMPOSED, pass_="forward_backward")]
+    benchmarks = [
+        *comparisons([1.45] * 6, operators=OPERATORS),
+        *comparisons([1.05] * 6, pair=COMPOSED, pass_="forward_backward"),
+    ]
     text = claims.render_text(claims.evaluate([a_run(benchmarks, source=source)]))
     assert longest(text) <= 80
     unwrapped = "".join(text.split())

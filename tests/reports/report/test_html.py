@@ -89,7 +89,7 @@ def test_the_page_says_what_it_must(demo_html):
         "In 1 of 1 comparisons of an implementation with itself",
         "fuseproof run demo --out 'my runs'",
         "run/run.json",
-        "torch.compile made the operators",
+        "torch.compile made the cases",
         "16.0 GiB",
     ):
         assert expected in words

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.runs import OPERATORS
 
 from fuseproof import privacy, units
 from fuseproof.errors import UserError
@@ -60,6 +61,25 @@ def test_a_row_says_what_was_measured(a_run, pair):
     assert [len(block.palindromes) for block in row.blocks] == [4] * 5
     assert rows["torch.eager"].is_baseline
     assert rows["torch.eager"].speedup is None
+
+
+def test_graphs_breaks_and_recompilations_are_shown(a_run, a_benchmark):
+    counts = {"graphs": 3, "graph_breaks": 2, "recompiles": 1}
+    run = a_run(
+        [
+            a_benchmark("torch.eager", seconds=2e-3, **NOISE),
+            a_benchmark("torch.compile", seconds=1e-3, compile_seconds=5.0, **counts, **NOISE),
+            a_benchmark("whole", seconds=1e-3, graphs=1, graph_breaks=0, recompiles=0, **NOISE),
+        ]
+    )
+    summary = report.summarise([run])
+    rows = {row["implementation"]: row for row in strict(report.render(summary, "json"))["rows"]}
+    assert {name: rows["torch.compile"][name] for name in counts} == counts
+    assert rows["torch.eager"]["graphs"] is None
+    for format in ("md", "html"):
+        text = report.render(summary, format)
+        assert "3 graphs, 2 breaks, 1 recompilation" in text
+        assert "1 graph" in text.replace("1 graph,", "")
 
 
 def test_the_block_values_are_the_replicates_of_the_estimate(a_run, pair):
@@ -199,6 +219,7 @@ def test_a_verdict_is_the_same_word_in_every_format_and_is_explained_once(
     a_run, comparisons, speedup, blocks, verdict
 ):
     noise = {"process_noise": 0.02, "round_noise": 0.01, "legs": 8, "rounds": 2, "blocks": blocks}
+    noise["operators"] = OPERATORS
     summary = report.summarise([a_run(comparisons([speedup] * 6, **noise))])
     assert verdict in {claim.row.verdict for claim in summary.claims}
     meaning = MEANINGS[verdict]
@@ -325,7 +346,7 @@ def test_markdown_tables_survive_hostile_names(a_run, a_benchmark):
     text = report.render(report.summarise([run]), "md")
     tables = [line for line in text.splitlines() if line.startswith("| ")]
     cells = {line.replace("\\|", "").count("|") for line in tables}
-    assert cells == {8, 9}  # of means, of cases
+    assert cells == {8, 10}  # of means, of cases
     assert "\n# heading" not in text
     assert "<b>" not in text
     assert "Incomplete run" in text

@@ -3,10 +3,11 @@
 import re
 
 import pytest
+from support.runs import OPERATORS
 
 from fuseproof.reports import report
 
-NOISE = {"process_noise": 0.002, "round_noise": 0.004, "legs": 6, "rounds": 2}
+NOISE = {"process_noise": 0.002, "round_noise": 0.004, "legs": 6, "rounds": 2, "operators": OPERATORS}
 
 
 @pytest.mark.parametrize("format", ["html", "md"])
@@ -14,7 +15,10 @@ def test_each_format_has_the_counts_and_what_is_not_decided(a_run, comparisons, 
     text = report.render(report.summarise([a_run(comparisons([1.45] * 6, **NOISE))]), format)
     text = re.sub(r"\\(?=[^\w\s])", "", text.replace("\u00a0", " ")).replace("&#34;", '"')
     assert "On this machine torch.compile made 6 of 6 cases faster than torch.eager by 30–60 %" in text
-    assert "the first result of a fresh process”: a run records no time from the start" in text
+    assert (
+        "the first result of a fresh process”: no time to a first result was measured; add --first-result"
+        in text
+    )
 
 
 def test_a_claim_without_an_upper_limit_draws_no_band(a_run, comparisons):

@@ -1,0 +1,196 @@
+"""A state of the user's repository, and the Python that measures it.
+
+Base is checked out beside head, in a git worktree. Both are imported from their folders, which come first on
+the path; what is imported from elsewhere would measure the same code twice, so it is looked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fuseproof.errors import UserError
+
+_ROOT = Path(".fuseproof") / "against"
+# What says which packages a checkout needs. Of pyproject.toml only these tables do.
+_DEPENDENCIES = (
+    "setup.py",
+    "setup.cfg",
+    "requirements*.txt",
+    "constraints*.txt",
+    "uv.lock",
+    "poetry.lock",
+    "pdm.lock",
+)
+_TABLES = ("build-system", "dependency-groups")
+_IN_PROJECT = ("dependencies", "optional-dependencies", "requires-python")
+# Folders in which a project's packages lie.
+_SOURCES = ("src", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkout:
+    """label: `base` or `head`. commit: of git, with `+` where files have changed since."""
+
+    label: str
+    commit: str
+    folder: Path
+    python: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.label} {self.commit[:12]}{'+' if self.commit.endswith('+') else ''}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its packages first on the path, and no compiled code of another checkout."""
+        places = [str(self.folder / source) for source in _SOURCES if (self.folder / source).is_dir()]
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([*places, *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+
+@contextmanager
+def both(revision: str, *, python: Path | None = None) -> Iterator[tuple[Checkout, Checkout]]:
+    """Base, the revision in a worktree that is removed afterwards, and head, the working directory as it is.
+
+    python: base's; by default head's own where both need the same packages, else one that is made for base.
+    Raises UserError outside a repository, for an unknown revision, and where other code would run.
+    """
+    root = Path(_git("rev-parse", "--show-toplevel"))
+    commit = _git(
+        "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", what=f"no commit {revision!r}"
+    )
+    dirty = "+" if _git("status", "--porcelain", "--untracked-files=no") else ""
+    head = Checkout(
+        label="head", commit=_git("rev-parse", "HEAD") + dirty, folder=root, python=Path(sys.executable)
+    )
+    folder = (root / _ROOT / commit[:12]).absolute()
+    _remove(root, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    (folder.parent / ".gitignore").write_text("*\n", encoding="utf-8")
+    _git("worktree", "add", "--detach", str(folder), commit)
+    try:
+        own = python or (
+            head.python if dependencies(folder) == dependencies(root) else _made_for(folder, root)
+        )
+        base = Checkout(label="base", commit=commit, folder=folder, python=own)
+        for each in (base, head):
+            _refuse_code_from_elsewhere(each)
+        yield base, head
+    finally:
+        _remove(root, folder)
+
+
+def dependencies(folder: Path) -> str:
+    """A hash of what says which packages the code in a folder needs."""
+    found: dict[str, Any] = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for pattern in _DEPENDENCIES
+        for path in sorted(folder.glob(pattern))
+    }
+    project = folder / "pyproject.toml"
+    if project.is_file():
+        try:
+            document = tomllib.loads(project.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{project} is not TOML: {error}") from None
+        found |= {name: document.get(name) for name in _TABLES}
+        found |= {name: document.get("project", {}).get(name) for name in _IN_PROJECT}
+    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _made_for(folder: Path, root: Path) -> Path:
+    """An environment with what base needs, kept for the next time; made by uv where there is one."""
+    environment = (root / _ROOT / f"environment-{dependencies(folder)}").absolute()
+    python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+    done = environment / ".installed"
+    if done.is_file():
+        return python
+    uv = shutil.which("uv")
+    shutil.rmtree(environment, ignore_errors=True)
+    needed = [str(folder), "pytest", "pytest-benchmark"]
+    if uv:
+        _run([uv, "venv", "--quiet", "--python", sys.executable, str(environment)])
+        _run([uv, "pip", "install", "--quiet", "--python", str(python), *needed])
+    else:
+        _run([sys.executable, "-m", "venv", str(environment)])
+        _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *needed])
+    done.touch()
+    return python
+
+
+def _refuse_code_from_elsewhere(checkout: Checkout) -> None:
+    """Raise UserError if Python would import the project's packages from another place than the checkout."""
+    names = sorted(
+        {path.parent.name for s in _SOURCES for path in (checkout.folder / s).glob("*/__init__.py")}
+    )
+    if not names:
+        return
+    code = (
+        "import importlib.util, json, sys\n"
+        "found = {name: importlib.util.find_spec(name) for name in sys.argv[1:]}\n"
+        "print(json.dumps({name: spec and spec.origin for name, spec in found.items()}))"
+    )
+    try:
+        done = subprocess.run(
+            [checkout.python, "-c", code, *names],
+            cwd=checkout.folder,
+            env=checkout.environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise UserError(f"{checkout.python} does not run: {error.strerror}; name another Python") from None
+    if done.returncode:
+        raise UserError(f"{checkout.python} does not run: {(done.stderr.splitlines() or ['no message'])[-1]}")
+    origins: Mapping[str, str | None] = json.loads(done.stdout.splitlines()[-1])
+    for name, origin in origins.items():
+        if origin is not None and not Path(origin).resolve().is_relative_to(checkout.folder.resolve()):
+            raise UserError(
+                f"{name} of {checkout.label} would be imported from {origin}, not from {checkout.folder}; "
+                "install it editable, or give base a Python of its own with --base-python"
+            )
+
+
+def _remove(root: Path, folder: Path) -> None:
+    if folder.exists():
+        _git("worktree", "remove", "--force", str(folder))
+    subprocess.run(["git", "worktree", "prune"], cwd=root, capture_output=True, check=False)
+
+
+def _git(*arguments: str, what: str = "") -> str:
+    """What git prints. Raises UserError with `what`, or git's own line, if it fails."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, errors="replace", check=False
+        )
+    except FileNotFoundError:
+        raise UserError("git is not installed, and --against compares two of its commits") from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["git failed"])[-1]
+        raise UserError(what or f"git {arguments[0]}: {said}")
+    return done.stdout.strip()
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no message"])[-1]
+        raise UserError(
+            f"base needs other packages than head, and an environment for it could not be made ({said}); "
+            "make one, and name its Python with --base-python"
+        )

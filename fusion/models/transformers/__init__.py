@@ -1,0 +1,1 @@
+"""Models of transformers with random parameters: nothing is downloaded, nothing is kept between calls."""
