@@ -53,7 +53,7 @@ def test_a_named_shape_is_the_shape():
         ("layer_norm[64x64-float32-forward]\n", "is not a case"),
         ("layer_norm[64-float32-forward]", "unknown layer_norm shape '64'"),
         ("layer_norm[0x64-float32-forward]", "at least 1"),
-        ("convolution[64x64-float32-forward]", "unknown operator 'convolution'"),
+        ("convolution[64x64-float32-forward]", "unknown workload 'convolution'"),
         ("attention[b1_h8_kv3_s4_d4-float32-forward]", "not a multiple"),
         ("attention[b1_h8_kv0_s4_d4-float32-forward]", "not a multiple"),
         ("layer_norm[64x64-tf32-forward]", "is not computed in tf32; there are float32, float16, bfloat16"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fuseproof.commands import arguments
+
+if TYPE_CHECKING:
+    from fuseproof.implementations import Implementation
 
 HELP = "suites, shapes, implementations"
 _NAME_COLUMNS = 32  # longer names of implementations move what follows them
@@ -57,13 +60,22 @@ def _document(added: Sequence[str], workloads: Sequence[str], *, device: str) ->
                 "name": each.name,
                 "target": each.target,
                 "baseline": each.baseline,
-                "passes": list(MODULES[each.workload].passes if each.workload in MODULES else each.passes),
+                "passes": _passes(each),
                 "not_here": reason_not_here(each, device),
                 **({"from": each.target} if each.outside else {}),
             }
             for each in table
         ],
     }
+
+
+def _passes(implementation: Implementation) -> list[str]:
+    """Of a module that comes with Fuseproof those that it has; a user's is not looked into here."""
+    from fuseproof.workloads.builtin import MODULES
+
+    module = MODULES.get(implementation.workload)
+    own = implementation.passes if module is None else module.passes
+    return [each for each in own if implementation.takes(each)]
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:

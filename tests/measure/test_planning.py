@@ -15,6 +15,7 @@ from fuseproof.measure.opening import source_of
 from fuseproof.measure.planning import Selection
 from fuseproof.runs.plan import Plan, Settings
 from fuseproof.runs.records import NULL_SUFFIX
+from fuseproof.workloads.blocks import NetworkBlock
 from fuseproof.workloads.described import Described
 from fuseproof.workloads.modules import State
 from fuseproof.workloads.operators import OPERATORS
@@ -208,7 +209,8 @@ def without_processes(monkeypatch):
         return [at(source_of(each.target, label), each) for each in wanted for label in each.labels]
 
     def at(module, wanted):
-        state = State.of(module.initial_parameters(), {}, module.optimizer)
+        initial = module.initial_parameters() if isinstance(module, NetworkBlock) else {}
+        state = State.of(initial, {}, module.optimizer)
         return Described.describe(
             module,
             wanted.target,
@@ -258,7 +260,9 @@ def test_an_implementation_that_names_a_pass_of_modules_takes_no_other():
 
 
 def test_an_unknown_suite_is_refused():
-    with pytest.raises(UserError, match="unknown suite 'nightly'; there are claims-blocks, demo, kernels"):
+    with pytest.raises(
+        UserError, match="unknown suite 'nightly'; there are claims-blocks, claims-models, demo"
+    ):
         suites.get("nightly")
 
 

@@ -14,13 +14,15 @@ ONLY = (
     *("torch.eager", "torch.compile", "jax.eager", "jax.jit", "tf.eager", "tf.function", "tf.xla"),
     *(f"{block}:keras.{mode}" for block in IN_KERAS for mode in ("function", "xla", "jit")),
 )
-# Those that the suite has in bfloat16 too; by --case there are all.
+# Those that the suite has at a large batch, and in bfloat16, to end in time; by --case there are all.
+IN_LARGE = ("mlp_block", "encoder_block", "conv_residual", "unet_block", "dlrm")
 IN_BFLOAT16 = ("mlp_block", "encoder_block", "decoder_block")
 
 
 def at_scale(scale: str) -> Suite:
     """The same blocks, dtypes and passes at both scales; their sizes stand in the cases' names."""
     single, large, training = (dict.fromkeys(BLOCKS, f"{scale}-{use}") for use in USES)
+    large = {name: large[name] for name in IN_LARGE}
     narrow = {name: single[name] for name in IN_BFLOAT16}
     return Suite(
         name="claims-blocks",
