@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fuseproof.child_process import PlainError
 from fuseproof.frameworks import Bound, Result, Step, WrongResultError, calling, keras_layers
 from fuseproof.frameworks.calling import Signature
+from fuseproof.frameworks.runtimes import in_tensorflow
 from fuseproof.workloads import trees
 from fuseproof.workloads.described import PARAMETERS
 from fuseproof.workloads.modules import State
@@ -79,7 +80,7 @@ def step(layer: Any, signature: Signature, state: State, pass_: str, compiled: s
 
     Raises PlainError for a layer whose parameters or buffers are not those of the reference.
     """
-    if compiled not in (None, "function", "xla"):
+    if compiled not in (None, "function", "xla", *in_tensorflow.MODES):
         raise NotImplementedError(f"TensorFlow has no compile mode {compiled!r}; use 'function' or 'xla'")
     if pass_ == "inference":
         return _inference(layer, signature, state, compiled)
@@ -92,6 +93,9 @@ def _inference(layer: Any, signature: Signature, state: State, compiled: str | N
     def infer(*tensors: Any) -> Any:
         return call(signature.filled(dict(zip(signature.tensors, tensors, strict=True))), training=False)
 
+    if compiled in in_tensorflow.MODES:
+        variables = [each.value for each in layer.variables]
+        return in_tensorflow.step(infer, signature.tensors, compiled, variables=variables, ready=kept.load)
     called = _compiled(infer, signature.tensors, compiled)
 
     def bind(inputs: Inputs, _: Inputs) -> Bound:

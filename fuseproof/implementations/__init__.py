@@ -4,6 +4,7 @@ from fuseproof.implementations.builtin import IMPLEMENTATIONS
 from fuseproof.implementations.implementation import CUDA_GRAPHS, FRAMEWORKS, Implementation
 from fuseproof.implementations.listing import everything, table
 from fuseproof.implementations.loading import resolve_function
+from fuseproof.implementations.rows import runtime_rows
 
 __all__ = [
     "CUDA_GRAPHS",
@@ -12,5 +13,6 @@ __all__ = [
     "Implementation",
     "everything",
     "resolve_function",
+    "runtime_rows",
     "table",
 ]

@@ -192,6 +192,8 @@ def reason_to_skip(implementation: Implementation, case: Case, device: str) -> s
         return f"what is right for it is PyTorch's in float64: {reason}"
     if case.cache == "cold" and case.pass_ in MODULE_PASSES:
         return "a module has one set of parameters, so it is measured with a warm cache"
+    if (reason := implementation.reason_against(case.pass_)) is not None:
+        return reason
     if case.pass_ not in (*implementation.passes, *MODULE_PASSES):
         return f"has no {case.pass_} pass yet"
     if case.dtype == "tf32" and device == "cpu":

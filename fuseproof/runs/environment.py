@@ -24,6 +24,7 @@ PACKAGES = (
     "torch", "triton",
     "jax", "jaxlib", "libtpu", "flax", "equinox", "optax",
     "tensorflow", "tensorflow-cpu", "keras",
+    "onnxruntime", "onnx", "onnxscript", "openvino", "ai-edge-litert",
     "numpy",
 )  # fmt: skip
 

@@ -43,6 +43,10 @@ class _Ran(msgspec.Struct, tag_field="status", tag="ran"):
     compile_seconds: _Finite | None
     peak_memory_bytes: _Finite | None
     call_seconds: _Positive
+    first_call_seconds: _Finite | None = None  # earlier versions kept none
+    export_seconds: _Finite | None = None
+    load_seconds: _Finite | None = None
+    artifact_bytes: _Whole | None = None
 
 
 class _Skipped(msgspec.Struct, tag_field="status", tag="skipped"):

@@ -49,7 +49,11 @@ class Benchmark:
     framework: str | None = None
     device: str | None = None
     baseline: str | None = None
-    compile_seconds: float | None = None
+    compile_seconds: float | None = None  # of a deployment runtime with export and load
+    first_call_seconds: float | None = None
+    export_seconds: float | None = None  # of a deployment runtime, as the next two
+    load_seconds: float | None = None
+    artifact_bytes: int | None = None
     peak_memory_bytes: int | None = None
     flops: int | None = None
     bytes: int | None = None
