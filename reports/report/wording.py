@@ -255,9 +255,9 @@ def command(run: RunInfo) -> str:
 
 DEPLOYMENT_COLUMNS = ("operator", "case", "implementation", "export", "load", "first call", "artifact")
 WHAT_DEPLOYMENT_TAKES = (
-    "Of what runs in a deployment runtime, once and cold, in the order in which it happens: from the module with "
-    "its weights to a file, with what the exporter imports; from the file to what can be called; the first call. "
-    "None of it is in the time of a call."
+    "Of what runs in a deployment runtime, once and cold, in the order in which it happens: from the module "
+    "with its weights to a file, with what the exporter imports; from the file to what can be called; the "
+    "first call. None of it is in the time of a call."
 )
 
 

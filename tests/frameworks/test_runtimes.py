@@ -56,9 +56,14 @@ class HasNone(Net):
 OWN = [
     Implementation("tiny", "torch.eager", framework="torch", target=":Net"),
     *runtime_rows("tiny", "torch", ":Net"),
-    Implementation("tiny", "other weights", framework="torch", target=":OtherWeights", compiled="torchscript-trace"),
-    Implementation("tiny", "branches", framework="torch", target=":Branches", compiled="openvino"),
-    Implementation("tiny", "has none", framework="torch", target=":HasNone", compiled="torchscript-trace"),
+    *(
+        Implementation("tiny", name, framework="torch", target=target, compiled=mode)
+        for name, target, mode in (
+            ("other weights", ":OtherWeights", "torchscript-trace"),
+            ("branches", ":Branches", "openvino"),
+            ("has none", ":HasNone", "torchscript-trace"),
+        )
+    ),
 ]
 """
 

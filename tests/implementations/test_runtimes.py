@@ -1,4 +1,4 @@
-"""Deployment runtimes in the table: names, passes, devices, processes, and what is said where one is missing."""
+"""Deployment runtimes in the table: names, passes, devices, and what is said where one is missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from fuseproof.implementations.runtimes import RUNTIMES
 
 
 def made(mode, **more):
-    return Implementation("mlp", "row", framework=RUNTIMES[mode].framework, target="m:f", compiled=mode, **more)
+    return Implementation(
+        "mlp", "row", framework=RUNTIMES[mode].framework, target="m:f", compiled=mode, **more
+    )
 
 
 def test_a_workload_has_a_row_for_each_runtime_of_a_framework():

@@ -1,4 +1,4 @@
-"""Rows of a file checked in this process as a run checks them: `python checked_rows.py FILE CASE BASELINE NAME…`.
+"""Rows of a file, checked in this process as a run checks them: `checked_rows.py FILE CASE BASELINE NAME…`.
 
 Prints, by name, `passed` with `errors` and `deployment`, or what a worker answers instead.
 """
