@@ -73,6 +73,7 @@ def assemble(directory: RunDirectory, *, complete: bool) -> Run:
             kernels = profiled.get(implementation.name, {}).get("kernels")
             benchmarks += _benchmarks(directory, case, implementation, cells, found, kernels)
     notes += [note for workload in directory.plan.described for note in workload.notes]
+    notes += _of_runtimes(directory.plan)
     if directory.mended:
         first, *more = directory.mended
         notes.append(
@@ -114,6 +115,24 @@ def write_run_file(directory: RunDirectory, *, complete: bool) -> Run:
     run = assemble(directory, complete=complete)
     write_json(directory.path / "run.json", run_to_json(run))
     return run
+
+
+def _of_runtimes(plan: Plan) -> list[str]:
+    """What a reader of the numbers of deployment runtimes must know."""
+    rows = (each for case in plan.cases for each in plan.implementations_of(case))
+    among = [each.runtime for each in rows if each.runtime is not None]
+    notes = []
+    if among:
+        notes.append(
+            "deployment runtimes: what is exported has its weights for good, so in inference a module has "
+            "the same parameters in a whole block, in every row"
+        )
+    if any(runtime.apart for runtime in among):
+        notes.append(
+            "deployment runtimes with threads of their own: results are written where the last ones were, in "
+            "memory bound before the clock starts; peak memory is not known"
+        )
+    return notes
 
 
 def _benchmarks(
