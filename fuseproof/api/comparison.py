@@ -15,7 +15,7 @@ from fuseproof.api.table import Table
 from fuseproof.cases import Case
 from fuseproof.errors import UserError, require_known
 from fuseproof.reports import report
-from fuseproof.runs import run_file
+from fuseproof.runs import merging, run_file
 from fuseproof.runs.directory import RunDirectory
 from fuseproof.runs.records import Benchmark, Failure, Run
 
@@ -36,14 +36,14 @@ def load(runs: str | Path | Iterable[str | Path]) -> Comparison:
     Raises UserError, in one line, if there is no run, it cannot be read, or several do not belong together.
     """
     if isinstance(runs, str | Path):
-        return Comparison(run_file.load_all(str(runs)), directory=_directory_of(Path(runs)))
+        return Comparison(merging.load_all(str(runs)), directory=_directory_of(Path(runs)))
     paths = list(runs)
     if not paths:
         raise UserError("no run to load: name a run directory, a run.json or a pytest-benchmark file")
     if len(paths) == 1:
         return load(paths[0])
     source = ", ".join(map(str, paths))
-    return Comparison(run_file.merge_as_blocks([run_file.load(path) for path in paths], source=source))
+    return Comparison(merging.merge_as_blocks([run_file.load(path) for path in paths], source=source))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -144,15 +144,15 @@ def add_runs(parser: Arguments) -> None:
 
 def load_runs(given: Sequence[str]) -> list[Run]:
     """The runs given for `add_runs`. Raises UserError if one cannot be read, and if there is none."""
-    from fuseproof.runs import run_file
+    from fuseproof.runs import merging
     from fuseproof.runs.directory import DEFAULT_ROOT
 
     if given:
-        return [run_file.load(path) for path in given]
+        return [merging.load_all(str(path)) for path in given]
     newest = sorted(DEFAULT_ROOT.glob("*/run.json"))
     if not newest:
         raise UserError(f"no run under {DEFAULT_ROOT}; name one, or measure with `fuseproof run`")
-    return [run_file.load(newest[-1].parent)]
+    return [merging.load_all(str(newest[-1].parent))]
 
 
 def usable_threads(asked: int | None) -> int:

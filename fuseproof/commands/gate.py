@@ -21,6 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="tolerated slowdown, such as 2%% (the default) or 0.02",
     )
+    parser.add_argument(
+        "--absolute",
+        action="store_true",
+        help="compare times themselves, also where code that did not change was measured beside them",
+    )
+    parser.add_argument(
+        "--accept", type=Path, metavar="FILE", help="known changes, each with a reason and a date: TOML"
+    )
     arguments.add_json(parser)
     parser.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="also append Markdown, for a CI summary")
@@ -29,12 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from fuseproof import files
     from fuseproof.reports import gate
-    from fuseproof.reports.gate import junit
-    from fuseproof.runs import run_file
+    from fuseproof.reports.gate import accepted, junit
+    from fuseproof.runs import merging
 
     margin = {} if options.margin is None else {"margin": options.margin}
     try:
-        result = gate.compare(run_file.load_all(options.base), run_file.load_all(options.head), **margin)
+        base, head = merging.load_all(options.base), merging.load_all(options.head)
+        known = accepted.NOTHING if options.accept is None else accepted.load(options.accept)
+        result = gate.compare(base, head, anchored=not options.absolute, known=known, **margin)
     except Exception as error:
         if options.json:
             print(json.dumps({"verdict": "error", "message": str(error), "rows": []}))

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ import psutil
 from fuseproof import privacy
 from fuseproof.runs import variables
 
-# Their versions change what is measured.
-PACKAGES = (
-    "torch", "triton",
-    "jax", "jaxlib", "libtpu", "flax", "equinox", "optax",
-    "tensorflow", "tensorflow-cpu", "keras",
-    "onnxruntime", "onnx", "onnxscript", "openvino", "ai-edge-litert",
-    "numpy",
-)  # fmt: skip
+# Their versions change what is measured in a framework.
+_PACKAGES_OF: Mapping[str, tuple[str, ...]] = {
+    "torch": ("torch", "triton", "onnxruntime", "onnx", "onnxscript", "openvino", "numpy"),
+    "jax": ("jax", "jaxlib", "flax", "equinox", "optax", "numpy"),
+    "tensorflow": ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "numpy"),
+}
+_ON_A_TPU = ("libtpu",)
+PACKAGES = tuple(dict.fromkeys((*chain(*_PACKAGES_OF.values()), *_ON_A_TPU)))
 
 # Increased when the way of measuring changes so much that old and new measurements must not be compared.
 METHOD = 2
@@ -129,6 +130,12 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def packages_used(framework: str | None, device: str | None) -> tuple[str, ...]:
+    """Those whose versions change what is measured in this framework; all of an unknown one."""
+    of = _PACKAGES_OF.get(framework or "", PACKAGES)
+    return (*of, *_ON_A_TPU) if device == "tpu" else of
 
 
 def fingerprint_fields(environment: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ only plain data. Layout of a file: docs/architecture.md, "Run file".
 from __future__ import annotations
 
 import dataclasses
-import glob
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -170,60 +169,6 @@ def file_of(path: Path) -> Path:
     return packed if packed.is_file() and not (path / "run.json").is_file() else path / "run.json"
 
 
-def load_all(pattern: str) -> Run:
-    """Read a run directory, a file, or a glob of files; several stock files become one run, each a block.
-
-    Raises UserError when nothing matches, and when a glob mixes runs that have blocks of their own.
-    """
-    if Path(pattern).exists() or not glob.has_magic(pattern):
-        return load(pattern)
-    paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    if not paths:
-        raise UserError(f"no file matches {pattern!r}")
-    return merge_as_blocks([load(path) for path in paths], source=pattern)
-
-
-def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
-    """One run out of several of the same machine: the blocks of each are numbered after those before it.
-
-    Raises UserError if the runs' fingerprints differ.
-    """
-    if len(runs) == 1:
-        return runs[0]
-    for run in runs[1:]:
-        if (run.fingerprint, run.fingerprint_fields) != (runs[0].fingerprint, runs[0].fingerprint_fields):
-            raise UserError(
-                f"{source}: {runs[0].source} and {run.source} were measured differently "
-                "(their fingerprints differ); merge only files of one machine and environment"
-            )
-    parts: dict[str, list[Benchmark]] = {}
-    offset = 0
-    for run in runs:
-        for benchmark in run.benchmarks:
-            shifted = Benchmark(**{**vars(benchmark), "block": benchmark.block + offset})
-            parts.setdefault(benchmark.name, []).append(shifted)
-        offset += max((int(b.block.max()) + 1 for b in run.benchmarks), default=0)
-    merged = tuple(
-        Benchmark(
-            **{
-                **vars(same[0]),
-                "seconds": np.concatenate([b.seconds for b in same]),
-                "block": np.concatenate([b.block for b in same]),
-                "leg": np.concatenate([b.leg for b in same]),
-            }
-        )
-        for same in parts.values()
-    )
-    all_of = {
-        "source": source,
-        "benchmarks": merged,
-        "failures": tuple(dict.fromkeys(failure for run in runs for failure in run.failures)),
-        "notes": tuple(dict.fromkeys(note for run in runs for note in run.notes)),
-        "complete": all(run.complete for run in runs),
-    }
-    return Run(**{**vars(runs[0]), **all_of})
-
-
 def _run_from_json(document: Any, *, source: str) -> Run:
     if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
         raise ValueError("no list of benchmarks")
@@ -288,6 +233,8 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
     without blocks count as one block of one leg. Raises KeyError, TypeError or ValueError if malformed.
     """
     stats, info = entry["stats"], entry.get("extra_info") or {}
+    if not isinstance(stats, dict):
+        raise ValueError(f"{entry.get('fullname')} has no statistics")
     # Through pytest, `params` are those of the test function, and the case is in `extra_info`. A stock file's
     # `params` may have the same names and another meaning.
     params = info.get("params") or (entry.get("params") if "block" in info else None) or {}
@@ -353,12 +300,13 @@ def _typed(fields: Mapping[str, Any], key: str, kind: type) -> Any:
 
 
 def _stock_fingerprint_fields(machine_info: Mapping[str, Any]) -> dict[str, Any]:
-    """What a stock pytest-benchmark file says of the machine, for the gate to compare."""
-    cpu = machine_info.get("cpu") or {}
-    fields = {
+    """What a stock pytest-benchmark file says of the machine, for the gate to compare; None is unknown."""
+    cpu = machine_info.get("cpu")
+    cpu = cpu if isinstance(cpu, dict) else {}
+    return {
         "cpu": cpu.get("brand_raw"),
         "cores": cpu.get("count"),
-        "machine": machine_info.get("machine"),
+        **{name: machine_info.get(name) for name in ("machine", "system", "release")},
         "python": machine_info.get("python_version"),
+        "python_implementation": machine_info.get("python_implementation"),
     }
-    return {key: value for key, value in fields.items() if value is not None}

@@ -1,17 +1,25 @@
 """Is head slower than base? A regression gate for CI that passes, fails, or says that it cannot tell.
 
-Base and head are separate runs, so nothing is paired: a benchmark's value in a block is the median over
-legs of ln(leg time), its slowdown exp(mean of head - mean of base), with Welch's t interval over blocks. A
-stock pytest-benchmark file is one block.
+Base and head are separate runs, so nothing is paired between them: a benchmark's value in a block is the
+median over legs of ln(leg time), its slowdown exp(mean of head - mean of base), with Welch's t interval over
+blocks. A stock pytest-benchmark file is one block.
+
+Where both runs hold its anchor, the baseline of its case with code that has the same hash in both, a value is
+the paired ln(leg time / the anchor's leg time) of the same palindromes instead: the machine, which is another
+in each run, cancels. What slows both alike is then not seen; an anchor's own change is shown in its row.
 
 Verdicts of a benchmark, the same words in the terminal, JSON, Markdown and JUnit:
 regression     the slowdown's lower limit is above the margin, by Holm's correction over benchmarks at a
                one-sided 2.5 %, so that its 95 % interval always clears the margin
-missing        in base but not in head: removed, renamed or skipped there
+missing        in base but not in head: removed, renamed or skipped there; or in some files of head only, as a
+               failed test has no entry in pytest-benchmark's files
 failed         wrong, crashed or hung in head, and not so in base
-inconclusive   too noisy, fewer than 2 blocks, or measured differently
+inconclusive   too noisy, fewer than 2 blocks, or measured differently. Blocks with the same samples are
+               one, and a head with samples of base was not measured
 pass           none of these; a large slowdown (over 10 %, or twice the given margin if that is more) is
                excluded, as the interval's upper limit is below it
+accepted       would be regression, missing or failed, and a file of known changes accepts that until a date
+anchor         code that did not change, beside which others were measured; reported, never failing
 new            in head only; reported, never failing
 failed-before  failed in both; reported, never failing
 
@@ -23,13 +31,16 @@ benchmark inconclusive.
 Null control: base against base, its even blocks against its odd ones, through the same comparison.
 
 The gate says regression if any benchmark is regression, missing or failed; else inconclusive if any is, or
-nothing was compared; else pass. Where fingerprints differ no timing is believed, in either direction, and
-the gate never passes; missing and failed benchmarks need no clock and fail even then.
+nothing was compared; else pass. Where the fingerprints of a benchmark differ its timing is not believed, in
+either direction, and the gate does not pass; missing and failed benchmarks need no clock and fail even then.
+What a side does not know of its machine is not equal. Of packages those count that the benchmark's framework
+uses.
 
 A confirmed slowdown deserves a second measurement with fresh blocks before anyone acts on it: `suspects`
 names the benchmarks and `remeasure_command` is the command. The gate itself only reads files.
 
-`judge` compares, `result` holds what it found, `text` and `junit` write that for people and CI systems.
+`judge` compares, `fingerprints` says what was measured differently, `result` holds what was found, `text` and
+`junit` write that for people and CI systems.
 """
 
 from fuseproof.reports.gate.judge import compare

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from fuseproof.errors import UserError
+from fuseproof.reports.gate import accepted, anchors, fingerprints
+from fuseproof.reports.gate.accepted import Accepted
+from fuseproof.reports.gate.anchors import Floats, Pair
 from fuseproof.reports.gate.result import FAILING, SEVERITY, GateResult, GateRow, NullControl
-from fuseproof.runs import statistics
-from fuseproof.runs.records import Benchmark, Failure, Run
+from fuseproof.runs.records import Failure, Run
 
 ALPHA = 0.025
 LARGE = 0.10
 ENOUGH_BLOCKS = 5
 
-Floats = NDArray[np.float64]
 
-
-def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
+def compare(
+    base: Run,
+    head: Run,
+    *,
+    margin: float = 0.02,
+    anchored: bool = True,
+    known: Accepted = accepted.NOTHING,
+    today: datetime.date | None = None,
+) -> GateResult:
     """Compare each benchmark of `base` with the one of its name in `head`, by the rules of the package.
 
+    anchored: whether a benchmark is compared as a multiple of its anchor, where there is one.
+    known: changes that were accepted, by the date of `today`.
     `margin` is the tolerated slowdown as a fraction. Raises UserError for a margin below 0 and for a run that
     has neither benchmarks nor failures, or has samples that are not positive seconds.
     """
@@ -35,29 +45,47 @@ def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
         raise UserError(f"margin {margin} is not a tolerated slowdown; give a percentage like 2%")
     for run in (base, head):
         _require_samples(run)
-    before = {benchmark.name: _block_values(benchmark) for benchmark in base.benchmarks}
-    null_rows = _timing_rows(
-        {name: (values[0::2], values[1::2]) for name, values in before.items() if len(values) >= 4},
-        margin,
-        {},
-    )
+    base = accepted.as_named_in_head(base, known)
+    pairs = anchors.pairs(base, head, anchored=anchored)
+    used = {each.anchor.name: name for name, (_, each) in pairs.items() if each.anchor is not None}
+    before = {benchmark.name: Pair(benchmark=benchmark).values for benchmark in base.benchmarks}
+    before |= {name: one.values for name, (one, _) in pairs.items()}
+    halves = {
+        name: (values[0::2], values[1::2])
+        for name, values in before.items()
+        if len(values) >= 4 and name not in used
+    }
+    null_rows = _timing_rows(halves, margin, {})
     alarms = {row.name: row.slowdown or 1.0 for row in null_rows.values() if row.verdict == "regression"}
 
     rows = _untimed_rows(base, head)
-    timed = {
-        benchmark.name: (before[benchmark.name], _block_values(benchmark))
-        for benchmark in head.benchmarks
-        if benchmark.name in before and benchmark.name not in rows
+    for name, (one, other) in pairs.items():
+        if name not in rows and (reason := _not_alike(one, other)):
+            rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
+    timed = {name: (one.values, other.values) for name, (one, other) in pairs.items() if name not in rows}
+    by_name = {
+        name: fingerprints.differences(base, head, other.benchmark) for name, (_, other) in pairs.items()
     }
-    differences = _fingerprint_differences(base, head)
-    for name, row in _timing_rows(timed, margin, alarms).items():
-        if differences:
+    # An anchor is not judged, so it is none of the family that Holm's correction is for.
+    by_role: tuple[dict[str, tuple[Floats, Floats]], ...] = ({}, {})
+    for name, values in timed.items():
+        by_role[name in used][name] = values
+    judged = _timing_rows(by_role[False], margin, alarms) | _timing_rows(by_role[True], margin, {})
+    for name, row in judged.items():
+        if by_name[name]:
             row = replace(row, verdict="inconclusive", reason="the fingerprints of base and head differ")
+        elif name in used:
+            row = replace(row, verdict="anchor", reason=_as_anchor(row))
+        elif name in base.absent:
+            row = replace(row, reason="; ".join(filter(None, (f"{base.absent[name]} of base", row.reason))))
         rows[name] = row
+    day = today or datetime.datetime.now(datetime.UTC).date()
+    rows = {name: accepted.judged(row, known, day) for name, row in rows.items()}
+    differences = tuple(dict.fromkeys(chain(*by_name.values())))
     verdicts = {row.verdict for row in rows.values()}
     if verdicts & FAILING:
         verdict = "regression"
-    elif differences or "inconclusive" in verdicts or "pass" not in verdicts:
+    elif differences or "inconclusive" in verdicts or not verdicts & {"pass", "accepted"}:
         verdict = "inconclusive"
     else:
         verdict = "pass"
@@ -71,6 +99,14 @@ def compare(base: Run, head: Run, *, margin: float = 0.02) -> GateResult:
         null=NullControl(rows=len(null_rows), alarms=tuple(alarms)),
         fingerprint_differences=differences,
         remeasure_command=None,
+        notes=tuple(
+            dict.fromkeys(
+                (
+                    *accepted.unused(known, ordered),
+                    *((*base.notes, *head.notes) if base.fingerprint is None else ()),
+                )
+            )
+        ),
     )
     return replace(result, remeasure_command=_remeasure_command(head, result.suspects))
 
@@ -85,8 +121,13 @@ def _require_samples(run: Run) -> None:
             )
 
 
-def _block_values(benchmark: Benchmark) -> Floats:
-    return np.array(list(statistics.block_log_seconds(benchmark).values()))
+def _as_anchor(row: GateRow) -> str:
+    """What an anchor's own time says: nothing of the code, which did not change."""
+    assert row.slowdown is not None
+    change = row.slowdown - 1
+    return (
+        f"its code did not change, others are multiples of it; the machine changed its time by {change:+.1%}"
+    )
 
 
 def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
@@ -113,8 +154,9 @@ def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
             rows[name] = GateRow(
                 name=name, verdict="missing", reason=_why_missing(name, skipped.get(key), new)
             )
-        elif reason := _not_alike(benchmark, other):
-            rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
+        elif name in head.absent and name not in base.absent:
+            reason = f"only {head.absent[name]} of head: pytest-benchmark has no entry for a test that failed"
+            rows[name] = GateRow(name=name, verdict="missing", reason=reason)
     for key, failure in failed.items():
         if key not in reported:
             name, verdict = f"{key[0]} {key[1]}", "failed-before" if key in failed_before else "failed"
@@ -133,13 +175,22 @@ def _why_missing(name: str, skipped: Failure | None, new: Sequence[str]) -> str:
     return f"not in head; renamed to {similar[0]}?" if similar else "not in head"
 
 
-def _not_alike(base: Benchmark, head: Benchmark) -> str:
+def _not_alike(base: Pair, head: Pair) -> str:
     """Why two benchmarks of one name cannot be compared; empty if they can."""
-    if (base.metric, base.cache) != (head.metric, head.cache):
-        return f"{base.metric}, {base.cache} cache in base; {head.metric}, {head.cache} cache in head"
-    for where, benchmark in (("base", base), ("head", head)):
-        if len(np.unique(benchmark.block)) < 2:
-            return f"{where} has one block, so its noise is unknown; measure at least {ENOUGH_BLOCKS} blocks"
+    one, other = base.benchmark, head.benchmark
+    if (one.metric, one.cache) != (other.metric, other.cache):
+        return f"{one.metric}, {one.cache} cache in base; {other.metric}, {other.cache} cache in head"
+    for where, side in (("base", base), ("head", head)):
+        if len(side.blocks) < 2:
+            more = f"so its noise is unknown; measure at least {ENOUGH_BLOCKS} blocks"
+            there = len(np.unique(side.benchmark.block))
+            return (
+                f"the {there} blocks of {where} are copies of one, {more}"
+                if there > 1
+                else f"{where} has one block, {more}"
+            )
+    if base.blocks.keys() & head.blocks.keys():
+        return "head has the same samples as base: a copy is no second measurement; measure head anew"
     return ""
 
 
@@ -193,22 +244,11 @@ def _holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def _fingerprint_differences(base: Run, head: Run) -> tuple[tuple[str, Any, Any], ...]:
-    """(field, value in base, value in head) where they differ; a stock file has fields but no fingerprint."""
-    if base.fingerprint is not None and base.fingerprint == head.fingerprint:
-        return ()
-    before, after = base.fingerprint_fields, head.fingerprint_fields
-    fields = dict.fromkeys([*before, *after])
-    differing = tuple((f, before.get(f), after.get(f)) for f in fields if before.get(f) != after.get(f))
-    if not differing and base.fingerprint != head.fingerprint:
-        return (("fingerprint", base.fingerprint, head.fingerprint),)
-    return differing
-
-
 def _remeasure_command(head: Run, suspects: Sequence[str]) -> str | None:
     if not suspects:
         return None
     if head.suite is not None:
         groups = dict.fromkeys(b.group for b in head.benchmarks if b.name in suspects)
         return shlex.join(["fuseproof", "run", head.suite, *(f"--case={group}" for group in groups)])
-    return f"pytest {shlex.join(suspects)} --benchmark-json=again.json"
+    blocks = " ".join(map(str, range(1, ENOUGH_BLOCKS + 1)))
+    return f"for block in {blocks}; do pytest {shlex.join(suspects)} --benchmark-json=again-$block.json; done"

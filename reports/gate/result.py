@@ -8,7 +8,17 @@ from typing import Any
 SCHEMA = 1  # of the JSON
 EXIT_CODES = {"pass": 0, "regression": 1, "error": 2, "inconclusive": 3}
 # A benchmark's verdicts, the worst first.
-SEVERITY = ("failed", "missing", "regression", "inconclusive", "failed-before", "new", "pass")
+SEVERITY = (
+    "failed",
+    "missing",
+    "regression",
+    "inconclusive",
+    "accepted",
+    "failed-before",
+    "new",
+    "anchor",
+    "pass",
+)
 FAILING = frozenset({"failed", "missing", "regression"})
 
 
@@ -47,6 +57,7 @@ class GateResult:
     null: NullControl
     fingerprint_differences: tuple[tuple[str, Any, Any], ...]
     remeasure_command: str | None
+    notes: tuple[str, ...] = ()  # of base and head, such as that a file is a copy of another
 
     @property
     def exit_code(self) -> int:
@@ -80,6 +91,7 @@ class GateResult:
                 {"field": name, "base": before, "head": after}
                 for name, before, after in self.fingerprint_differences
             ],
+            "notes": list(self.notes),
             "suspects": list(self.suspects),
             "remeasure_command": self.remeasure_command,
         }

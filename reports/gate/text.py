@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fuseproof import escaping
 from fuseproof.escaping import markdown, markdown_code
+from fuseproof.reports.gate import fingerprints
 from fuseproof.reports.gate.result import FAILING, SEVERITY, GateResult, GateRow
 
 PASSES_SHOWN = 10
@@ -86,9 +87,8 @@ def _headline(result: GateResult) -> str:
 
 
 def _notes(result: GateResult) -> list[str]:
-    notes = [
-        f"Fingerprint: {f} was {a!r} in base, is {b!r} in head" for f, a, b in result.fingerprint_differences
-    ]
+    notes = [f"Fingerprint: {fingerprints.in_words(each)}" for each in result.fingerprint_differences]
+    notes += result.notes
     if result.null.rows:
         alarms = f": {', '.join(result.null.alarms)}" if result.null.alarms else ""
         count = len(result.null.alarms)

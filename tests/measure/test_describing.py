@@ -145,7 +145,7 @@ class Wrong(Base):
     target = f"{file}:Wrong"
     request = {"target": target, "labels": ["n3"], "reference": None, "given": True, "notes": []}
     with pytest.raises(PlainError, match=message) as caught:
-        describing._described(request)
+        describing._described({"workloads": [request]})
     assert str(caught.value).startswith(target) and "\n" not in str(caught.value)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fuseproof.errors import UserError
 from fuseproof.files import write_json
 from fuseproof.reports import report
-from fuseproof.runs import run_file
+from fuseproof.runs import merging, run_file
 from fuseproof.runs.records import Benchmark, Failure, Run
 
 
@@ -148,7 +148,9 @@ def test_a_stock_file_is_one_block(tmp_path):
     assert benchmark.seconds.tolist() == [1.0, 2.0]
     assert benchmark.block.tolist() == benchmark.leg.tolist() == [0, 0]
     assert (run.fingerprint, run.complete, run.failures) == (None, True, ())
-    assert run.fingerprint_fields == {"cpu": "X", "cores": 2, "machine": "x86_64", "python": "3.11.4"}
+    known = {name: value for name, value in run.fingerprint_fields.items() if value is not None}
+    assert known == {"cpu": "X", "cores": 2, "machine": "x86_64", "python": "3.11.4"}
+    assert "system" in run.fingerprint_fields  # what the file does not say is not left out: it is unknown
 
 
 def test_a_stock_file_without_samples_is_its_median(tmp_path):
@@ -257,25 +259,36 @@ def test_a_name_twice_is_refused(tmp_path):
 def test_a_glob_makes_each_file_a_block(tmp_path):
     for n in range(3):
         (tmp_path / f"{n}.json").write_text(json.dumps(stock(seconds=[n + 1.0, n + 2.0])))
-    run = run_file.load_all(str(tmp_path / "*.json"))
+    run = merging.load_all(str(tmp_path / "*.json"))
     (benchmark,) = run.benchmarks
     assert benchmark.block.tolist() == [0, 0, 1, 1, 2, 2]
     assert benchmark.seconds.tolist() == [1, 2, 2, 3, 3, 4]
     with pytest.raises(UserError, match="no file matches"):
-        run_file.load_all(str(tmp_path / "*.absent"))
+        merging.load_all(str(tmp_path / "*.absent"))
 
 
 def test_merged_runs_keep_their_blocks_apart():
     one = a_run(a_benchmark(), a_benchmark("only here", [1.0, 1.0, 1.0]))
-    other = a_run(a_benchmark())
-    merged = run_file.merge_as_blocks([one, other], source="both")
+    other = a_run(a_benchmark(seconds=(5e-3, 6e-3, 7e-3, 8e-3)))
+    merged = merging.merge_as_blocks([one, other], source="both")
     assert merged.source == "both"
     assert [benchmark.name for benchmark in merged.benchmarks] == [b.name for b in one.benchmarks]
     assert merged.benchmarks[0].block.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert merged.benchmarks[1].block.tolist() == [0, 0, 1]
     assert merged.failures == one.failures
+    assert merged.absent == {"only here": "in 1 of 2 files"}
     with pytest.raises(UserError, match="fingerprints differ"):
-        run_file.merge_as_blocks([one, replace(other, fingerprint="other")], source="both")
+        merging.merge_as_blocks([one, replace(other, fingerprint="other")], source="both")
+
+
+def test_a_copy_of_a_file_is_no_second_block():
+    one, other = a_run(a_benchmark(), source="a"), a_run(a_benchmark(), source="b")
+    merged = merging.merge_as_blocks([one, other], source="both")
+    assert merged.benchmarks[0].block.tolist() == [0, 0, 1, 1]
+    assert merged.notes == (
+        "b has the same samples as a in all its benchmarks: a copy is no second measurement",
+        *one.notes,
+    )
 
 
 def test_baseline_is_that_of_the_same_case_metric_and_cache():

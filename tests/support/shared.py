@@ -1,10 +1,11 @@
-"""Real traces that lie beside the checkout and are not part of it."""
+"""Real traces, and small inputs that once failed, that lie beside the checkout and are not part of it."""
 
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[3] / "shared" / "data" / "traces"
+_SHARED = Path(__file__).parents[3] / "shared"
+FOLDER = _SHARED / "data" / "traces"
 
 
 def sample(name: str) -> Path:
@@ -12,4 +13,12 @@ def sample(name: str) -> Path:
     path = FOLDER / name
     if not path.exists():
         pytest.skip(f"no sample trace {path}: this test reads a real one")
+    return path
+
+
+def case(name: str) -> Path:
+    """The folder of files that once failed; skips the test, naming it, without it."""
+    path = _SHARED / "cases" / name
+    if not path.is_dir():
+        pytest.skip(f"no case {path}: this test reads a real one")
     return path
