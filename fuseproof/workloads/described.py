@@ -228,7 +228,7 @@ class Described(Workload):
         return self._source.draw_inputs(generator)
 
     def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> Any:
-        if self.state is not None:
+        if self.state is not None and name.startswith(PARAMETERS):
             return self.state.draw(name.removeprefix(PARAMETERS), shape, generator)
         return self._source.draw(name, shape, generator)
 
