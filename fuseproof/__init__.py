@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fuseproof.api.functions import Variant
     from fuseproof.checking.check import check
     from fuseproof.checking.result import Checked
-    from fuseproof.implementations import Implementation
+    from fuseproof.implementations import Implementation, runtime_rows
     from fuseproof.workloads.modules import Module
     from fuseproof.workloads.operators import Operator
 
@@ -27,6 +27,7 @@ __all__ = [
     "check",
     "compare",
     "load",
+    "runtime_rows",
 ]
 
 # What is imported when it is first asked for, by its module.
@@ -40,6 +41,7 @@ _LAZY = {
     "check": "fuseproof.checking.check",
     "compare": "fuseproof.api.compare",
     "load": "fuseproof.api.comparison",
+    "runtime_rows": "fuseproof.implementations",
 }
 
 

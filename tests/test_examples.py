@@ -112,30 +112,31 @@ def test_own_functions_are_measured_in_own_tests(folder):
 @pytest.mark.parametrize(
     ("file", "case", "measured"),
     [
-        ("softmax.py", "row_softmax[rows3_columns7-float32-forward_backward]", {"torch.eager"}),
-        ("block.py", "block[batch5_width8-float32-training_step]", {"torch.eager"}),
-        ("rotary.py", "own_rotary[batch1_length3_heads2_width4-float32-forward_backward]", {"jax.eager"}),
-        ("dense_keras.py", "keras_dense[batch5_width8-float32-training_step]", {"keras.eager"}),
-        ("block_jax.py", "jax_block[batch5_width8-float32-training_step]", {"jax.eager"}),
+        ("own/softmax.py", "row_softmax[rows3_columns7-float32-forward_backward]", {"torch.eager"}),
+        ("own/block.py", "block[batch5_width8-float32-training_step]", {"torch.eager"}),
+        ("own/rotary.py", "own_rotary[batch1_length3_heads2_width4-float32-forward_backward]", {"jax.eager"}),
+        ("own/dense_keras.py", "keras_dense[batch5_width8-float32-training_step]", {"keras.eager"}),
+        ("own/block_jax.py", "jax_block[batch5_width8-float32-training_step]", {"jax.eager"}),
         (
-            "three_frameworks.py",
+            "own/three_frameworks.py",
             "three_frameworks[batch5_width8-float32-training_step]",
             {"torch.eager", "jax.jit", "tf.function"},
         ),
+        ("runtimes.py", "small_mlp[batch5_width8-float32-inference]", {"torch.eager", "torch.trace"}),
     ],
 )
 def test_a_workload_of_your_own_is_checked_and_measured(folder, tmp_path, file, case, measured):
     needed = {
-        "block_jax.py": ("jax", "optax"),
-        "rotary.py": ("jax",),
-        "dense_keras.py": ("tensorflow",),
-        "three_frameworks.py": ("jax", "optax", "tensorflow"),
+        "own/block_jax.py": ("jax", "optax"),
+        "own/rotary.py": ("jax",),
+        "own/dense_keras.py": ("tensorflow",),
+        "own/three_frameworks.py": ("jax", "optax", "tensorflow"),
     }
     for package in needed.get(file, ()):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed; pip install {package}")
     least = ("--blocks", "1", "--max-blocks", "1", "--palindromes", "1", "--no-profile", "--quiet")
-    chosen = ("--workloads", f"own/{file}", "--case", case, "--only", ",".join(sorted(measured)))
+    chosen = ("--workloads", file, "--case", case, "--only", ",".join(sorted(measured)))
     run(folder, "fuseproof", "run", *chosen, *least, "-o", str(tmp_path / "out"))
     document = json.loads((tmp_path / "out" / "run.json").read_text())
     assert document["fuseproof"]["failures"] == []

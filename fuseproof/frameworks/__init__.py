@@ -37,6 +37,19 @@ class WrongResultError(PlainError):
     """The implementation broke a rule that no tolerance covers; the message says which."""
 
 
+@dataclass(kw_only=True)
+class Deployment:
+    """What it took to get a program into a deployment runtime; filled in when a step is first bound.
+
+    export_seconds: from the function or module, with its weights, to a file. load_seconds: from there to what
+    can be called. artifact_bytes: of the file and all that belongs to it.
+    """
+
+    export_seconds: float = 0.0
+    load_seconds: float = 0.0
+    artifact_bytes: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """The work of one call of an implementation.
@@ -45,11 +58,16 @@ class Step:
             `functools.partial` of what is timed; nothing but the user's own call is left to do then.
     unpack: outputs and gradients by name, of what such a call returned.
     stateful: a call goes on from where the last one left the module, and `bind` is what begins anew.
+    deployment: of a step in a deployment runtime.
+    bound_results: a call writes its results where the last one did, in memory that was bound before; what
+        else it takes comes from the runtime's own allocator.
     """
 
     bind: Callable[[dict[str, Tensor], dict[str, Tensor]], Bound]
     unpack: Callable[[Raw], Result]
     stateful: bool = False
+    deployment: Deployment | None = None
+    bound_results: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from fuseproof.frameworks import (
     xla_profile,
 )
 from fuseproof.frameworks.calling import Signature
+from fuseproof.frameworks.runtimes import jax_export
 from fuseproof.workloads import trees
 from fuseproof.workloads.modules import State
 
@@ -188,6 +189,8 @@ def step(
     `jit` donates the inputs that the step consumes; its first call raises NotImplementedError if XLA cannot
     use the donated memory.
     """
+    if compiled == "export":
+        return jax_export.exported(step(function, signature, pass_, "jit"))
     operator = calling.positional(function, signature)
     names = signature.tensors
     chosen = [names.index(name) for name in signature.differentiable]

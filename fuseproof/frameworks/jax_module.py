@@ -18,6 +18,7 @@ from fuseproof.child_process import PlainError
 from fuseproof.frameworks import Bound, Result, Step, WrongResultError, calling, jax_parts
 from fuseproof.frameworks.calling import Signature
 from fuseproof.frameworks.jax_records import Optimizer, Parts
+from fuseproof.frameworks.runtimes import jax_export
 from fuseproof.workloads import trees
 from fuseproof.workloads.described import PARAMETERS
 from fuseproof.workloads.modules import EPSILON, State
@@ -39,6 +40,8 @@ def step(module: Any, signature: Signature, state: State, pass_: str, compiled: 
     Raises PlainError for a module whose parameters or buffers are not those of the reference, and
     NotImplementedError for a training step without Optax.
     """
+    if compiled == "export":
+        return jax_export.exported(step(module, signature, state, pass_, "jit"))
     if compiled not in (None, "jit"):
         raise NotImplementedError(f"JAX has no compile mode {compiled!r}; use 'jit'")
     parts = jax_parts.of(module, training=pass_ == "training_step")

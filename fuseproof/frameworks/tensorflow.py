@@ -27,6 +27,7 @@ from fuseproof.frameworks import (
     xla_profile,
 )
 from fuseproof.frameworks.calling import Signature
+from fuseproof.frameworks.runtimes import in_tensorflow
 from fuseproof.workloads import trees
 from fuseproof.workloads.modules import State
 from fuseproof.workloads.tensor import numpy_dtype
@@ -214,6 +215,8 @@ def step(
     """
     operator = calling.positional(function, signature)
     names = signature.tensors
+    if compiled in in_tensorflow.MODES:
+        return in_tensorflow.step(operator, names, compiled)
     chosen = [names.index(name) for name in signature.differentiable]
     starts = len(signature.cotangents)
     one = signature.cotangents == (trees.OUTPUT,)

@@ -24,6 +24,7 @@ from fuseproof.frameworks import (
     tensorflow_parts,
 )
 from fuseproof.frameworks.calling import Signature
+from fuseproof.frameworks.runtimes import in_tensorflow
 from fuseproof.frameworks.tensorflow_parts import Parts, held
 from fuseproof.workloads import trees
 from fuseproof.workloads.described import PARAMETERS
@@ -73,7 +74,7 @@ def step(module: Any, signature: Signature, state: State, pass_: str, compiled: 
 
     Raises PlainError for a module whose parameters or buffers are not those of the reference.
     """
-    if compiled not in (None, "function", "xla"):
+    if compiled not in (None, "function", "xla", *in_tensorflow.MODES):
         raise NotImplementedError(f"TensorFlow has no compile mode {compiled!r}; use 'function' or 'xla'")
     parts = tensorflow_parts.of(module, list(signature.arguments))
     if pass_ == "inference":
@@ -87,6 +88,12 @@ def _inference(parts: Parts, signature: Signature, state: State, compiled: str |
     def infer(*tensors: Any) -> Any:
         return parts.bound(signature.filled(dict(zip(signature.tensors, tensors, strict=True))), False)()
 
+    if compiled in in_tensorflow.MODES:
+        # The variables themselves: of a layer alone LiteRT's converter makes noise.
+        variables = [
+            held(each) for each in (*parts.parameters.values(), *parts.buffers.values(), *parts.counts)
+        ]
+        return in_tensorflow.step(infer, signature.tensors, compiled, variables=variables, ready=kept.load)
     called = _compiled(infer, signature.tensors, compiled)
 
     def bind(inputs: Inputs, _: Inputs) -> Bound:

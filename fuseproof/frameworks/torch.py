@@ -33,6 +33,7 @@ from fuseproof.frameworks import (
     torch_profile,
 )
 from fuseproof.frameworks.calling import Signature
+from fuseproof.frameworks.runtimes import in_torch
 from fuseproof.implementations import CUDA_GRAPHS
 from fuseproof.workloads import trees
 from fuseproof.workloads.modules import State
@@ -240,8 +241,10 @@ def step(
 
     Raises NotImplementedError for CUDA graphs without CUDA, where torch.compile would leave them out.
     """
-    operator = function if compiled in (None, "kernel") else _compile(function, compiled)
     taken = calling.by_position(function, list(signature.arguments))
+    if compiled in in_torch.MODES:
+        return in_torch.step(function, taken, signature, compiled)
+    operator = function if compiled in (None, "kernel") else _compile(function, compiled)
     both = _forward_backward if signature.cotangents == (trees.OUTPUT,) else _forward_backward_of_some
 
     def bind(inputs: Inputs, cotangents: Inputs) -> Bound:
@@ -305,6 +308,8 @@ def module_step(
 
     Raises PlainError for a module whose parameters or buffers are not those of the reference.
     """
+    if compiled in in_torch.MODES:
+        return torch_module.deployed_step(module, signature, state, compiled)
     call = module if compiled in (None, "kernel") else _compile(module, compiled)
     return torch_module.step(module, signature, state, pass_, call)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fuseproof.child_process import PlainError
 from fuseproof.frameworks import Bound, Result, Step, WrongResultError, calling
 from fuseproof.frameworks.calling import Signature
+from fuseproof.frameworks.runtimes import in_torch
 from fuseproof.workloads import trees
 from fuseproof.workloads.described import PARAMETERS
 from fuseproof.workloads.modules import EPSILON, State
@@ -71,6 +72,21 @@ def step(
         return functools.partial(_train, bound, optimizer, targets)
 
     return Step(bind=bind, unpack=lambda raw: {"loss": raw, **kept.results()}, stateful=True)
+
+
+def deployed_step(module: torch.nn.Module, signature: Signature, state: State, mode: str) -> Step:
+    """The work of one call of a module in a deployment runtime, which keeps the first parameters given."""
+    if state.autocast:
+        raise NotImplementedError("a program is exported as it is written, and autocast is around it")
+    kept = _Kept(module, state)
+
+    def ready(inputs: Inputs) -> None:
+        _take_order(module, inputs)
+        kept.load(inputs)
+        module.eval()
+
+    taken = calling.by_position(module.forward, list(signature.arguments))
+    return in_torch.step(module, taken, signature, mode, ready)
 
 
 def _cast(module: torch.nn.Module, call: Callable[..., Any], dtype: str) -> Callable[..., Any]:

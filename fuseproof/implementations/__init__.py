@@ -9,6 +9,7 @@ from fuseproof.implementations.implementation import (
 )
 from fuseproof.implementations.listing import everything, table
 from fuseproof.implementations.loading import resolve_function
+from fuseproof.implementations.rows import runtime_rows
 
 __all__ = [
     "CUDA_GRAPHS",
@@ -18,5 +19,6 @@ __all__ = [
     "everything",
     "reason_not_installed",
     "resolve_function",
+    "runtime_rows",
     "table",
 ]

@@ -8,6 +8,8 @@ from dataclasses import KW_ONLY, asdict, dataclass
 from typing import Any
 
 from fuseproof.errors import UserError
+from fuseproof.implementations import runtimes
+from fuseproof.implementations.runtimes import RUNTIMES, Runtime
 
 # Framework by the name of its module in fuseproof/frameworks; each worker process imports one of them.
 FRAMEWORKS: Mapping[str, str] = {"torch": "torch.eager", "jax": "jax.eager", "tensorflow": "tf.eager"}
@@ -69,7 +71,9 @@ class Implementation:
     compiled:  None to call the target as it is, else the compiler's mode: for torch a mode of
                torch.compile, with `+dynamic` after it for one program for all shapes, or `kernel` for a
                target that compiles itself at its first call; for jax `jit`; for tensorflow `function` or
-               `xla`.
+               `xla`. Or a deployment runtime, which runs what was exported, forward and in inference: for
+               torch `torchscript`, `torchscript-trace`, `aotinductor`, `onnxruntime`, `openvino`; for jax
+               `export`; for tensorflow `saved_model`, `litert`.
     baseline:  the implementation that its speedup and its error limit refer to; by default the framework's
                library call.
     passes:    passes that the target can compute; of a module all of its own, unless some are named.
@@ -144,15 +148,21 @@ class Implementation:
         if self.compiled is None:
             return
         self._refuse_other_than_string("compiled", self.compiled)
-        known = _MODES[self.framework]
+        known = (*_MODES[self.framework], *runtimes.modes(self.framework))
         mode, plus, shapes = self.compiled.partition("+")
-        dynamic = self.framework == "torch" and mode != "kernel" and shapes == "dynamic"
+        fixed = ("kernel", *RUNTIMES)
+        dynamic = self.framework == "torch" and mode not in fixed and shapes == "dynamic"
         if mode not in known or (plus and not dynamic):
             more = ", +dynamic after those of torch.compile" if self.framework == "torch" else ""
             raise UserError(
                 f"{self.workload} {self.name}: {self.framework} has no compile mode {self.compiled!r}; "
                 f"there are {', '.join(known)}{more}, and None"
             )
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The deployment runtime that it is exported to; None of others."""
+        return RUNTIMES.get(self.compiled or "")
 
     @property
     def is_foreign(self) -> bool:
@@ -194,6 +204,12 @@ class Implementation:
         """Whether the target can compute a pass that its workload has."""
         return pass_ in self.passes or (pass_ not in _OF_OPERATORS and {*self.passes} <= {*_OF_OPERATORS})
 
+    def reason_against(self, pass_: str) -> str | None:
+        """Why what was exported to its runtime has no such pass, else None."""
+        if self.runtime is None or pass_ in runtimes.PASSES:
+            return None
+        return f"{self.compiled} runs what was exported: inference only, no {pass_}"
+
     def reason_not_on(self, device: str) -> str | None:
         """Why it cannot be timed on `device`, else None."""
         mode = (self.compiled or "").partition("+")[0]
@@ -201,11 +217,18 @@ class Implementation:
             return f"CUDA graphs need cuda; without them {mode!r} is {CUDA_GRAPHS[mode]!r}"
         if device != "cuda" and mode == "max-autotune-no-cudagraphs" and self.workload in _WITHOUT_PRODUCT:
             return f"{self.workload} has no product to tune; on {device} {mode!r} is 'default'"
+        if self.runtime is not None and self.runtime.apart and device != "cpu":
+            return f"{mode} is bound to memory of the CPU here; this run is on {device}"
         if device in self.devices:
-            return reason_not_installed(self.requires)
+            return self._reason_not_installed()
         if device in self.interpreted:
             return f"interpreted on the {device.upper()}: correctness only, never timed"
         return f"needs {' or '.join(self.devices)}; this run is on {device}"
+
+    def _reason_not_installed(self) -> str | None:
+        if self.runtime is not None and (reason := runtimes.reason_not_installed(self.compiled or "")):
+            return reason
+        return reason_not_installed(self.requires)
 
 
 def reason_not_installed(package: str) -> str | None:

@@ -1,7 +1,8 @@
 """The workers of one stage of a run, and their referee: started when needed, replaced when they die.
 
-The implementations that come with Fuseproof share a worker for each framework. One from outside has a worker
-of its own, which stands still while others are timed.
+The implementations that come with Fuseproof share a worker for each framework, and those of a deployment
+runtime that has threads of its own share one for it. One from outside has a worker of its own. Such workers
+stand still while others are timed.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class Crew:
         """The name of the worker that runs it."""
         if implementation.is_foreign and not self._directory.plan.settings.share_process:
             return f"{implementation.framework}:{implementation.workload} {implementation.name}"
+        if implementation.runtime is not None and implementation.runtime.apart:
+            return f"{implementation.framework}:{implementation.compiled}"
         return implementation.framework
 
     def spawn(self, workers: Iterable[str]) -> None:
@@ -207,7 +210,8 @@ class Crew:
     def prepare(self, implementation: Implementation) -> dict[str, Any]:
         """Compile it for the open case, after a first use of the compiler, which is not timed."""
         worker = self.worker_of(implementation)
-        if implementation.compiled is not None and worker not in self._warm:
+        apart = implementation.runtime is not None and implementation.runtime.apart
+        if implementation.compiled is not None and not apart and worker not in self._warm:
             self.ask(worker, "warm_up_compiler", timeout=LONG_TIMEOUT)
             self._warm.add(worker)
         beside = [
@@ -268,7 +272,7 @@ def description_of(case: Case) -> dict[str, Any] | None:
 
 
 def is_alone(worker: str) -> bool:
-    """Whether the worker runs one implementation from outside."""
+    """Whether the worker runs one implementation from outside, or one runtime, and stands still meanwhile."""
     return ":" in worker
 
 

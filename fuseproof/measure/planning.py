@@ -197,6 +197,8 @@ def reason_to_skip(implementation: Implementation, case: Case, device: str) -> s
         return reason
     if case.cache == "cold" and case.pass_ in MODULE_PASSES:
         return "a module has one set of parameters, so it is measured with a warm cache"
+    if (reason := implementation.reason_against(case.pass_)) is not None:
+        return reason
     if not implementation.takes(case.pass_):
         return f"has no {case.pass_} pass yet"
     if case.dtype == "tf32" and device == "cpu":

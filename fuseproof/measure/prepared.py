@@ -147,7 +147,8 @@ class Prepared:
         """The result; a copy where later calls of a leg, with other inputs, may write into its memory."""
         result = self.step.unpack(raw)
         mode = (self.implementation.compiled or "").partition("+")[0]
-        if len(self.calls) == 1 and mode not in CUDA_GRAPHS and not self.step.stateful:
+        overwritten = mode in CUDA_GRAPHS or self.step.stateful or self.step.bound_results
+        if len(self.calls) == 1 and not overwritten:
             return result
         framework = self.inputs.framework
         return {

@@ -75,6 +75,7 @@ def assemble(directory: RunDirectory, *, complete: bool) -> Run:
             benchmarks += _first_results(directory, case, implementation, found)
         failures += _without_first_result(directory, case)
     notes += [note for workload in directory.plan.described for note in workload.notes]
+    notes += _of_runtimes(directory.plan)
     if directory.mended:
         first, *more = directory.mended
         notes.append(
@@ -118,6 +119,24 @@ def write_run_file(directory: RunDirectory, *, complete: bool) -> Run:
     return run
 
 
+def _of_runtimes(plan: Plan) -> list[str]:
+    """What a reader of the numbers of deployment runtimes must know."""
+    rows = (each for case in plan.cases for each in plan.implementations_of(case))
+    among = [each.runtime for each in rows if each.runtime is not None]
+    notes = []
+    if among:
+        notes.append(
+            "deployment runtimes: what is exported has its weights for good, so in inference a module has "
+            "the same parameters in a whole block, in every row"
+        )
+    if any(runtime.apart for runtime in among):
+        notes.append(
+            "deployment runtimes with threads of their own: results are written where the last ones were, in "
+            "memory bound before the clock starts; peak memory is not known"
+        )
+    return notes
+
+
 def _benchmarks(
     directory: RunDirectory,
     case: Case,
@@ -156,6 +175,10 @@ def _benchmarks(
             baseline=implementation.baseline,
             compile_seconds=check["compile_seconds"],
             **{name: check.get(name) for name in GRAPHS},
+            first_call_seconds=check.get("first_call_seconds"),
+            export_seconds=check.get("export_seconds"),
+            load_seconds=check.get("load_seconds"),
+            artifact_bytes=check.get("artifact_bytes"),
             peak_memory_bytes=check["peak_memory_bytes"],
             flops=case.workload.flops(case.pass_),
             bytes=case.workload.minimum_bytes(case.pass_, case.dtype),

@@ -187,10 +187,17 @@ def _check_implementation(crew: Crew, implementation: Implementation, count: int
         graphs = {}  # it compiles itself by something else
     call_seconds = min(trial["wall"])
     first_call: float = prepared["first_call_seconds"]
+    # What a deployment runtime was given before its first call is part of what compiling costs.
+    deployment: dict[str, float] = prepared.get("deployment", {})
+    before = deployment.get("export_seconds", 0.0) + deployment.get("load_seconds", 0.0)
     return {
         "status": "ran",
         "errors": {tensor: error if math.isfinite(error) else None for tensor, error in errors.items()},
-        "compile_seconds": None if implementation.compiled is None else max(0.0, first_call - call_seconds),
+        "compile_seconds": None
+        if implementation.compiled is None
+        else before + max(0.0, first_call - call_seconds),
+        **deployment,
+        "first_call_seconds": first_call,
         "peak_memory_bytes": memory,
         "call_seconds": call_seconds,
         **{name: graphs.get(name) for name in GRAPHS},

@@ -3,7 +3,9 @@
 The values of an input are a window of a pool that is a little longer, at an offset that is drawn anew. A
 worker writes the window into the tensor's memory; the referee, in another process, makes the same arrays
 from the same two numbers. Whoever has not seen the numbers cannot know the values before they are there.
-A workload whose values depend on their place, such as sorted indices, draws all of them anew.
+A workload whose values depend on their place, such as sorted indices, draws all of them anew. In inference
+the parameters of a module are drawn once from the seed, which no two blocks share: a deployed model has its
+weights for good, and compilers and exported programs may fold them.
 """
 
 from __future__ import annotations
@@ -67,6 +69,10 @@ class Values:
                 for name, tensor in self._inputs.items()
             }
             self.pools |= rounded(drawn, self._inputs, case.dtype)
+        self._parameters = workload.module_parameters
+        if case.pass_ == "inference":
+            drawn = {n: workload.draw(n, (self._inputs[n].size,), generator) for n in self._parameters}
+            self.pools |= rounded(drawn, self._inputs, case.dtype)
         drawn = {n: standard_normal((_length(t),), generator) for n, t in self._cotangents.items()}
         self.pools |= rounded(drawn, self._cotangents, result_dtype(case.dtype))
 
@@ -96,12 +102,17 @@ class Values:
         return {name: arrays[name] for name in self._inputs}, cotangents
 
     def _drawn(self, draw: int) -> Arrays:
-        """All inputs of a draw, the last of which is kept: it is filled in, and later compared."""
+        """The inputs of a draw that have no pool; the last is kept: it is filled in, and later compared."""
         if self._last is None or self._last[0] != draw:
             generator = np.random.default_rng([self._seed, draw])
             flat = trees.flatten(self._case.workload.draw_inputs(generator))
+            flat |= {
+                name: self._case.workload.draw(name, self._inputs[name].shape, generator)
+                for name in self._parameters
+                if name not in self.pools
+            }
             if {name: np.shape(array) for name, array in flat.items()} != {
-                name: tensor.shape for name, tensor in self._inputs.items()
+                name: tensor.shape for name, tensor in self._inputs.items() if name not in self.pools
             }:
                 raise ValueError("draw_inputs gives other shapes or names from draw to draw")
             self._last = draw, rounded(flat, self._inputs, self._case.dtype)

@@ -126,7 +126,8 @@ class Worker:
         self._framework.synchronize(call())
         steady = _clock() - started
         self._prepared[own.name] = prepared
-        return {"first_call_seconds": first_call, "call_seconds": steady}
+        found: dict[str, Any] = {"first_call_seconds": first_call, "call_seconds": steady}
+        return found if step.deployment is None else {**found, "deployment": vars(step.deployment)}
 
     def graphs(self) -> dict[str, Any]:
         """What was compiled since the last `prepare` began; empty if that is not known."""
@@ -155,7 +156,7 @@ class Worker:
     def peak_memory(self, *, name: str) -> dict[str, Any]:
         prepared = self._prepared[name]
         call = prepared.first(frameworks.PEAK_MEMORY_CALLS)
-        return {"bytes": self._framework.peak_memory(call)}
+        return {"bytes": None if prepared.step.bound_results else self._framework.peak_memory(call)}
 
     def arm(self, *, name: str, draw: int, rounds: int, calls: int, warm_up: int) -> dict[str, Any]:
         """Get a leg ready: new values in the inputs' own memory, and `warm_up` untimed calls.

@@ -22,9 +22,9 @@ from fuseproof.runs import variables
 
 # Their versions change what is measured in a framework.
 _PACKAGES_OF: Mapping[str, tuple[str, ...]] = {
-    "torch": ("torch", "triton", "numpy"),
+    "torch": ("torch", "triton", "onnxruntime", "onnx", "onnxscript", "openvino", "numpy"),
     "jax": ("jax", "jaxlib", "flax", "equinox", "optax", "numpy"),
-    "tensorflow": ("tensorflow", "tensorflow-cpu", "keras", "numpy"),
+    "tensorflow": ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "numpy"),
 }
 _ON_A_TPU = ("libtpu",)
 PACKAGES = tuple(dict.fromkeys((*chain(*_PACKAGES_OF.values()), *_ON_A_TPU)))

@@ -46,6 +46,10 @@ class _Ran(msgspec.Struct, tag_field="status", tag="ran"):
     graphs: _Whole | None = None
     graph_breaks: _Whole | None = None
     recompiles: _Whole | None = None
+    first_call_seconds: _Finite | None = None  # earlier versions kept none
+    export_seconds: _Finite | None = None
+    load_seconds: _Finite | None = None
+    artifact_bytes: _Whole | None = None
 
 
 class _Skipped(msgspec.Struct, tag_field="status", tag="skipped"):

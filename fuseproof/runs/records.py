@@ -58,10 +58,14 @@ class Benchmark:
     framework: str | None = None
     device: str | None = None
     baseline: str | None = None
-    compile_seconds: float | None = None
+    compile_seconds: float | None = None  # of a deployment runtime with export and load
     graphs: int | None = None  # captured by torch.compile until the check ended; None if it was not used
     graph_breaks: int | None = None
     recompiles: int | None = None
+    first_call_seconds: float | None = None
+    export_seconds: float | None = None  # of a deployment runtime, as the next two
+    load_seconds: float | None = None
+    artifact_bytes: int | None = None
     peak_memory_bytes: int | None = None
     flops: int | None = None
     bytes: int | None = None

@@ -228,18 +228,15 @@ class Described(Workload):
         return self.document.bytes.get(pass_, {}).get(dtype)
 
     @property
+    def module_parameters(self) -> tuple[str, ...]:
+        return tuple(f"{PARAMETERS}{name}" for name in self.document.parameters)
+
+    @property
     def pooled(self) -> bool:
         return self._source.pooled
 
     def draw_inputs(self, generator: np.random.Generator) -> Mapping[str, Any]:
-        drawn = self._source.draw_inputs(generator)
-        if self.state is None:
-            return drawn
-        parameters = {
-            f"{PARAMETERS}{name}": self.state.draw(name, shape, generator)
-            for name, (shape, _, _) in self.state.parameters.items()
-        }
-        return {**drawn, **parameters}
+        return self._source.draw_inputs(generator)
 
     def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> Any:
         if self.state is not None and name.startswith(PARAMETERS):

@@ -108,12 +108,17 @@ class Workload(ABC):
         """Whether values do not depend on their place, so that a window of more of them is an input too."""
         return False
 
+    @property
+    def module_parameters(self) -> tuple[str, ...]:
+        """The inputs that are a module's parameters, in order; of an operator none."""
+        return ()
+
     @abstractmethod
     def draw_inputs(self, generator: np.random.Generator) -> Mapping[str, Any]:
-        """The values of all inputs, floating or integers, nested as the arguments are, not yet rounded."""
+        """The values of all inputs but `module_parameters`, nested as the arguments are, not yet rounded."""
 
     def draw(self, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[Any]:
-        """Values of one input of a `pooled` workload, in any shape."""
+        """Values of a parameter, or of one input of a `pooled` workload, in any shape."""
         raise NotImplementedError
 
     @abstractmethod

@@ -27,7 +27,8 @@ def of_case(case: Case, table: Sequence[Implementation], only: Sequence[str]) ->
     Raises UserError for a name that is unknown or not compiled.
     """
     of_operator = [each for each in table if each.workload == case.workload.name]
-    compiled = tuple(each for each in of_operator if each.compiled is not None)
+    # What a deployment runtime makes of a program cannot be read here.
+    compiled = tuple(each for each in of_operator if each.compiled is not None and each.runtime is None)
     known = ", ".join(each.name for each in compiled)
     for name in only:
         if name not in {each.name for each in of_operator}:

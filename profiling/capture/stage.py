@@ -52,7 +52,9 @@ def run(directory: RunDirectory, progress: Progress) -> None:
             implementations = [
                 implementation
                 for implementation in results.measurable(directory, case)
-                if implementation.framework == framework and implementation.name not in failed
+                if implementation.framework == framework
+                and implementation.name not in failed
+                and implementation.runtime is None  # a framework's profiler does not see into those
             ]
             with progress.piece(PIECE, f"profiling {case.group} in {framework}"):
                 found = _profile_case(directory, crew, case, implementations)

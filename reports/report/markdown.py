@@ -84,6 +84,21 @@ def to_markdown(summary: Summary) -> str:
             for row in summary.rows
         ),
     )
+    if deployed := wording.deployments(summary):
+        lines += ["", "## Deployment runtimes", "", wording.WHAT_DEPLOYMENT_TAKES, ""]
+        lines += table(
+            wording.DEPLOYMENT_COLUMNS,
+            (
+                (
+                    row.case.operator,
+                    wording.case_name(row.case, summary),
+                    row.implementation,
+                    *map(units.duration, (row.export_seconds, row.load_seconds, row.first_call_seconds)),
+                    units.memory(row.artifact_bytes),
+                )
+                for row in deployed
+            ),
+        )
     if doubts := wording.doubts(summary):
         lines += ["", "## Doubted", "", wording.WHAT_A_SPEEDUP_IS_OF, ""]
         lines += [f"- **{markdown(which)}**: {markdown(why)}." for which, why in doubts]

@@ -200,6 +200,10 @@ def _row(case: Case, benchmark: Benchmark, pair: Comparison | None) -> Row:
         peak_memory_bytes=benchmark.peak_memory_bytes,
         error=benchmark.error_relative_rms,
         error_limit=benchmark.error_limit,
+        first_call_seconds=benchmark.first_call_seconds,
+        export_seconds=benchmark.export_seconds,
+        load_seconds=benchmark.load_seconds,
+        artifact_bytes=benchmark.artifact_bytes,
     )
 
 

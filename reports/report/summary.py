@@ -77,6 +77,10 @@ class Row:
     peak_memory_bytes: int | None
     error: float | None
     error_limit: float | None
+    first_call_seconds: float | None = None
+    export_seconds: float | None = None  # of a deployment runtime, as the next two
+    load_seconds: float | None = None
+    artifact_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

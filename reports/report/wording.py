@@ -277,6 +277,19 @@ def command(run: RunInfo) -> str:
     return argv if isinstance(argv, str) else shlex.join(str(word) for word in argv)
 
 
+DEPLOYMENT_COLUMNS = ("operator", "case", "implementation", "export", "load", "first call", "artifact")
+WHAT_DEPLOYMENT_TAKES = (
+    "Of what runs in a deployment runtime, once and cold, in the order in which it happens: from the module "
+    "with its weights to a file, with what the exporter imports; from the file to what can be called; the "
+    "first call. None of it is in the time of a call."
+)
+
+
+def deployments(summary: Summary) -> list[Row]:
+    """The rows of deployment runtimes, each once."""
+    return [row for row in summary.rows if row.export_seconds is not None and row.case.metric == "wall"]
+
+
 def speedup(interval: Interval) -> str:
     """`1.35× [1.30–1.41]`."""
     if interval.low is None or interval.high is None:

@@ -155,7 +155,7 @@ def test_the_baseline_is_the_frameworks_library_call_unless_given():
         ({"dtypes": ("float32", 16)}, "matmul x: dtypes must be a string, not 16"),
         (
             {"compiled": "xla", "framework": "jax"},
-            "matmul x: jax has no compile mode 'xla'; there are jit, and None",
+            "matmul x: jax has no compile mode 'xla'; there are jit, export, and None",
         ),
         ({"compiled": "default+static"}, "torch has no compile mode 'default.static'"),
         ({"compiled": "kernel+dynamic"}, "torch has no compile mode 'kernel.dynamic'"),

@@ -154,6 +154,17 @@ def test_the_baseline_is_loaded_beside_what_may_replace_it(crew, workers):
     assert workers[0].given["beside"] == EAGER.target, "whatever its author compares it with"
 
 
+def test_a_runtime_with_threads_of_its_own_has_a_worker_that_stands_still(crew):
+    one, other = (
+        Implementation(workload, "onnxruntime", framework="torch", target=OURS, compiled="onnxruntime")
+        for workload in ("matmul", "softmax")
+    )
+    assert crew.worker_of(one) == crew.worker_of(other) == "torch:onnxruntime"
+    assert crew_module.is_alone("torch:onnxruntime")
+    script = Implementation("matmul", "script", framework="torch", target=OURS, compiled="torchscript")
+    assert crew.worker_of(script) == "torch"
+
+
 def test_code_from_outside_has_a_worker_of_its_own(crew):
     assert crew.worker_of(EAGER) == crew.worker_of(COMPILED) == "torch"
     one, other = crew.worker_of(theirs("one")), crew.worker_of(theirs("other"))

@@ -145,7 +145,7 @@ class Wrong(Base):
     target = f"{file}:Wrong"
     request = {"target": target, "labels": ["n3"], "reference": None, "given": True, "notes": []}
     with pytest.raises(PlainError, match=message) as caught:
-        describing._described(request)
+        describing._described({"workloads": [request]})
     assert str(caught.value).startswith(target) and "\n" not in str(caught.value)
 
 
@@ -191,7 +191,7 @@ def test_an_implementation_that_is_to_be_the_reference_must_exist(folder):
     with pytest.raises(
         UserError, match="reference_by is 'theirs', which is no implementation of scaled; there are mine"
     ):
-        describing.describe(declared, ["rows3"], own)
+        describing.Wanted.of(declared, ["rows3"], own)
 
 
 TRAINED = """

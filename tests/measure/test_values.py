@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from fuseproof.cases import Case
 from fuseproof.measure.values import COTANGENT, Values
+from fuseproof.workloads.described import Described
+from fuseproof.workloads.modules import Module, State
 from fuseproof.workloads.operators import DTYPES, Operator, result_dtype
 from fuseproof.workloads.operators.base import round_to
+from fuseproof.workloads.tensor import Tensor
 
 GROUPS = (
     "layer_norm[7x13_residual-bfloat16-forward_backward]",
@@ -116,3 +119,49 @@ def test_inputs_that_change_their_shape_from_draw_to_draw_are_refused():
 
     with pytest.raises(ValueError, match="other shapes or names from draw to draw"):
         Values(Case(workload=Growing()), 0).arrays(1)
+
+
+class Net(Module):
+    rows: int
+
+    def draw_inputs(self, rng):
+        return {"x": rng.standard_normal((self.rows, 3))}
+
+
+def of_a_module(pass_, seed):
+    source = Net(rows=4)
+    state = State.of({"w": np.eye(3), "b": np.zeros(3)}, {}, {"name": "sgd", "learning_rate": 0.1})
+    workload = Described.describe(
+        source,
+        "m:Net",
+        outputs={"output": Tensor(shape=(4, 3))},
+        reference={},
+        reference_dtype="",
+        state=state,
+    ).with_source(source)
+    return Values(Case(workload=workload, dtype="bfloat16", pass_=pass_), seed)
+
+
+def test_in_inference_a_module_keeps_its_parameters_and_gets_new_inputs():
+    """What is exported has its weights for good; the next block has another seed, and other weights."""
+    one, same, other = (of_a_module("inference", seed) for seed in (1, 1, 2))
+    (first, _), (second, _), (theirs, _), (elsewhere, _) = (
+        *(one.arrays(draw) for draw in (5, 6)),
+        same.arrays(5),
+        other.arrays(5),
+    )
+    assert first.keys() == {"x", "parameters.w", "parameters.b"}
+    for name in ("parameters.w", "parameters.b"):
+        assert np.array_equal(first[name], second[name])
+        assert np.array_equal(first[name], theirs[name])
+        assert not np.array_equal(first[name], elsewhere[name])
+        assert np.array_equal(round_to(first[name], "bfloat16"), first[name])
+    assert not np.array_equal(first["x"], second["x"])
+    assert np.array_equal(first["x"], theirs["x"])
+
+
+def test_in_training_a_module_gets_new_parameters_too():
+    one = of_a_module("training_step", 1)
+    first, second = (one.arrays(draw)[0] for draw in (5, 6))
+    assert all(not np.array_equal(first[name], second[name]) for name in first)
+    assert first["parameters.w"].shape == (3, 3)

@@ -88,6 +88,8 @@ def _page(summary: Summary, script: str, *, chosen: str, pages: Mapping[str, str
         claim_lines=wording.verdicts(summary, pooled=False),
         meanings=wording.meanings(summary),
         whys=page.whys(summary),
+        deployments=[(row, wording.case_name(row.case, summary)) for row in wording.deployments(summary)],
+        what_deployment_takes=wording.WHAT_DEPLOYMENT_TAKES,
         payback=payback,
         calls_scale=plots.scale_over(point.value for one in payback for point, _ in one.points),
         strips=strips,

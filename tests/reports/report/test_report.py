@@ -44,6 +44,20 @@ def pair(a_benchmark):
     ]
 
 
+def test_what_deployment_takes_is_in_every_form(a_run, a_benchmark):
+    took = {"export_seconds": 12.5, "load_seconds": 0.25, "first_call_seconds": 3e-3, "artifact_bytes": 3072}
+    pair = [a_benchmark("torch.eager", **NOISE), a_benchmark("onnxruntime", **took, **NOISE)]
+    summary = report.summarise([a_run(pair)])
+    row = by_name(summary)["onnxruntime"]
+    assert {name: getattr(row, name) for name in took} == took
+    assert by_name(summary)["torch.eager"].export_seconds is None
+    says = ("Deployment runtimes", *map(units.duration, (12.5, 0.25, 3e-3)), units.memory(3072))
+    for form in ("md", "html"):
+        text = report.render(summary, form).replace("\\", "")  # Markdown escapes a dot
+        assert [each for each in says if each not in text] == []
+        assert "Deployment runtimes" not in report.render(report.summarise([a_run(pair[:1])]), form)
+
+
 def by_name(summary):
     return {row.implementation: row for row in summary.rows}
 
