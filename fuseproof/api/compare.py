@@ -20,7 +20,7 @@ from fuseproof.cases import CACHES, Case
 from fuseproof.errors import UserError, require_known
 from fuseproof.implementations import Implementation, framework_of
 from fuseproof.implementations.loading import PICKLE
-from fuseproof.measure import describing, display, planning, runner
+from fuseproof.measure import describing, display, planning, reasons, runner
 from fuseproof.measure.progress import Progress
 from fuseproof.profiling.capture import stage
 from fuseproof.runs import directory as run_directory
@@ -170,7 +170,7 @@ def compare(
         settings,
         command=["fuseproof.compare"],
     )
-    planning.refuse_absent_device(plan)
+    reasons.refuse_absent_device(plan)
     with _shown(progress) as shown:
         found = runner.run(RunDirectory.create(plan, path), shown, stage)
     return Comparison(found, directory=path)

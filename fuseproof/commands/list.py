@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 def _document(added: Sequence[str], workloads: Sequence[str], *, device: str) -> dict[str, Any]:
     """The lists as plain data; `added` and `workloads` are the user's, as `module:NAME`."""
     from fuseproof import implementations, suites
-    from fuseproof.measure.planning import reason_not_here
+    from fuseproof.measure.reasons import reason_not_here
     from fuseproof.workloads.builtin import WORKLOADS
 
     loaded = [suites.get(name) for name in suites.names()]

@@ -146,7 +146,7 @@ def run(options: argparse.Namespace) -> int:
 def _directory(options: argparse.Namespace) -> RunDirectory:
     """The directory of the run to finish, or a new one with its plan."""
     from fuseproof import implementations, suites
-    from fuseproof.measure import planning
+    from fuseproof.measure import planning, reasons
     from fuseproof.runs.directory import RunDirectory
 
     if options.resume is not None:
@@ -194,7 +194,7 @@ def _directory(options: argparse.Namespace) -> RunDirectory:
         workloads=workloads,
         command=["fuseproof", *sys.argv[1:]],
     )
-    planning.refuse_absent_device(planned)
+    reasons.refuse_absent_device(planned)
     return RunDirectory.create(planned, options.output)
 
 

@@ -1,32 +1,25 @@
-"""What a run will measure: the cases and implementations selected, and why some cannot run here."""
+"""What a run will measure: the cases and implementations selected."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib.util
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from fuseproof.cases import CACHES, Case, Group, parse_group
 from fuseproof.errors import UserError, require_known
-from fuseproof.implementations import IMPLEMENTATIONS, Implementation, reason_not_installed
-from fuseproof.measure import describing
+from fuseproof.implementations import IMPLEMENTATIONS, Implementation
+from fuseproof.measure import describing, reasons
 from fuseproof.runs.plan import Plan, Settings
 from fuseproof.runs.records import NULL_SUFFIX, OWN, Failure
 from fuseproof.suites import Suite
-from fuseproof.units import memory
 from fuseproof.workloads.builtin import MODULES, NAMES
 from fuseproof.workloads.declared import Declared
 from fuseproof.workloads.described import Described
-from fuseproof.workloads.tensor import ALL_PASSES, DTYPES, MODULE_PASSES
+from fuseproof.workloads.tensor import ALL_PASSES, DTYPES
 
 # Resident memory of a worker. Seen, in MiB: PyTorch 390, of it 240 without a case; JAX 190 without;
 # TensorFlow 630. They start in 1.6 s, 0.7 s and 3 s of one core.
@@ -34,9 +27,6 @@ _PROCESS_BYTES: Mapping[str, int] = {"torch": 400 << 20, "jax": 400 << 20, "tens
 
 # `--only all`: every implementation, also where the suite takes fewer.
 ALL = "all"
-
-# NVIDIA's boards and modules, Windows' subsystem, and AMD, which PyTorch calls cuda too.
-_DEVICE_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 
 # Characters of a case's name; Python refuses to read numbers of more than 4,300 digits.
 _LONGEST_NAME = 200
@@ -150,7 +140,7 @@ def _planned(
         for case in cases
         for implementation in selected
         if implementation.workload == case.workload.name
-        and (reason := reason_to_skip(implementation, case, settings.device)) is not None
+        and (reason := reasons.reason_to_skip(implementation, case, settings.device)) is not None
     ]
     plan = Plan(
         suite=name,
@@ -163,8 +153,8 @@ def _planned(
     )
     if not any(plan.asked(case, each.name) for case in cases for each in plan.implementations_of(case)):
         own = (failure for failure in skipped if failure.implementation in {each for _, each in asked})
-        reasons = "; ".join(dict.fromkeys(failure.message for failure in own))
-        raise UserError(f"nothing to measure: {reasons or 'no implementation matches'}")
+        why = "; ".join(dict.fromkeys(failure.message for failure in own))
+        raise UserError(f"nothing to measure: {why or 'no implementation matches'}")
     _refuse_too_many_processes(plan)
     return plan
 
@@ -183,112 +173,11 @@ def _refuse_too_many_processes(plan: Plan) -> None:
     free = psutil.virtual_memory().available
     if needed <= free:
         return
+    about, there = reasons.size(needed), reasons.size(free)
     raise UserError(
         f"{len(outside)} implementations from outside have as many processes beside each other, about "
-        f"{_size(needed)}, and {_size(free)} are free; choose fewer with --only, or see --share-process"
+        f"{about}, and {there} are free; choose fewer with --only, or see --share-process"
     )
-
-
-def reason_to_skip(implementation: Implementation, case: Case, device: str) -> str | None:
-    """Why it cannot run `case` here, with the remedy, else None. Imports no framework to find out."""
-    if (reason := reason_not_here(implementation, device)) is not None:
-        return reason
-    if (reason := _reason_too_large(case)) is not None:
-        return reason
-    if case.cache == "cold" and case.pass_ in MODULE_PASSES:
-        return "a module has one set of parameters, so it is measured with a warm cache"
-    if (reason := implementation.reason_against(case.pass_)) is not None:
-        return reason
-    if not implementation.takes(case.pass_):
-        return f"has no {case.pass_} pass yet"
-    if case.dtype == "tf32" and device == "cpu":
-        return "TF32 is a mode of NVIDIA's tensor cores; on a CPU it would be float32 again"
-    if case.dtype not in implementation.dtypes:
-        return f"takes no {case.dtype}; only {', '.join(implementation.dtypes)}"
-    return None
-
-
-def reason_not_here(implementation: Implementation, device: str) -> str | None:
-    """Why it can run no case here, with the remedy, else None. Imports no framework to find out."""
-    return _reason_without_package(implementation) or implementation.reason_not_on(device)
-
-
-def _reason_without_package(implementation: Implementation) -> str | None:
-    """How to install its framework, or what its model or itself is of, if that is not installed."""
-    model = MODULES.get(implementation.workload)
-    of_keras = "keras" if implementation.name.startswith("keras.") else ""
-    return (
-        reason_without_framework(implementation.framework)
-        or (None if model is None else reason_not_installed(model.requires))
-        or reason_not_installed(of_keras)
-    )
-
-
-def _reason_too_large(case: Case) -> str | None:
-    """Why the inputs and the output do not fit in memory, where NumPy makes them in float32, else None."""
-    tensors = (*case.workload.inputs_by_name.values(), *case.workload.outputs_by_name.values())
-    needed = 4 * sum(tensor.size for tensor in tensors)
-    there = psutil.virtual_memory().total
-    if needed <= there:
-        return None
-    return f"its tensors take {_size(needed)}, this machine has {_size(there)}; choose a smaller shape"
-
-
-def _size(count: int) -> str:
-    """Bytes, however many: Python's integers have no limit, floats have."""
-    return memory(count) if count < 2**60 else f"more than {memory(2**60)}"
-
-
-def reason_without_framework(framework: str) -> str | None:
-    """How to install the framework if it is not installed, else None."""
-    if importlib.util.find_spec(framework) is None:
-        return f"{framework} is not installed; pip install 'fuseproof[{framework}]'"
-    return None
-
-
-class AbsentDevice(UserError):
-    """The device that a plan is for is not here."""
-
-
-def refuse_absent_device(plan: Plan) -> None:
-    """Raises AbsentDevice if no framework of the plan sees the plan's device. Takes no time for the CPU.
-
-    Without a driver's device file there is no GPU. With one, a short process for each framework imports it
-    and asks: a few seconds, all of them at once.
-    """
-    device = plan.settings.device
-    if device == "cpu":
-        return
-    remedy = "measure with --device cpu, or where there is a GPU (`fuseproof doctor` says what is here)"
-    if (reason := reason_without_driver()) is not None:
-        raise AbsentDevice(f"--device {device}: {reason}; {remedy}")
-    with ThreadPoolExecutor(len(plan.frameworks)) as pool:
-        answers = list(pool.map(lambda framework: _reason_without_device(framework, device), plan.frameworks))
-    if None not in answers:
-        raise AbsentDevice(f"--device {device}: {'; '.join(filter(None, answers))}; {remedy}")
-
-
-def reason_without_driver() -> str | None:
-    """Why there is certainly no GPU, None if there may be one. Takes no time."""
-    if any(Path(file).exists() for file in _DEVICE_FILES):
-        return None
-    return "no driver of a GPU is loaded here"
-
-
-def _reason_without_device(framework: str, device: str) -> str | None:
-    """Why a framework does not see the device, else None; None too if it cannot be asked."""
-    code = (
-        "import sys\nfrom fuseproof import frameworks\n"
-        f"try: frameworks.load({framework!r}).configure(device={device!r}, threads=1)\n"
-        "except NotImplementedError as error: sys.exit('absent: ' + ' '.join(str(error).split()))"
-    )
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", code], capture_output=True, text=True, errors="replace", timeout=120
-        )
-        last = (done.stderr.splitlines() or [""])[-1]
-        return last.removeprefix("absent: ") if last.startswith("absent: ") else None
-    return None
 
 
 def _null_twin(own: Implementation) -> Implementation:
@@ -388,7 +277,7 @@ def _described(
         labels = dict.fromkeys(each.named_shapes.get(shape, shape) for shape in shapes)
         among = [implementation for implementation in table if implementation.workload == each.name]
         asked = describing.Wanted.of(each, list(labels), among)
-        if each.name in MODULES and asked.reference and _reason_without_package(asked.reference):
+        if each.name in MODULES and asked.reference and reasons.reason_without_package(asked.reference):
             unknown += [Described.unknown(MODULES[each.name].from_label(one), each.target) for one in labels]
             continue
         shared = asked.reference.framework if each.name in MODULES and asked.reference else each.name
@@ -405,7 +294,7 @@ def _named_case(group: str, workloads: Sequence[Declared], described: Sequence[D
                 f"[{parts.shape}-", f"[{each.named_shapes.get(parts.shape, parts.shape)}-", 1
             )
     case = Case.from_group(group, described)
-    if (reason := _reason_too_large(case)) is not None:
+    if (reason := reasons.reason_too_large(case)) is not None:
         raise UserError(f"{group!r} cannot be measured: {reason}")
     return case
 

@@ -91,7 +91,7 @@ def _compared(config: pytest.Config, functions: dict[str, Any], **arguments: Any
     """What `fuseproof.compare` found; the test is skipped without the device, and fails with its refusal."""
     from fuseproof.api.compare import compare
     from fuseproof.errors import UserError
-    from fuseproof.measure.planning import AbsentDevice
+    from fuseproof.measure.reasons import AbsentDevice
 
     capture = config.pluginmanager.getplugin("capturemanager")
     uncaptured = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()

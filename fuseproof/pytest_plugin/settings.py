@@ -54,7 +54,7 @@ def _fuseproof_markers(request: pytest.FixtureRequest) -> dict[str, Any]:
 def skip_without_device(markers: Mapping[str, Any]) -> None:
     """Skip a test whose device is certainly not here, before it makes its tensors there."""
     if markers.get("device") == "cuda":
-        from fuseproof.measure.planning import reason_without_driver
+        from fuseproof.measure.reasons import reason_without_driver
 
         if reason := reason_without_driver():
             pytest.skip(f"device='cuda': {reason}")

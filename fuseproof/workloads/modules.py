@@ -53,6 +53,16 @@ class Module(Operator):
         return ""
 
     @property
+    def longest_axis(self) -> int:
+        # The gradient of a bias sums over all places of an input: all of it but channels, second or last.
+        places = (
+            tensor.size if not tensor.floating else tensor.size // min(tensor.shape[1], tensor.shape[-1])
+            for tensor in self.inputs_by_name.values()
+            if not tensor.floating or len(tensor.shape) > 2
+        )
+        return max(super().longest_axis, *places, 1)
+
+    @property
     def options(self) -> dict[str, object]:
         """The fields: what a target that makes the module may take."""
         return {each.name: getattr(self, each.name) for each in fields(self)}

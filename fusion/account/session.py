@@ -21,7 +21,7 @@ from fuseproof.fusion.account import Account, Pair
 from fuseproof.fusion.account.selection import Work
 from fuseproof.fusion.programs.operations import Operation
 from fuseproof.implementations import Implementation
-from fuseproof.measure import planning
+from fuseproof.measure import reasons
 from fuseproof.measure.crew import LONG_TIMEOUT, SHORT_TIMEOUT, description_of, worker_environment
 from fuseproof.measure.worker_process import WorkerDied, WorkerError, WorkerProcess, WorkerSkip
 from fuseproof.runs import environment
@@ -130,7 +130,7 @@ class _Session:
             framework=implementation.framework,
             compared_with=eager.name,
         )
-        if (reason := planning.reason_to_skip(implementation, case, self._settings.device)) is not None:
+        if (reason := reasons.reason_to_skip(implementation, case, self._settings.device)) is not None:
             return dataclasses.replace(bare, status="skipped", reason=reason)
         try:
             answer = self._ask(case, implementation, eager, place)

@@ -22,7 +22,7 @@ from fuseproof.errors import UserError
 from fuseproof.files import writing_to
 from fuseproof.implementations import Implementation
 from fuseproof.measure.crew import LONG_TIMEOUT, description_of, worker_environment
-from fuseproof.measure.planning import reason_to_skip
+from fuseproof.measure.reasons import reason_to_skip
 from fuseproof.measure.worker_process import WorkerDied, WorkerError, WorkerProcess, WorkerSkip
 from fuseproof.profiling import kernel_count, readers
 from fuseproof.profiling.capture import nvml

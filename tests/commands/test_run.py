@@ -65,8 +65,8 @@ def test_bad_input_is_one_line(here, a_run, refused, arguments, message):
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_made(here, refused, monkeypatch):
-    monkeypatch.setattr("fuseproof.measure.planning._DEVICE_FILES", ())
-    monkeypatch.setattr("fuseproof.measure.planning.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("fuseproof.measure.reasons._DEVICE_FILES", ())
+    monkeypatch.setattr("fuseproof.measure.reasons.importlib.util.find_spec", lambda name: object())
     line = refused("run", "smoke", "--device", "cuda")
     assert "--device cuda: no driver of a GPU is loaded here; measure with --device cpu" in line
     assert [*here.iterdir()] == []
@@ -76,7 +76,7 @@ def test_where_there_is_a_driver_the_frameworks_are_asked_for_the_device(here, r
     torch = pytest.importorskip("torch", reason="asks PyTorch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    monkeypatch.setattr("fuseproof.measure.planning._DEVICE_FILES", ("/dev/null",))
+    monkeypatch.setattr("fuseproof.measure.reasons._DEVICE_FILES", ("/dev/null",))
     line = refused("run", "smoke", "--device", "cuda", "--only", "torch.eager")
     assert "--device cuda: PyTorch sees no CUDA GPU here; measure with --device cpu" in line
     assert [*here.iterdir()] == []
@@ -97,7 +97,7 @@ def test_run_measures_what_is_asked(here, fuseproof, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fuseproof.measure.runner.run", stop)
-    monkeypatch.setattr("fuseproof.measure.planning.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("fuseproof.measure.reasons.importlib.util.find_spec", lambda name: object())
     arguments = [
         "run", "smoke", "--operator", "matmul,layer_norm", "--cache", "warm,cold", "--only", "torch.compile",
         "--null", "--threads", "1", "--seed", "7", "--blocks", "3", "--palindromes", "5", "--precision", "1%",

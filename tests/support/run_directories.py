@@ -3,7 +3,7 @@
 from fuseproof import suites
 from fuseproof.cases import Case
 from fuseproof.implementations import IMPLEMENTATIONS
-from fuseproof.measure import planning
+from fuseproof.measure import planning, reasons
 from fuseproof.runs.pieces import digest
 from fuseproof.runs.plan import Settings
 
@@ -13,7 +13,7 @@ OTHER = Case.from_group("matmul[3x5x7-float32-forward]")
 
 def make_plan(monkeypatch):
     """A plan for two frameworks, whether they are installed or not."""
-    monkeypatch.setattr(planning.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(reasons.importlib.util, "find_spec", lambda name: object())
     return planning.make(
         suites.get("smoke"),
         IMPLEMENTATIONS,

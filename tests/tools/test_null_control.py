@@ -12,7 +12,7 @@ from support.runs import make_benchmark, make_run
 from fuseproof.files import write_json
 from fuseproof.implementations import table
 from fuseproof.implementations.loading import resolve
-from fuseproof.measure import planning
+from fuseproof.measure import planning, reasons
 from fuseproof.runs.plan import Settings
 from fuseproof.runs.records import Failure
 from fuseproof.runs.run_file import run_to_json
@@ -45,7 +45,7 @@ def test_copies_are_a_users_implementations_of_the_same_code(tmp_path):
 def test_the_demo_suite_has_at_least_120_twins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     null_control.write_copies(tmp_path, {case.workload.name for case in demo.SUITE.cases})
-    monkeypatch.setattr(planning.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(reasons.importlib.util, "find_spec", lambda name: object())
     plan = planning.make(
         demo.SUITE, table([f"{tmp_path / 'twins.py'}:TWINS"]), planning.Selection(null=True), Settings()
     )

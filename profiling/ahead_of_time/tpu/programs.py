@@ -24,7 +24,7 @@ from fuseproof.child_process import Child
 from fuseproof.errors import UserError, require_known
 from fuseproof.files import make_directory, write_json
 from fuseproof.implementations import Implementation
-from fuseproof.measure import planning
+from fuseproof.measure import planning, reasons
 from fuseproof.measure.crew import description_of
 from fuseproof.profiling.ahead_of_time.request import Request
 from fuseproof.profiling.ahead_of_time.tpu.results import FAILED, OK, SKIPPED, Figures, Result
@@ -248,7 +248,7 @@ def _compiled_twin(implementation: Implementation) -> str | None:
 def _reason_to_skip(implementation: Implementation, case: Case, topology: str) -> str | None:
     if implementation.framework == "torch":
         return "PyTorch reaches TPUs through torch_xla, which Fuseproof does not drive"
-    if (reason := planning.reason_without_framework(implementation.framework)) is not None:
+    if (reason := reasons.reason_without_framework(implementation.framework)) is not None:
         return reason
     if (twin := _compiled_twin(implementation)) is not None:
         return f"ahead of time this is the program of {twin}"

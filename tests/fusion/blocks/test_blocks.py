@@ -13,7 +13,7 @@ import re
 import pytest
 
 from fuseproof.implementations import FRAMEWORKS, IMPLEMENTATIONS, Implementation
-from fuseproof.measure import checks, planning
+from fuseproof.measure import checks, planning, reasons
 from fuseproof.measure.worker_process import WorkerError
 from fuseproof.workloads.blocks import BLOCKS
 
@@ -60,7 +60,7 @@ def implementations_of(case, framework):
 @pytest.fixture(scope="module")
 def cases():
     """As a plan has them: what each module holds is found out in one process."""
-    if (reason := planning.reason_without_framework("torch")) is not None:
+    if (reason := reasons.reason_without_framework("torch")) is not None:
         pytest.skip(reason)
     return dict(zip(GROUPS, planning.named_cases(GROUPS, (), IMPLEMENTATIONS), strict=True))
 

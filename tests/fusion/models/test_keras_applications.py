@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fuseproof.implementations import IMPLEMENTATIONS, Implementation
-from fuseproof.measure import checks, planning
+from fuseproof.measure import checks, planning, reasons
 
 GROUP = "keras_mobilenet_v3[batch2_size32-float32-inference]"
 ROWS = {"tensorflow": "keras.function", "jax": "keras.jit"}
@@ -30,7 +30,7 @@ def more(size):
 @pytest.fixture(scope="module")
 def case():
     for framework in ROWS:
-        if (reason := planning.reason_without_framework(framework)) is not None:
+        if (reason := reasons.reason_without_framework(framework)) is not None:
             pytest.skip(reason)
     (found,) = planning.named_cases([GROUP], (), IMPLEMENTATIONS)
     return found
@@ -72,13 +72,13 @@ def judged(case, errors):
 
 
 def test_keras_that_is_not_installed_is_said(monkeypatch):
-    here = planning.importlib.util.find_spec
+    here = reasons.importlib.util.find_spec
     monkeypatch.setattr(
-        planning.importlib.util, "find_spec", lambda name: None if name == "keras" else here(name)
+        reasons.importlib.util, "find_spec", lambda name: None if name == "keras" else here(name)
     )
     rows = [each for each in IMPLEMENTATIONS if each.name == "keras.jit"]
-    if planning.reason_without_framework("jax") is not None:
+    if reasons.reason_without_framework("jax") is not None:
         pytest.skip("needs jax; pip install jax")
-    assert {planning.reason_not_here(each, "cpu") for each in rows} == {
+    assert {reasons.reason_not_here(each, "cpu") for each in rows} == {
         "keras is not installed; pip install keras"
     }

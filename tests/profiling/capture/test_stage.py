@@ -11,7 +11,7 @@ from fuseproof import suites
 from fuseproof.cases import Case
 from fuseproof.errors import UserError
 from fuseproof.implementations import IMPLEMENTATIONS
-from fuseproof.measure import planning, results
+from fuseproof.measure import planning, reasons, results
 from fuseproof.measure.planning import Selection
 from fuseproof.measure.worker_process import WorkerDied, WorkerError, WorkerSkip
 from fuseproof.profiling import capture
@@ -89,7 +89,7 @@ def crew(monkeypatch):
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    monkeypatch.setattr(planning.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(reasons.importlib.util, "find_spec", lambda name: object())
 
     def make(**settings):
         planned = planning.make(

@@ -11,7 +11,7 @@ from fuseproof import suites
 from fuseproof.cases import parse_group
 from fuseproof.errors import UserError
 from fuseproof.implementations import IMPLEMENTATIONS, resolve_function
-from fuseproof.measure import planning
+from fuseproof.measure import planning, reasons
 from fuseproof.measure.planning import Selection
 from fuseproof.runs.plan import Settings
 from fuseproof.workloads.models import MODELS
@@ -68,9 +68,9 @@ def test_autocast_is_part_of_the_shape():
 
 
 def test_a_model_whose_library_is_missing_is_skipped_with_the_command_that_installs_it(monkeypatch):
-    find = planning.importlib.util.find_spec
+    find = reasons.importlib.util.find_spec
     monkeypatch.setattr(
-        planning.importlib.util, "find_spec", lambda name: None if name == "transformers" else find(name)
+        reasons.importlib.util, "find_spec", lambda name: None if name == "transformers" else find(name)
     )
     wanted = "transformers is not installed; pip install 'fuseproof[models]'"
     group = "bert[batch1_length64-float32-inference]"
