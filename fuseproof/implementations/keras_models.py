@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fuseproof.implementations.implementation import Implementation
+from fuseproof.implementations.rows import runtime_rows
 
 _MADE_BY = {
     "keras_resnet50": "resnet50",
@@ -22,15 +23,17 @@ _ROWS = (
 
 
 def of_keras_models() -> Iterable[Implementation]:
-    """Keras on TensorFlow, as it is and compiled, and on JAX; all are compared with the first."""
+    """Keras on TensorFlow, as it is, compiled and exported, and on JAX; all are compared with the first."""
     for model, function in _MADE_BY.items():
+        target = f"fuseproof.fusion.models.keras.applications:{function}"
         for name, framework, compiled in _ROWS:
             yield Implementation(
                 model,
                 name,
                 framework=framework,
-                target=f"fuseproof.fusion.models.keras.applications:{function}",
+                target=target,
                 compiled=compiled,
                 baseline="keras.eager",
                 dtypes=("float32",),
             )
+        yield from runtime_rows(model, "tensorflow", target, baseline="keras.eager")
