@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from fuseproof.suites import Suite
+from fuseproof.suites.claims import population
 from fuseproof.workloads.blocks import BLOCKS
 from fuseproof.workloads.blocks.base import USES
 
@@ -24,10 +25,9 @@ def at_scale(scale: str) -> Suite:
     single, large, training = (dict.fromkeys(BLOCKS, f"{scale}-{use}") for use in USES)
     large = {name: large[name] for name in IN_LARGE}
     narrow = {name: single[name] for name in IN_BFLOAT16}
-    return Suite(
-        name="claims-blocks",
-        summary="network blocks (transformer, convolution, LSTM, …) in three frameworks, both passes",
-        cases=(),
+    return population(
+        "claims-blocks",
+        "network blocks (transformer, convolution, LSTM, …) in three frameworks, both passes",
         modules=(
             *_cases(single, "float32", "inference"),
             *_cases(large, "float32", "inference"),
@@ -35,14 +35,8 @@ def at_scale(scale: str) -> Suite:
             *_cases(narrow, "bfloat16", "inference"),
         ),
         only=ONLY,
-        device="cuda" if scale == "gpu" else "",
         scale=scale,
-        blocks=5,
-        max_blocks=5,
         palindromes=3,
-        max_palindromes=3,
-        leg_seconds=0.003,
-        profile=False,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fuseproof.suites import Suite
+from fuseproof.suites.claims import population
 from fuseproof.workloads.builtin import MODULES
 from fuseproof.workloads.models import keras_applications
 
@@ -42,10 +43,9 @@ BATCHES: Mapping[str, Batches] = {
 def at_scale(scale: str) -> Suite:
     """The same models and passes at both scales; their sizes stand in the cases' names."""
     batches = BATCHES[scale]
-    return Suite(
-        name="claims-models",
-        summary="whole models (BERT, Llama, ViT, …), inference at batch 1 and larger, training steps",
-        cases=(),
+    return population(
+        "claims-models",
+        "whole models (BERT, Llama, ViT, …), inference at batch 1 and larger, training steps",
         modules=(
             *_named(IN_TORCH, scale, "inference", batch=1),
             *_named(IN_TORCH, scale, "inference", batch=batches.inference),
@@ -55,14 +55,8 @@ def at_scale(scale: str) -> Suite:
             *keras_applications.cases(scale),
         ),
         only=ONLY,
-        device="cuda" if scale == "gpu" else "",
         scale=scale,
-        blocks=5,
-        max_blocks=5,
         palindromes=5,
-        max_palindromes=5,
-        leg_seconds=0.003,
-        profile=False,
     )
 
 

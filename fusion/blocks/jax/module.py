@@ -8,20 +8,16 @@ from typing import Any
 
 from jax import Array
 
+from fuseproof.fusion.blocks import made_by
 from fuseproof.workloads.blocks.base import NetworkBlock
 
 Function = Callable[..., Array]
 Pair = tuple[dict[str, Any], Function]
 
 
-def module_of(kind: type[NetworkBlock]) -> Callable[[Function], Callable[..., Pair]]:
-    """Makes of `function(parameters, *inputs, **options)` what makes the pair, from the block's fields."""
+def pair(function: Function, block: NetworkBlock) -> Pair:
+    """The block's parameters, and the function with the block's options."""
+    return block.initial_parameters(), functools.partial(function, **block.taken_by(function))
 
-    def decorate(function: Function) -> Callable[..., Pair]:
-        def make(**fields: Any) -> Pair:
-            block = kind(**fields)
-            return block.initial_parameters(), functools.partial(function, **block.taken_by(function))
 
-        return make
-
-    return decorate
+module_of = made_by(pair)

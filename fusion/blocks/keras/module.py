@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from fuseproof.fusion.blocks import made_by
 from fuseproof.workloads.blocks.base import NetworkBlock
 
 Tensor = Any  # of the framework that Keras runs on
@@ -31,13 +32,4 @@ class BlockLayer(keras.Layer):  # type: ignore[misc]
         return self._function(parameters, *inputs, **self._options)
 
 
-def module_of(kind: type[NetworkBlock]) -> Callable[[Function], Callable[..., BlockLayer]]:
-    """Makes of `function(parameters, *inputs, **options)` what makes the layer, from the block's fields."""
-
-    def decorate(function: Function) -> Callable[..., BlockLayer]:
-        def make(**fields: Any) -> BlockLayer:
-            return BlockLayer(function, kind(**fields))
-
-        return make
-
-    return decorate
+module_of = made_by(BlockLayer)

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from fuseproof.fusion.blocks import made_by
 from fuseproof.workloads.blocks.base import NetworkBlock
 
 Tensor = Any  # tf.Tensor; the package ships no types
@@ -28,13 +29,4 @@ class BlockModule(tf.Module):  # type: ignore[misc]
         return self._function(parameters, *inputs, **self._options)
 
 
-def module_of(kind: type[NetworkBlock]) -> Callable[[Function], Callable[..., BlockModule]]:
-    """Makes of `function(parameters, *inputs, **options)` what makes the module, from the block's fields."""
-
-    def decorate(function: Function) -> Callable[..., BlockModule]:
-        def make(**fields: Any) -> BlockModule:
-            return BlockModule(function, kind(**fields))
-
-        return make
-
-    return decorate
+module_of = made_by(BlockModule)

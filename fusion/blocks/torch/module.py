@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fuseproof.fusion.blocks import made_by
 from fuseproof.workloads.blocks.base import NetworkBlock
 
 Function = Callable[..., Tensor]
@@ -28,13 +29,4 @@ class BlockModule(nn.Module):  # type: ignore[misc]
         return self._function(parameters, *inputs, **self._options)
 
 
-def module_of(kind: type[NetworkBlock]) -> Callable[[Function], Callable[..., BlockModule]]:
-    """Makes of `function(parameters, *inputs, **options)` what makes the module, from the block's fields."""
-
-    def decorate(function: Function) -> Callable[..., BlockModule]:
-        def make(**fields: Any) -> BlockModule:
-            return BlockModule(function, kind(**fields))
-
-        return make
-
-    return decorate
+module_of = made_by(BlockModule)
