@@ -182,7 +182,8 @@ def _check_implementation(crew: Crew, implementation: Implementation, count: int
     crew.ask(worker, "arm", name=name, draw=draw, rounds=_CALIBRATION_ROUNDS, calls=1, warm_up=2)
     trial = crew.ask(worker, "time")
     memory = crew.ask(worker, "peak_memory", name=name)["bytes"]
-    graphs = {} if implementation.compiled is None else crew.ask(worker, "graphs")
+    captures = implementation.compiled is not None and implementation.runtime is None
+    graphs = crew.ask(worker, "graphs") if captures else {}
     if implementation.compiled == "kernel" and not any(graphs.values()):
         graphs = {}  # it compiles itself by something else
     call_seconds = min(trial["wall"])

@@ -152,4 +152,5 @@ def _causes(row: ClaimRow) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g}"
+    percent = 100 * share
+    return f"{percent:,.0f}" if percent >= 1000 else f"{percent:.3g}"
