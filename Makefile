@@ -14,7 +14,7 @@ BIOME  := node_modules/.bin/biome
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed ## measure the demo suite (under 6 minutes) and write demo.html
+demo: $(VENV)/.installed ## measure the demo suite (about 6 minutes) and write demo.html
 	@$(BIN)/fuseproof run demo
 	@$(BIN)/fuseproof report -o demo.html
 

@@ -1,7 +1,7 @@
 """The run file: pytest-benchmark JSON with the samples' blocks and legs, and what failed.
 
 Reports, claims and gates read runs through this module and nothing else, so measuring and analysing share
-only plain data. Layout of a file: docs/architecture.md, "Run file".
+only plain data. Layout of a file: docs/reference/run-file.md.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fuseproof's Triton kernels beside the libraries' and packages' own, on one GPU: the core kernel suite.
 
-`kernels_attention`, `kernels_matmul` and `kernels_norms` have every shape; this one has, of each operator, a
-shape bound by the launch, one that stays in the L2 cache, one bound by HBM, and large ones. It should take at
-most nine minutes on an H100, by the estimate of tests/suites/test_suites.py.
+`kernels_attention`, `kernels_matmul` and `kernels_norms` have every shape; this one has, of each of
+their operators, a shape bound by the launch, one that stays in the L2 cache, one bound by HBM, and large
+ones. It should take at most nine minutes on an H100, by the estimate of tests/suites/test_suites.py.
 """
 
 from fuseproof.suites import cases, kernels_attention, kernels_matmul, kernels_norms

@@ -1,8 +1,9 @@
 """Is head slower than base? A regression gate for CI that passes, fails, or says that it cannot tell.
 
-Base and head are separate runs, so nothing is paired between them: a benchmark's value in a block is the
-median over legs of ln(leg time), its slowdown exp(mean of head - mean of base), with Welch's t interval over
-blocks. A stock pytest-benchmark file is one block.
+A benchmark's value in a block is the median over legs of ln(leg time). A stock pytest-benchmark file is one
+block. Where base and head are separate runs nothing is paired between them: the slowdown is exp(mean of
+head - mean of base), with Welch's t interval over blocks. Where they were measured in turn, base twice, the
+blocks are rounds: it is exp(mean of head - base of the same round), with Student's t interval over rounds.
 
 Where both runs hold its anchor, the baseline of its case with code that has the same hash in both, a value is
 the paired ln(leg time / the anchor's leg time) of the same palindromes instead: the machine, which is another
@@ -23,12 +24,15 @@ anchor         code that did not change, beside which others were measured; repo
 new            in head only; reported, never failing
 failed-before  failed in both; reported, never failing
 
-Margin: the given one (2 %), raised per benchmark to its A/A noise. That is the standard deviation between
-base's blocks, at most 10 %, or the slowdown on which the benchmark's null control raised an alarm. Head has
-no part in it, and a raised margin hides no large slowdown: a large one that is not confirmed leaves the
-benchmark inconclusive.
+Margin: the given one (2 %), raised per benchmark to its A/A noise. Of separate runs that is the standard
+deviation between base's blocks, at most 10 %, or the slowdown on which the benchmark's null control raised an
+alarm; in turn, how far base's second mean is from its first, at most 10 %. Head has no part in it, and a
+raised margin hides no large slowdown: a large one that is not confirmed leaves the benchmark inconclusive.
 
-Null control: base against base, its even blocks against its odd ones, through the same comparison.
+Null control: base against base through the same comparison. Of separate runs base's even blocks against its
+odd ones; in turn, its second measurement in each round against its first, and then an alarm in either
+direction makes the benchmark inconclusive. In turn there is a canary too, 10 % or twice the margin added to
+base's second measurement: where it is missed, a pass is inconclusive.
 
 The gate says regression if any benchmark is regression, missing or failed; else inconclusive if any is, or
 nothing was compared; else pass. Where the fingerprints of a benchmark differ its timing is not believed, in
@@ -37,7 +41,8 @@ What a side does not know of its machine is not equal. Of packages those count t
 uses.
 
 A confirmed slowdown deserves a second measurement with fresh blocks before anyone acts on it: `suspects`
-names the benchmarks and `remeasure_command` is the command. The gate itself only reads files.
+names the benchmarks and `remeasure_command` is the command; `confirmed` joins both measurements, of which the
+second alone counts for a suspect. Nothing is measured here: `fuseproof.against` does that.
 
 `judge` compares, `fingerprints` says what was measured differently, `result` holds what was found, `text` and
 `junit` write that for people and CI systems.
