@@ -20,7 +20,7 @@ MEASUREMENTS: Final[tuple[Column, ...]] = columns(
     ("workload", "text", "", "name of what is computed"),
     ("shape", "text", "", "its shape"),
     ("dtype", "text", "", "its dtype"),
-    ("pass", "text", "", "`forward` or `forward_backward`"),
+    ("pass", "text", "", "`forward`, `forward_backward`; of modules `inference`, `training_step`"),
     ("cache", "text", "", "`warm` or `cold`: whether inputs are in the processor's cache"),
     ("metric", "text", "", "what was timed: `wall`, on a GPU `device` too; null if nothing was"),
     ("implementation", "text", "", "name of what was measured"),

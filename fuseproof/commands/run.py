@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_only(what, 'implementations, to which their baselines are added, or "all"')
     arguments.add_names(what, "--operator", help="workloads, by name")
     arguments.add_names(what, "--dtype", help="dtypes")
-    arguments.add_names(what, "--pass", dest="passes", help="forward, forward_backward")
+    passes = "forward, forward_backward; of modules inference, training_step"
+    arguments.add_names(what, "--pass", dest="passes", help=passes)
     arguments.add_names(what, "--cache", help="warm, cold")
     arguments.add_cases(what, "measure this case instead of the suite's; may be repeated")
     arguments.add_implementations(what)

@@ -17,7 +17,7 @@ NORMS = (
 
 SUITE = gpu_suite(
     name="kernels",
-    summary="Triton kernels beside libraries and peers on a GPU, the core shapes: nine minutes on an H100",
+    summary="Triton kernels beside libraries and peers on a GPU, the core shapes: an estimated nine minutes",
     cases=(
         *cases(
             {

@@ -27,7 +27,7 @@ def at_scale(scale: str) -> Suite:
     narrow = {name: single[name] for name in IN_BFLOAT16}
     return population(
         "claims-blocks",
-        "network blocks (transformer, convolution, LSTM, …) in three frameworks, both passes",
+        "network blocks (transformer, convolution, LSTM, …) in PyTorch, JAX, TensorFlow and Keras",
         modules=(
             *_cases(single, "float32", "inference"),
             *_cases(large, "float32", "inference"),
