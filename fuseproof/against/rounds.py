@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fuseproof.against.checkout import Checkout
 from fuseproof.against.command import Command
-from fuseproof.runs.merging import merge_as_blocks
+from fuseproof.runs import merging
 from fuseproof.runs.records import Run
 
 ROLES = ("base", "head", "null")
@@ -26,10 +26,11 @@ class Measured:
     null: tuple[Run, ...]
 
     def merged(self, base: Checkout, head: Checkout) -> tuple[Run, Run, Run]:
-        """Base, head and base again, each as one run whose blocks are the rounds."""
+        """Base, head and base again, each as one run; blocks of one number are of one round."""
         names = (base.name, head.name, f"{base.name}, again")
+        stride = max(merging.width(run) for run in (*self.base, *self.head, *self.null))
         one, two, three = (
-            replace(merge_as_blocks(runs, source=name), source=name)
+            replace(merging.merge_as_blocks(runs, source=name, stride=stride), source=name)
             for runs, name in zip((self.base, self.head, self.null), names, strict=True)
         )
         return one, two, three
@@ -58,13 +59,13 @@ def measure(
     checkouts = {"base": base, "head": head, "null": base}
     found: dict[str, list[Run]] = {role: [] for role in ROLES}
     started, longest = time.monotonic(), 0.0
-    known = () if before is None else (*before.base, *before.head)
     for number in range(rounds):
         begun = time.monotonic()
         if seconds is not None and number >= LEAST and begun - started + longest > seconds:
             said(f"the budget ends after {number} rounds")
             break
         for role in generator.sample(ROLES, len(ROLES)):
+            known = () if before is None else before.head if role == "head" else before.base
             output = folder / f"{role}-{number}{'.json' if command.program == 'pytest' else ''}"
             found[role].append(command.measure(checkouts[role], output, known, names))
         longest = max(longest, time.monotonic() - begun)

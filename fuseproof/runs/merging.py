@@ -40,8 +40,11 @@ def load_all(pattern: str) -> Run:
     return merge_as_blocks([run_file.load(path) for path in paths], source=pattern)
 
 
-def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
+def merge_as_blocks(runs: Sequence[Run], *, source: str, stride: int | None = None) -> Run:
     """One run out of several of the same machine: the blocks of each are numbered after those before it.
+
+    stride: how many numbers each run takes; by default those of its own blocks. Runs that were measured in
+    turn need one for all: else the blocks of one round have other numbers on another side.
 
     Of files with the same samples only the first counts, which a note says. `absent` of the result says of
     each benchmark that some files do not hold in how many it is.
@@ -72,8 +75,7 @@ def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
                     replace(benchmark, block=benchmark.block + offset)
                 )
         notes += [_of_copies(run, first, count) for first, count in copied.items()]
-        # A file that holds nothing is a block too: of files that were measured in turn, blocks stay pairs.
-        offset += max((int(b.block.max()) + 1 for b in run.benchmarks), default=1)
+        offset += stride or width(run)
     return replace(
         runs[0],
         source=source,
@@ -85,6 +87,11 @@ def merge_as_blocks(runs: Sequence[Run], *, source: str) -> Run:
     )
 
 
+def width(run: Run) -> int:
+    """How many numbers its blocks take; a run that holds nothing is a block too."""
+    return max((int(b.block.max()) + 1 for b in run.benchmarks), default=1)
+
+
 def _of_copies(run: Run, first: str, count: int) -> str:
     which = "all its" if count == len(run.benchmarks) else f"{count} of its {len(run.benchmarks)}"
     return (
@@ -92,11 +99,11 @@ def _of_copies(run: Run, first: str, count: int) -> str:
     )
 
 
-def _absent(runs: Sequence[Run]) -> Mapping[str, str]:
-    """`in 3 of 5 files`, of each benchmark that some files hold and others do not."""
+def _absent(runs: Sequence[Run]) -> Mapping[str, tuple[int, int]]:
+    """(3, 5) for 3 of 5 files, of each benchmark that some files hold and others do not."""
     held = [{benchmark.name for benchmark in run.benchmarks} for run in runs]
     found = {name: sum(name in names for names in held) for name in dict.fromkeys(n for h in held for n in h)}
-    return {name: f"in {count} of {len(runs)} files" for name, count in found.items() if count < len(runs)}
+    return {name: (count, len(runs)) for name, count in found.items() if count < len(runs)}
 
 
 def _joined(same: Sequence[Benchmark]) -> Benchmark:

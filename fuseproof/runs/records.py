@@ -121,8 +121,8 @@ class Run:
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader must know beside the failures, such as a profile that failed
     settings: Mapping[str, Any] = field(default_factory=dict)
-    # Of files that were merged: `in 3 of 5 files`, of each benchmark that some of them do not hold.
-    absent: Mapping[str, str] = field(default_factory=dict)
+    # Of files that were merged: (3, 5) for 3 of 5 files, of each benchmark that some of them do not hold.
+    absent: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     # What shows that the timed work was done, as measuring left it: by group, implementation and block.
     evidence: Mapping[str, Any] = field(default_factory=dict)
 

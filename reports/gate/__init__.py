@@ -12,11 +12,12 @@ in each run, cancels. What slows both alike is then not seen; an anchor's own ch
 Verdicts of a benchmark, the same words in the terminal, JSON, Markdown and JUnit:
 regression     the slowdown's lower limit is above the margin, by Holm's correction over benchmarks at a
                one-sided 2.5 %, so that its 95 % interval always clears the margin
-missing        in base but not in head: removed, renamed or skipped there; or in some files of head only, as a
-               failed test has no entry in pytest-benchmark's files
+missing        in base but not in head: removed, renamed or skipped there; or in a smaller share of head's
+               files than of base's, as a failed test has no entry in pytest-benchmark's files
 failed         wrong, crashed or hung in head, and not so in base
-inconclusive   too noisy, fewer than 2 blocks, or measured differently. Blocks with the same samples are
-               one, and a head with samples of base was not measured
+inconclusive   too noisy, fewer than 2 blocks, measured differently, or not measured as base was stopped.
+               Blocks with the same samples are one, and a head with samples of base was not measured. Of
+               rounds also where the null control fired or is missing, or where the canary was missed
 pass           none of these; a large slowdown (over 10 %, or twice the given margin if that is more) is
                excluded, as the interval's upper limit is below it
 accepted       would be regression, missing or failed, and a file of known changes accepts that until a date
@@ -32,7 +33,7 @@ raised margin hides no large slowdown: a large one that is not confirmed leaves 
 Null control: base against base through the same comparison. Of separate runs base's even blocks against its
 odd ones; in turn, its second measurement in each round against its first, and then an alarm in either
 direction makes the benchmark inconclusive. In turn there is a canary too, 10 % or twice the margin added to
-base's second measurement: where it is missed, a pass is inconclusive.
+base's second measurement: where it is missed, or where there is no null control, a pass is inconclusive.
 
 The gate says regression if any benchmark is regression, missing or failed; else inconclusive if any is, or
 nothing was compared; else pass. Where the fingerprints of a benchmark differ its timing is not believed, in
@@ -42,10 +43,11 @@ uses.
 
 A confirmed slowdown deserves a second measurement with fresh blocks before anyone acts on it: `suspects`
 names the benchmarks and `remeasure_command` is the command; `confirmed` joins both measurements, of which the
-second alone counts for a suspect. Nothing is measured here: `fuseproof.against` does that.
+second alone counts for a suspect, which is inconclusive if it is not there. Nothing is measured here: `fuseproof.against` does that.
 
-`judge` compares, `fingerprints` says what was measured differently, `result` holds what was found, `text` and
-`junit` write that for people and CI systems.
+`judge` compares: `anchors` says what with what, `contrasts` how far they are apart, `controls` whether to
+believe that, `fingerprints` what was measured differently, `accepted` what is known. `result` holds what was
+found, `text` and `junit` write that for people and CI systems.
 """
 
 from fuseproof.reports.gate.judge import compare, confirmed

@@ -23,9 +23,9 @@ until = 2027-01-31"""
 
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
-    """benchmark: a name, or a pattern with `*`, `?` and `[…]`; a name with brackets matches itself too.
+    """benchmark: a name, or a pattern with `*` and `?`; brackets are those of names such as `test[a]`.
 
-    at_most: the slowdown up to which it holds, as a fraction; None for any.
+    at_most: the slowdown up to which it holds, as a fraction; None for any, and for what is gone or fails.
     """
 
     benchmark: str
@@ -34,7 +34,7 @@ class Acceptance:
     at_most: float | None = None
 
     def takes(self, name: str) -> bool:
-        return name == self.benchmark or fnmatchcase(name, self.benchmark)
+        return fnmatchcase(name, self.benchmark.replace("[", "[[]"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,16 +106,24 @@ def _renamed(table: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def as_named_in_head(base: Run, accepted: Accepted) -> Run:
-    """Base with its benchmarks called as in head. Raises UserError for a name that base does not hold."""
-    known = {benchmark.name for benchmark in base.benchmarks}
-    if unknown := [name for name in accepted.renamed if name not in known]:
-        raise UserError(f"a rename names {unknown[0]!r}, which is no benchmark of {base.source}")
+    """Base with its benchmarks called as in head; a name that it does not hold changes nothing.
+
+    Raises UserError if two benchmarks would have one name.
+    """
     benchmarks = tuple(
         replace(each, name=accepted.renamed.get(each.name, each.name)) for each in base.benchmarks
     )
     if len({each.name for each in benchmarks}) < len(benchmarks):
         raise UserError("a rename gives two benchmarks of base one name")
-    return replace(base, benchmarks=benchmarks)
+    absent = {accepted.renamed.get(name, name): count for name, count in base.absent.items()}
+    return replace(base, benchmarks=benchmarks, absent=absent)
+
+
+def refuse_unknown_renames(base: Run, accepted: Accepted) -> None:
+    """Raises UserError for a rename of a benchmark that base does not hold."""
+    known = {benchmark.name for benchmark in base.benchmarks}
+    if unknown := [name for name in accepted.renamed if name not in known]:
+        raise UserError(f"a rename names {unknown[0]!r}, which is no benchmark of {base.source}")
 
 
 def judged(row: GateRow, accepted: Accepted, today: datetime.date) -> GateRow:
@@ -137,6 +145,8 @@ def judged(row: GateRow, accepted: Accepted, today: datetime.date) -> GateRow:
 def _why_not(acceptance: Acceptance, row: GateRow, today: datetime.date) -> str | None:
     if today > acceptance.until:
         return f"it was accepted until {acceptance.until}: {acceptance.reason}"
+    if acceptance.at_most is not None and row.slowdown is None:
+        return f"only a slowdown is accepted: {acceptance.reason}"
     if acceptance.at_most is not None and row.slowdown is not None and row.slowdown - 1 > acceptance.at_most:
         return f"only {acceptance.at_most:.0%} is accepted: {acceptance.reason}"
     return None

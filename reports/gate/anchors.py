@@ -6,6 +6,7 @@ benchmark's time is taken as a multiple of the anchor's, and what the machine di
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,6 +62,17 @@ def pairs(base: Run, head: Run, *, anchored: bool = True) -> dict[str, tuple[Pai
                 Pair(benchmark=benchmark, anchor=anchors[1]),
             )
     return found
+
+
+def again(run: Run, found: Mapping[str, tuple[Pair, Pair]]) -> dict[str, Pair]:
+    """Of each benchmark, as a multiple of the same anchor or of none, what another run of base says."""
+    there = {benchmark.name: benchmark for benchmark in run.benchmarks}
+    pairs = {}
+    for name, (one, _) in found.items():
+        anchor = None if one.anchor is None else there.get(one.anchor.name)
+        if name in there and (anchor is None) == (one.anchor is None):
+            pairs[name] = Pair(benchmark=there[name], anchor=anchor)
+    return pairs
 
 
 def _anchor_of(run: Run, benchmark: Benchmark) -> Benchmark | None:

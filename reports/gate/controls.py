@@ -16,13 +16,13 @@ _ENOUGH_TO_HALVE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """rows: how many benchmarks the null control was made of.
+    """controlled: the names of the benchmarks that the null control was made of.
 
     alarms: by benchmark what it took for real in base against base, 1.05 for 5 % slower, below 1 for faster.
     canary: None where runs were measured apart.
     """
 
-    rows: int
+    controlled: Collection[str]
     alarms: Mapping[str, float]
     canary: Canary | None = None
 
@@ -30,6 +30,8 @@ class Control:
         """Why a verdict on this benchmark is not believed; empty if it is."""
         if (alarm := self.alarms.get(name)) is not None:
             return f"its null control fired: base against base differs by {alarm - 1:+.1%}"
+        if verdict == "pass" and name not in self.controlled:
+            return "it has no null control: base was measured twice in fewer than 2 rounds"
         if verdict == "pass" and self.canary is not None and name in self.canary.missed:
             return f"its canary was not found: a slowdown of {self.canary.injected:.0%} would have passed"
         return ""
@@ -46,7 +48,7 @@ def of_halves(
         for name, each in values.items()
         if len(each) >= _ENOUGH_TO_HALVE and name not in used
     }
-    return Control(rows=len(halves), alarms=_alarms(halves, margin))
+    return Control(controlled=halves.keys(), alarms=_alarms(halves, margin))
 
 
 def of_rounds(
@@ -79,7 +81,7 @@ def of_rounds(
     alarms |= {name: 1 / slowdown for name, slowdown in _alarms(faster, margin).items()}
     missed = sorted(canary.keys() - _alarms(canary, margin).keys())
     return Control(
-        rows=len(null),
+        controlled=null.keys(),
         alarms=alarms,
         canary=Canary(injected=injected, rows=len(canary), missed=tuple(missed)),
     )

@@ -6,7 +6,7 @@ import datetime
 import difflib
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -17,7 +17,7 @@ from fuseproof.reports.gate import accepted, anchors, contrasts, controls, finge
 from fuseproof.reports.gate.accepted import Accepted
 from fuseproof.reports.gate.anchors import Pair
 from fuseproof.reports.gate.result import FAILING, SEVERITY, GateResult, GateRow, NullControl
-from fuseproof.runs.records import Failure, Run
+from fuseproof.runs.records import Benchmark, Failure, Run
 
 ENOUGH_BLOCKS = 5
 
@@ -42,8 +42,10 @@ def compare(
     """
     if not 0 <= margin < math.inf:
         raise UserError(f"margin {margin} is not a tolerated slowdown; give a percentage like 2%")
-    for run in (base, head):
+    sides = (base, head) if null is None else (base, head, null)
+    for run in sides:
         _require_samples(run)
+    accepted.refuse_unknown_renames(base, known)
     base = accepted.as_named_in_head(base, known)
     pairs = anchors.pairs(base, head, anchored=anchored)
     used = {each.anchor.name for _, each in pairs.values() if each.anchor is not None}
@@ -51,11 +53,12 @@ def compare(
     for name, (one, other) in pairs.items():
         if name not in rows and (reason := _not_alike(one, other)):
             rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
-    again = {} if null is None else anchors.pairs(base, null, anchored=anchored)
-    second = {name: each.by_block for name, (_, each) in again.items()}
+    second: dict[str, Mapping[int, float]] = {}
     if null is None:
         control = controls.of_halves(base, pairs, used, margin)
     else:
+        again = anchors.again(accepted.as_named_in_head(null, known), pairs)
+        second = {name: each.by_block for name, each in again.items()}
         control = controls.of_rounds(pairs, second, used, margin)
     found = {}
     for name, (one, other) in pairs.items():
@@ -83,7 +86,8 @@ def compare(
         elif null is not None and (reason := control.reason_against(name, row.verdict)):
             row = replace(row, verdict="inconclusive", reason=reason)
         elif name in base.absent:
-            row = replace(row, reason="; ".join(filter(None, (f"{base.absent[name]} of base", row.reason))))
+            partly = f"{_count(base.absent[name])} of base"
+            row = replace(row, reason="; ".join(filter(None, (partly, row.reason))))
         rows[name] = row
     day = today or datetime.datetime.now(datetime.UTC).date()
     rows = {name: accepted.judged(row, known, day) for name, row in rows.items()}
@@ -95,7 +99,7 @@ def compare(
         head=head.label,
         margin=margin,
         rows=ordered,
-        null=NullControl(rows=control.rows, alarms=tuple(control.alarms)),
+        null=NullControl(rows=len(control.controlled), alarms=tuple(control.alarms)),
         canary=control.canary,
         fingerprint_differences=differences,
         remeasure_command=None,
@@ -103,7 +107,7 @@ def compare(
             dict.fromkeys(
                 (
                     *accepted.unused(known, ordered),
-                    *((*base.notes, *head.notes) if base.fingerprint is None else ()),
+                    *(note for run in sides if run.fingerprint is None for note in run.notes),
                 )
             )
         ),
@@ -111,14 +115,22 @@ def compare(
     return replace(result, remeasure_command=_remeasure_command(head, result.suspects))
 
 
-def confirmed(first: GateResult, second: GateResult) -> GateResult:
+def confirmed(first: GateResult, second: GateResult, *, known: Accepted = accepted.NOTHING) -> GateResult:
     """What a second measurement of the suspects, with blocks of its own, makes of the first result.
 
     On a suspect only the second counts: whatever the first chose by luck has no part in it, so that Holm's
-    level over the suspects is that of the whole.
+    level over the suspects is that of the whole. A suspect of which the second has no comparison is
+    inconclusive, whatever it seemed before. What fails in the second alone fails.
     """
-    again = {row.name: row for row in second.rows}
-    rows = _ordered(_confirmed(row, again.get(row.name)) for row in first.rows)
+    again, suspects = {row.name: row for row in second.rows}, frozenset(first.suspects)
+    rows = _ordered(
+        [
+            *(_confirmed(row, again.pop(row.name, None), row.name in suspects) for row in first.rows),
+            *again.values(),
+        ]
+    )
+    stale = {*accepted.unused(known, first.rows), *accepted.unused(known, second.rows)}
+    notes = [note for note in (*first.notes, *second.notes) if note not in stale]
     differences = tuple(dict.fromkeys((*first.fingerprint_differences, *second.fingerprint_differences)))
     return replace(
         first,
@@ -126,14 +138,17 @@ def confirmed(first: GateResult, second: GateResult) -> GateResult:
         rows=rows,
         fingerprint_differences=differences,
         remeasure_command=None,
-        notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
+        notes=tuple(dict.fromkeys((*accepted.unused(known, rows), *notes))),
     )
 
 
-def _confirmed(first: GateRow, second: GateRow | None) -> GateRow:
-    if second is None or first.slowdown is None:
+def _confirmed(first: GateRow, second: GateRow | None, suspected: bool) -> GateRow:
+    if first.slowdown is None or (second is None and not suspected):
         return first
     before = f"first {first.slowdown - 1:+.1%}, measured again"
+    if second is None or second.verdict in ("new", "failed-before"):
+        reason = f"first {first.slowdown - 1:+.1%}, and not measured again, as base or both sides lack it"
+        return replace(first, verdict="inconclusive", reason=reason)
     return replace(
         second, reason=f"{before}: {second.reason}" if second.reason else f"{before} and not confirmed"
     )
@@ -181,10 +196,15 @@ def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
     in_base = {benchmark.name: benchmark for benchmark in base.benchmarks}
     in_head = {benchmark.name: benchmark for benchmark in head.benchmarks}
     new = [name for name in in_head if name not in in_base]
-    rows = {name: GateRow(name=name, verdict="new", reason="not in base") for name in new}
+    not_in_base = (
+        GateRow(name="", verdict="new", reason="not in base")
+        if base.complete
+        else GateRow(name="", verdict="inconclusive", reason="base was stopped before measuring it")
+    )
+    rows = {name: replace(not_in_base, name=name) for name in new}
     reported = set()
     for name, benchmark in in_base.items():
-        key = (benchmark.group, benchmark.implementation or "")
+        key = _key(benchmark)
         other = in_head.get(name)
         if key in failed and key not in failed_before:
             reported.add(key)
@@ -196,14 +216,32 @@ def _untimed_rows(base: Run, head: Run) -> dict[str, GateRow]:
             rows[name] = GateRow(
                 name=name, verdict="missing", reason=_why_missing(name, skipped.get(key), new)
             )
-        elif name in head.absent and name not in base.absent:
-            reason = f"only {head.absent[name]} of head: pytest-benchmark has no entry for a test that failed"
+        elif _share(head, name) < _share(base, name):
+            held = _count(head.absent[name])
+            reason = f"only {held} of head: pytest-benchmark has no entry for a test that failed"
             rows[name] = GateRow(name=name, verdict="missing", reason=reason)
     for key, failure in failed.items():
-        if key not in reported:
-            name, verdict = f"{key[0]} {key[1]}", "failed-before" if key in failed_before else "failed"
+        name, verdict = " ".join(filter(None, key)), "failed-before" if key in failed_before else "failed"
+        if key not in reported and name not in in_base:  # what base measured is judged above, or by its times
             rows[name] = GateRow(name=name, verdict=verdict, reason=_reason_of(failure))
     return rows
+
+
+def _key(benchmark: Benchmark) -> tuple[str, str]:
+    """What a failure calls it: case and implementation, or the name of a test of pytest."""
+    if benchmark.implementation is None:
+        return benchmark.name, ""
+    return benchmark.group, benchmark.implementation
+
+
+def _share(run: Run, name: str) -> float:
+    """Of the files that were merged, the share that holds a benchmark."""
+    count, files = run.absent.get(name, (1, 1))
+    return count / files
+
+
+def _count(held: tuple[int, int]) -> str:
+    return f"in {held[0]} of {held[1]} files"
 
 
 def _reason_of(failure: Failure) -> str:

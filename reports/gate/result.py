@@ -39,7 +39,7 @@ class GateRow:
 
 @dataclass(frozen=True, kw_only=True)
 class NullControl:
-    """Base against base: how many benchmarks had the 4 blocks it needs, and which raised an alarm."""
+    """Base against base: how many benchmarks had the 4 blocks, or 2 rounds, it needs, and which alarmed."""
 
     rows: int
     alarms: tuple[str, ...]
@@ -80,11 +80,16 @@ class GateResult:
     def suspects(self) -> tuple[str, ...]:
         """Benchmarks to measure again: slower than the margin by their own interval, or inconclusive.
 
+        An anchor is none: its own time is not judged.
         Empty where fingerprints differ: base has to be measured again then, under head's conditions.
         """
         if self.fingerprint_differences:
             return ()
-        return tuple(row.name for row in self.rows if row.ci is not None and _is_suspect(row, row.ci))
+        return tuple(
+            row.name
+            for row in self.rows
+            if row.ci is not None and row.verdict != "anchor" and _is_suspect(row, row.ci)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The document of `fuseproof gate --json`."""

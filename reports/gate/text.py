@@ -93,8 +93,10 @@ def _notes(result: GateResult) -> list[str]:
         alarms = f": {', '.join(result.null.alarms)}" if result.null.alarms else ""
         count = len(result.null.alarms)
         notes.append(f"Null control, base against base: {count} false alarms in {result.null.rows}{alarms}")
-    else:
+    elif result.canary is None:
         notes.append("Null control: base has too few blocks to be halved (4 are needed)")
+    else:
+        notes.append("Null control: no benchmark was measured in two rounds by base and by base again")
     if (canary := result.canary) is not None:
         found = f"found of {canary.rows - len(canary.missed)} of {canary.rows} benchmarks"
         missed = f"; not of {', '.join(canary.missed)}" if canary.missed else ""

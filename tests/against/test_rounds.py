@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fuseproof.against import rounds
@@ -58,6 +59,20 @@ def test_blocks_of_the_merged_runs_are_the_rounds(turns, tmp_path):
         "head headheadhead",
         "base basebasebase, again",
     ]
+
+
+def test_blocks_are_the_rounds_whatever_a_turn_measured(a_run, a_benchmark):
+    """With `--first-result` a turn has several blocks of its own, and not the same number in each."""
+
+    rng = np.random.default_rng(0)
+
+    def side(counts):
+        each = {"process_noise": 0.01, "rng": rng}
+        return tuple(a_run([a_benchmark(blocks=count, **each)]) for count in counts)
+
+    found = rounds.Measured(base=side([3, 1, 2]), head=side([1, 2, 1]), null=side([1, 1, 1]))
+    blocks = [sorted({*run.benchmarks[0].block.tolist()}) for run in found.merged(BASE, HEAD)]
+    assert blocks == [[0, 1, 2, 3, 6, 7], [0, 3, 4, 6], [0, 3, 6]]
 
 
 def test_a_budget_ends_after_the_least_number_of_rounds(turns, tmp_path):

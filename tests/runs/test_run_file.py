@@ -276,7 +276,7 @@ def test_merged_runs_keep_their_blocks_apart():
     assert merged.benchmarks[0].block.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert merged.benchmarks[1].block.tolist() == [0, 0, 1]
     assert merged.failures == one.failures
-    assert merged.absent == {"only here": "in 1 of 2 files"}
+    assert merged.absent == {"only here": (1, 2)}
     with pytest.raises(UserError, match="fingerprints differ"):
         merging.merge_as_blocks([one, replace(other, fingerprint="other")], source="both")
 

@@ -72,6 +72,20 @@ def test_without_anybody_beside_it_an_anchor_is_compared_itself(measured):
     assert verdicts(gate.compare(base, head)) == {"torch.eager": "regression"}
 
 
+def test_the_null_control_is_beside_the_same_anchor_or_none(measured):
+    """Base and base again are the same code even where head's baseline is not."""
+    changed = SAME_CODE | {"fuseproof": "other"}
+    quiet = {"noise": 0.001}
+    base, head, null = measured(0, **quiet), measured(1, sources=changed, **quiet), measured(2, **quiet)
+    result = gate.compare(base, head, null=null)
+    assert (result.null.alarms, verdicts(result)) == ((), {"torch.eager": "pass", "mine": "pass"})
+
+
+def test_an_anchor_is_no_suspect(measured):
+    result = gate.compare(measured(0, noise=0.001), measured(1, noise=0.001, machine=1.5))
+    assert (result.verdict, result.suspects, result.remeasure_command) == ("pass", (), None)
+
+
 def test_a_baseline_that_failed_in_head_is_no_anchor(measured):
     base, head = measured(0), measured(1)
     result = gate.compare(base, replace(head, benchmarks=head.benchmarks[1:]))
