@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fuseproof.errors import UserError
+from fuseproof.runs.lock import Lock
 
 _ROOT = Path(".fuseproof") / "against"
 # What says which packages a checkout needs. Of pyproject.toml only these tables do.
@@ -35,31 +36,54 @@ _DEPENDENCIES = (
 _TABLES = ("build-system", "dependency-groups")
 _IN_PROJECT = ("dependencies", "optional-dependencies", "requires-python")
 # Folders in which a project's packages lie.
-_SOURCES = ("src", "")
+_SOURCES = ("src", "lib", "python", "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkout:
-    """label: `base` or `head`. commit: of git, with `+` where files have changed since."""
+    """label: `base` or `head`. commit: of git, with `+` where files have changed since.
+
+    place: where in the folder the user stands, and measures.
+    other: of base the folder of head, whose code must not be measured for base's.
+    """
 
     label: str
     commit: str
     folder: Path
     python: Path
+    place: Path = Path()
+    other: Path | None = None
 
     @property
     def name(self) -> str:
         return f"{self.label} {self.commit[:12]}{'+' if self.commit.endswith('+') else ''}"
 
     @property
+    def working_folder(self) -> Path:
+        return self.folder / self.place
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Folders of its packages: of the project in which the user stands, and of the whole repository."""
+        found = (folder / source for folder in (self.working_folder, self.folder) for source in _SOURCES)
+        return tuple(dict.fromkeys(folder for folder in found if folder.is_dir()))
+
+    @property
     def environment(self) -> dict[str, str]:
         """Its packages first on the path, and no compiled code of another checkout."""
-        places = [str(self.folder / source) for source in _SOURCES if (self.folder / source).is_dir()]
+        given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        places = [*self.sources, *(self._own(Path(each)) for each in given)]
         return {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([*places, *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": os.pathsep.join(map(str, places)),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+
+    def _own(self, path: Path) -> Path:
+        """A place on the path; one in the other checkout as it is called here."""
+        if self.other is None or not is_code_of(self.other, path):
+            return path
+        return self.folder / path.resolve().relative_to(self.other.resolve())
 
 
 @contextmanager
@@ -67,31 +91,47 @@ def both(revision: str, *, python: Path | None = None) -> Iterator[tuple[Checkou
     """Base, the revision in a worktree that is removed afterwards, and head, the working directory as it is.
 
     python: base's; by default head's own where both need the same packages, else one that is made for base.
-    Raises UserError outside a repository, for an unknown revision, and where other code would run.
+    Raises UserError outside a repository, for an unknown revision, where other code would run, and where
+    another process measures two commits.
     """
     root = Path(_git("rev-parse", "--show-toplevel"))
+    place = Path(_git("rev-parse", "--show-prefix"))
     commit = _git(
-        "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", what=f"no commit {revision!r}"
+        *("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"),
+        what=f"no commit {revision!r} here; a clone of one commit, as CI makes it, has to fetch it first",
     )
+    if python is not None:
+        python = _found(python)
     dirty = "+" if _git("status", "--porcelain", "--untracked-files=no") else ""
     head = Checkout(
-        label="head", commit=_git("rev-parse", "HEAD") + dirty, folder=root, python=Path(sys.executable)
+        label="head",
+        commit=_git("rev-parse", "HEAD") + dirty,
+        folder=root,
+        python=Path(sys.executable),
+        place=place,
     )
     folder = (root / _ROOT / commit[:12]).absolute()
-    _remove(root, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     (folder.parent / ".gitignore").write_text("*\n", encoding="utf-8")
-    _git("worktree", "add", "--detach", str(folder), commit)
+    lock = Lock(folder.parent)  # two gates at once would slow each other down, and remove each other's base
+    lock.acquire()
     try:
+        _remove(root, folder)
+        _git("worktree", "add", "--detach", str(folder), commit)
+        if not (folder / place).is_dir():
+            raise UserError(f"{place} is not there in {revision}; start where both have what is measured")
         own = python or (
-            head.python if dependencies(folder) == dependencies(root) else _made_for(folder, root)
+            head.python
+            if dependencies(folder / place) == dependencies(root / place)
+            else _made_for(folder / place, root)
         )
-        base = Checkout(label="base", commit=commit, folder=folder, python=own)
+        base = Checkout(label="base", commit=commit, folder=folder, python=own, place=place, other=root)
         for each in (base, head):
             _refuse_code_from_elsewhere(each)
         yield base, head
     finally:
         _remove(root, folder)
+        lock.release()
 
 
 def dependencies(folder: Path) -> str:
@@ -134,30 +174,39 @@ def _made_for(folder: Path, root: Path) -> Path:
 
 def _refuse_code_from_elsewhere(checkout: Checkout) -> None:
     """Raise UserError if Python would import the project's packages from another place than the checkout."""
-    names = sorted(
-        {path.parent.name for s in _SOURCES for path in (checkout.folder / s).glob("*/__init__.py")}
-    )
-    if not names:
-        return
+    names = sorted({path.parent.name for place in checkout.sources for path in place.glob("*/__init__.py")})
     code = (
         "import importlib.util, json, sys\n"
         "found = {name: importlib.util.find_spec(name) for name in sys.argv[1:]}\n"
-        "print(json.dumps({name: spec and spec.origin for name, spec in found.items()}))"
+        "found = {name: spec and spec.origin for name, spec in found.items()}\n"
+        "print(json.dumps([found, sys.path, [sys.prefix, sys.base_prefix]]))"
     )
     try:
         done = subprocess.run(
             [checkout.python, "-c", code, *names],
-            cwd=checkout.folder,
+            cwd=checkout.working_folder,
             env=checkout.environment,
             capture_output=True,
             text=True,
             errors="replace",
+            check=False,
         )
     except OSError as error:
         raise UserError(f"{checkout.python} does not run: {error.strerror}; name another Python") from None
     if done.returncode:
         raise UserError(f"{checkout.python} does not run: {(done.stderr.splitlines() or ['no message'])[-1]}")
-    origins: Mapping[str, str | None] = json.loads(done.stdout.splitlines()[-1])
+    origins: Mapping[str, str | None]
+    origins, path, prefixes = json.loads(done.stdout.splitlines()[-1])
+    if checkout.other is not None:
+        known = {
+            (checkout.other / place.relative_to(checkout.folder)).resolve() for place in checkout.sources
+        }
+        for each in map(Path, filter(os.path.isabs, path)):  # others are those of finders
+            if each.resolve() not in known and is_code_of(checkout.other, each, prefixes):
+                raise UserError(
+                    f"{each} of head is on the path of base, which would measure head's code; "
+                    "give base a Python of its own with --base-python"
+                )
     for name, origin in origins.items():
         if origin is not None and not Path(origin).resolve().is_relative_to(checkout.folder.resolve()):
             raise UserError(
@@ -166,10 +215,30 @@ def _refuse_code_from_elsewhere(checkout: Checkout) -> None:
             )
 
 
+def is_code_of(folder: Path, path: Path, environments: Sequence[str] = ()) -> bool:
+    """Whether a path is in a checkout, and neither in an environment that lies there nor in what we keep."""
+    folder, path = folder.resolve(), path.resolve()
+    apart = [folder / _ROOT.parts[0], *(Path(each).resolve() for each in environments)]
+    return (
+        path.is_relative_to(folder)
+        and "site-packages" not in path.parts
+        and not any(folder in each.parents and path.is_relative_to(each) for each in apart)
+    )
+
+
+def _found(python: Path) -> Path:
+    """Its absolute path, as base is measured in another folder. Raises UserError if there is none."""
+    found = python if python.is_file() else shutil.which(python)
+    if found is None:
+        raise UserError(f"--base-python {python}: no such program")
+    return Path(found).absolute()
+
+
 def _remove(root: Path, folder: Path) -> None:
-    if folder.exists():
-        _git("worktree", "remove", "--force", str(folder))
-    subprocess.run(["git", "worktree", "prune"], cwd=root, capture_output=True, check=False)
+    """Also one that git locked, as it was stopped while making it, or does not know of any more."""
+    for words in (["remove", "--force", "--force", str(folder)], ["prune"]):
+        subprocess.run(["git", "worktree", *words], cwd=root, capture_output=True, check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _git(*arguments: str, what: str = "") -> str:

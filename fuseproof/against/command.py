@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fuseproof.against.checkout import Checkout
+from fuseproof.against.checkout import Checkout, is_code_of
 from fuseproof.errors import UserError
 from fuseproof.runs import run_file
-from fuseproof.runs.records import Run
+from fuseproof.runs.records import Failure, Run
 
 # Of pytest: all passed; some failed.
 _PYTEST_MEASURED = (0, 1)
@@ -60,14 +60,14 @@ class Command:
         with log.open("w", encoding="utf-8") as file:
             done = subprocess.run(
                 [checkout.python, *words],
-                cwd=checkout.folder,
+                cwd=checkout.working_folder,
                 env=environment,
                 stdout=file,
                 stderr=file,
                 check=False,
             )
         measured = done.returncode in _PYTEST_MEASURED if self.program == "pytest" else done.returncode == 0
-        if not measured:
+        if not measured or not run_file.file_of(output).is_file():
             said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"]
             raise UserError(
                 f"{checkout.label} ({checkout.commit[:12]}) could not be measured: {self.program} ended with "
@@ -76,7 +76,28 @@ class Command:
         run = run_file.load(output)
         if self.program == "run":
             return run
-        failed = set(json.loads(turn.read_text(encoding="utf-8"))["failed"])
-        notes = [f"{checkout.label}: {name} failed" for name in sorted(failed)]
-        benchmarks = tuple(each for each in run.benchmarks if each.name not in failed)
-        return replace(run, benchmarks=benchmarks, notes=(*run.notes, *notes))
+        told = json.loads(turn.read_text(encoding="utf-8"))
+        _refuse_code_of_another(checkout, told["imported"], told["environments"])
+        failed = set(told["failed"])
+        return replace(
+            run,
+            benchmarks=tuple(each for each in run.benchmarks if each.name not in failed),
+            failures=tuple(_failure(name) for name in sorted(failed)),
+            notes=(*run.notes, *(f"{checkout.label}: {name} failed" for name in sorted(failed))),
+        )
+
+
+def _refuse_code_of_another(checkout: Checkout, imported: Sequence[str], environments: Sequence[str]) -> None:
+    if checkout.other is None:
+        return
+    for file in imported:
+        if is_code_of(checkout.other, Path(file), environments):
+            raise UserError(
+                f"{checkout.label} imported {file} of head, so that it measured head's code; "
+                "give base a Python of its own with --base-python"
+            )
+
+
+def _failure(name: str) -> Failure:
+    """Of a test, benchmark or not, known by its name: a group of pytest-benchmark says nothing of it."""
+    return Failure(group=name, implementation="", kind="error", stage="measure", message="the test failed")

@@ -1,4 +1,5 @@
-"""A plugin of pytest for one turn: it runs only the tests that are asked for, and says which failed.
+"""A plugin of pytest for one turn: it runs only the tests that are asked for, says which failed, and whose
+code was imported.
 
 Copied beside the results and loaded from there, as base's Python may have no Fuseproof. A test that fails
 after its benchmark has an entry in pytest-benchmark's file like any other.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ _failed: list[str] = []
 
 
 def _turn() -> Path:
-    """The file that says which tests are wanted (`only`, all if empty), and then which failed."""
+    """The file that says which tests are wanted (`only`, all if empty), and then what happened."""
     return Path(os.environ["FUSEPROOF_TURN"])
 
 
@@ -32,4 +34,10 @@ def pytest_runtest_logreport(report: Any) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    _turn().write_text(json.dumps({"failed": _failed}), encoding="utf-8")
+    files = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
+    told = {
+        "failed": _failed,
+        "imported": sorted({str(Path(file).resolve()) for file in files if isinstance(file, str)}),
+        "environments": [sys.prefix, sys.base_prefix],
+    }
+    _turn().write_text(json.dumps(told), encoding="utf-8")

@@ -1,17 +1,18 @@
 """Compare two runs, or two commits, for CI.
 
-Exit code 0: pass, 1: confirmed regression, 2: bad input, 3: inconclusive.
+Exit code 0: pass, 1: confirmed regression, 2: bad input, 3: inconclusive, 130: interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuseproof.commands import arguments
+from fuseproof.commands import INTERRUPTED, arguments
 from fuseproof.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ def run(options: argparse.Namespace) -> int:
         if options.margin is not None:
             how["margin"] = options.margin
         result = _of_files(options, how) if options.against is None else _of_commits(options, how)
+    except KeyboardInterrupt:
+        _say("stopped before there was a verdict")
+        return INTERRUPTED
     except Exception as error:
         if options.json:
             print(json.dumps({"verdict": "error", "message": str(error), "rows": []}))
@@ -114,13 +118,14 @@ def _of_files(options: argparse.Namespace, how: dict[str, Any]) -> GateResult:
 
 def _of_commits(options: argparse.Namespace, how: dict[str, Any]) -> GateResult:
     """Measure all, then the suspects again, in rounds of their own."""
+    from dataclasses import replace
     from datetime import datetime
 
     from fuseproof.against import checkout, rounds
     from fuseproof.against.command import Command
     from fuseproof.reports import gate
 
-    command = Command.of(options.what)
+    command, known = Command.of(options.what), how["known"]
     asked = options.rounds or _ROUNDS
     if asked < rounds.LEAST:
         raise UserError(f"--rounds {asked}: the noise of fewer than {rounds.LEAST} is unknown")
@@ -128,6 +133,7 @@ def _of_commits(options: argparse.Namespace, how: dict[str, Any]) -> GateResult:
         raise UserError(f"--budget {options.budget:g} must be minutes, more than 0 and less than a day")
     seconds = None if options.budget is None else 60 * options.budget
     folder = Path(".fuseproof", "against", f"{datetime.now():%Y-%m-%dT%H-%M-%S}").absolute()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job that is cancelled leaves no worktree
     more: dict[str, Any] = {"rounds": asked, "seed": options.seed or 0, "said": _say}
     with checkout.both(options.against, python=options.base_python) as (base, head):
         _say(f"measuring {base.name} against {head.name} into {folder}")
@@ -141,22 +147,19 @@ def _of_commits(options: argparse.Namespace, how: dict[str, Any]) -> GateResult:
             second = rounds.measure(
                 *(base, head, command, folder / "again"),
                 seconds=seconds and (1 - _FIRST_SHARE) * seconds,
-                names=suspects,
+                names=(*suspects, *(name for name, now in known.renamed.items() if now in suspects)),
                 before=first,
                 **more,
             )
             one, two, again = second.merged(base, head)
-            result = gate.confirmed(
-                result, gate.compare(one, two, null=again, **{**how, "known": _acceptances(how)})
-            )
+            held = {benchmark.name for benchmark in one.benchmarks}
+            renamed = {name: now for name, now in known.renamed.items() if name in held}
+            here = {**how, "known": replace(known, renamed=renamed)}
+            result = gate.confirmed(result, gate.compare(one, two, null=again, **here), known=known)
+        if base.python != head.python:
+            apart = "base was measured by a Python of its own, with packages of its own"
+            result = replace(result, notes=(apart, *result.notes))
     return result
-
-
-def _acceptances(how: dict[str, Any]) -> Any:
-    """Without renames: suspects are measured by the names that they have in head."""
-    from dataclasses import replace
-
-    return replace(how["known"], renamed={})
 
 
 def _say(text: str) -> None:

@@ -43,7 +43,8 @@ uses.
 
 A confirmed slowdown deserves a second measurement with fresh blocks before anyone acts on it: `suspects`
 names the benchmarks and `remeasure_command` is the command; `confirmed` joins both measurements, of which the
-second alone counts for a suspect, which is inconclusive if it is not there. Nothing is measured here: `fuseproof.against` does that.
+second alone counts for a suspect, which is inconclusive if it is not there. Nothing is measured here:
+`fuseproof.against` does that.
 
 `judge` compares: `anchors` says what with what, `contrasts` how far they are apart, `controls` whether to
 believe that, `fingerprints` what was measured differently, `accepted` what is known. `result` holds what was

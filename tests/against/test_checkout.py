@@ -73,10 +73,9 @@ def test_outside_a_repository_is_one_line(tmp_path, monkeypatch):
         pass
 
 
-def test_code_that_would_come_from_elsewhere_is_refused(repository, tmp_path, monkeypatch):
+def test_code_that_would_come_from_elsewhere_is_refused(repository, tmp_path_factory, monkeypatch):
     """As some editable installations do: a finder before the path, which knows one place only."""
-    hook, place = tmp_path / "hook", tmp_path / "src/toy/__init__.py"
-    hook.mkdir()
+    hook, place = tmp_path_factory.mktemp("hook"), repository / "src/toy/__init__.py"
     (hook / "sitecustomize.py").write_text(
         "import importlib.machinery, importlib.util, sys\n"
         "class Finder:\n"
@@ -89,6 +88,76 @@ def test_code_that_would_come_from_elsewhere_is_refused(repository, tmp_path, mo
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(hook), os.environ.get("PYTHONPATH")])))
     with pytest.raises(UserError, match="toy of base would be imported from"), checkout.both("HEAD"):
         pass
+
+
+def test_a_place_on_the_path_is_each_sides_own(repository, monkeypatch):
+    for folder in ("code", "src"):
+        (repository / "code/toy").mkdir(parents=True, exist_ok=True)
+        (repository / folder / "toy/__init__.py").write_text("VALUE = 1\n")
+    git("mv", "-f", "src/toy/__init__.py", "code/toy/__init__.py")
+    git("add", "-A")
+    git("commit", "--quiet", "-m", "in another folder")
+    (repository / "code/toy/__init__.py").write_text("VALUE = 2\n")
+    monkeypatch.setenv("PYTHONPATH", str(repository / "code"))
+    with checkout.both("HEAD") as (base, head):
+        assert (value(base), value(head)) == (1, 2)
+
+
+def test_heads_folder_on_the_path_of_base_is_refused(repository, tmp_path_factory, monkeypatch):
+    """As an installation that is editable has it, of a project whose packages lie elsewhere."""
+    hook = tmp_path_factory.mktemp("hook")
+    (hook / "sitecustomize.py").write_text(f"import sys\nsys.path.append({str(repository / 'code')!r})\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(hook), os.environ.get("PYTHONPATH")])))
+    with pytest.raises(UserError, match="code of head is on the path of base"), checkout.both("HEAD"):
+        pass
+
+
+def test_what_is_measured_is_where_the_user_stands(repository, monkeypatch):
+    monkeypatch.chdir(repository / "src")
+    with checkout.both("HEAD") as (base, head):
+        assert head.working_folder == repository / "src"
+        assert base.working_folder == base.folder / "src"
+        assert (value(base), value(head)) == (1, 2)
+    (repository / "new").mkdir()
+    monkeypatch.chdir(repository / "new")
+    with pytest.raises(UserError, match="new is not there in HEAD"), checkout.both("HEAD"):
+        pass
+
+
+def test_two_gates_at_once_are_refused(repository):
+    with (
+        checkout.both("HEAD") as (base, _),
+        pytest.raises(UserError, match="measured by another process"),
+        checkout.both("HEAD"),
+    ):
+        pass
+    with checkout.both("HEAD"):
+        assert base.folder.is_dir()
+
+
+@pytest.mark.parametrize("left", ["a folder", "a locked worktree"])
+def test_what_a_killed_gate_left_is_no_obstacle(repository, left):
+    with checkout.both("HEAD") as (base, _):
+        pass
+    if left == "a folder":
+        base.folder.mkdir()
+        (base.folder / "file").write_text("")
+    else:
+        git("worktree", "add", "--detach", str(base.folder), "HEAD")
+        git("worktree", "lock", str(base.folder))
+    with checkout.both("HEAD") as (again, _):
+        assert value(again) == 1
+    assert len(git("worktree", "list").splitlines()) == 1
+
+
+def test_the_python_of_base_is_found_from_where_the_user_stands(repository):
+    link = repository / "python"
+    link.symlink_to(sys.executable)
+    with checkout.both("HEAD", python=Path("./python")) as (base, _):
+        assert base.python == link
+        assert value(base) == 1
+    with pytest.raises(UserError, match="--base-python absent: no such program"):
+        checkout.both("HEAD", python=Path("absent")).__enter__()
 
 
 @pytest.mark.parametrize(

@@ -40,24 +40,46 @@ def gate(project, capfd):
     return run
 
 
-def test_a_planted_slowdown_is_found_twice_and_a_test_that_fails_is_missing(gate):
-    source = Path("src/toy/__init__.py")
+def test_a_planted_slowdown_is_found_twice_though_renamed_and_tests_that_fail_are_told(gate):
+    """In head test_work is called test_sum: with 300 it is slower, with 400 it fails, and a new one fails."""
+    source, test = Path("src/toy/__init__.py"), Path("tests/test_bench.py")
     source.write_text(
         source.read_text()
         .replace("range(n)", "range(n if n < 300 else 3 * n)")
         .replace("sum(", "(n < 400) * sum(")
     )
-    code, document, said = gate()
+    new = "\n\ndef test_new(benchmark):\n    assert benchmark(toy.work, 9) < 0\n"
+    test.write_text(test.read_text().replace("def test_work", "def test_sum") + new)
+    names = [
+        [f"tests/test_bench.py::{name}[{n}]" for name in ("test_work", "test_sum")] for n in (200, 300, 400)
+    ]
+    Path("known.toml").write_text(
+        "".join(f"[[rename]]\nbase = '{before}'\nhead = '{after}'\n" for before, after in names)
+    )
+    code, document, said = gate("--accept", "known.toml")
     assert code == 1
     rows = {row["name"].partition("::")[2]: row for row in document["rows"]}
-    assert [rows[f"test_work[{n}]"]["verdict"] for n in (300, 400)] == ["regression", "missing"]
-    assert rows["test_work[200]"]["verdict"] in ("pass", "inconclusive")
-    worst = rows["test_work[300]"]
+    assert {*rows} == {"test_sum[200]", "test_sum[300]", "test_sum[400]", "test_new"}
+    assert [rows[f"test_sum[{n}]"]["verdict"] for n in (300, 400)] == ["regression", "failed"]
+    assert rows["test_sum[200]"]["verdict"] in ("pass", "inconclusive")
+    assert rows["test_new"]["verdict"] == "failed"
+    worst = rows["test_sum[300]"]
     assert worst["slowdown"] > 2
     assert "measured again" in worst["reason"]
-    assert "head: tests/test_bench.py::test_work[400] failed" in document["notes"]
+    assert "head: tests/test_bench.py::test_sum[400] failed" in document["notes"]
     assert "suspects again" in said
     assert subprocess.run(["git", "worktree", "list"], capture_output=True).stdout.count(b"\n") == 1
+
+
+def test_code_of_head_that_base_imports_is_refused(gate):
+    """By an absolute place that the tests themselves put on the path."""
+    conftest = Path("tests/conftest.py")
+    conftest.write_text(f"import sys\nsys.path.insert(0, {str(Path('src').absolute())!r})\n")
+    for words in (["add", "-A"], ["commit", "--quiet", "-m", "two"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+    code, document, _ = gate()
+    assert code == 2
+    assert "base imported" in document["message"]
 
 
 def test_an_untouched_revision_is_no_regression(gate):

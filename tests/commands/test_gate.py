@@ -112,3 +112,12 @@ def test_gate_takes_globs_of_files_as_blocks(here, write_run, fuseproof):
     assert code == 1
     assert json.loads(out)["rows"][0]["slowdown"] == pytest.approx(2)
     assert fuseproof("gate", "base-*.json", "base-*.json")[0] == 3  # copies
+
+
+def test_stopping_it_is_no_verdict(here, a_run, fuseproof, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fuseproof.reports.gate.compare", stopped)
+    code, out, err = fuseproof("gate", "a", "a", "--json")
+    assert (code, out, err) == (130, "", "stopped before there was a verdict\n")
