@@ -119,11 +119,25 @@ def as_named_in_head(base: Run, accepted: Accepted) -> Run:
     return replace(base, benchmarks=benchmarks, absent=absent)
 
 
-def refuse_unknown_renames(base: Run, accepted: Accepted) -> None:
-    """Raises UserError for a rename of a benchmark that base does not hold."""
+def refuse_wrong_renames(base: Run, head: Run, accepted: Accepted) -> None:
+    """Raises UserError for a rename of what base holds by neither name, and of what head holds by both."""
+    before, after = ({benchmark.name for benchmark in run.benchmarks} for run in (base, head))
+    renamed = accepted.renamed
+    for name, now in renamed.items():
+        if name not in before and now not in before:
+            raise UserError(f"a rename names {name!r}, which is no benchmark of {base.source}")
+        if name in before and {name, now} <= after and name not in renamed.values():
+            raise UserError(f"a rename names {name!r}, which {head.source} still holds beside {now!r}")
+
+
+def unneeded_renames(base: Run, accepted: Accepted) -> list[str]:
+    """A note for each rename that base, which head's name has reached, needs no more."""
     known = {benchmark.name for benchmark in base.benchmarks}
-    if unknown := [name for name in accepted.renamed if name not in known]:
-        raise UserError(f"a rename names {unknown[0]!r}, which is no benchmark of {base.source}")
+    return [
+        f"nothing needed the rename of {name}: it is {now} in base already"
+        for name, now in accepted.renamed.items()
+        if name not in known
+    ]
 
 
 def judged(row: GateRow, accepted: Accepted, today: datetime.date) -> GateRow:

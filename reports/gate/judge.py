@@ -45,7 +45,8 @@ def compare(
     sides = (base, head) if null is None else (base, head, null)
     for run in sides:
         _require_samples(run)
-    accepted.refuse_unknown_renames(base, known)
+    accepted.refuse_wrong_renames(base, head, known)
+    unneeded = accepted.unneeded_renames(base, known)
     base = accepted.as_named_in_head(base, known)
     pairs = anchors.pairs(base, head, anchored=anchored)
     used = {each.anchor.name for _, each in pairs.values() if each.anchor is not None}
@@ -107,6 +108,7 @@ def compare(
             dict.fromkeys(
                 (
                     *accepted.unused(known, ordered),
+                    *unneeded,
                     *(note for run in sides if run.fingerprint is None for note in run.notes),
                 )
             )

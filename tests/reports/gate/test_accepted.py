@@ -87,6 +87,22 @@ def test_a_renamed_benchmark_is_compared(judged, measured):
         judged(text.replace(NAME, "never was"))
 
 
+def test_a_rename_that_base_has_reached_is_told(judged, measured):
+    text = f'[[rename]]\nbase = "old"\nhead = "{NAME}"'
+    assert judged(text).verdict == "regression"
+    result = judged(text, head=measured(seed=1))
+    assert result.verdict == "pass"
+    assert f"nothing needed the rename of old: it is {NAME} in base already" in result.notes
+
+
+def test_a_rename_of_what_head_holds_by_both_names_is_refused(judged, measured):
+    """The benchmark of the old name would be new, which never fails."""
+    slower, other = measured(slowdown=1.2, seed=1), measured(seed=2, name="another")
+    head = replace(slower, benchmarks=(*slower.benchmarks, *other.benchmarks))
+    with pytest.raises(UserError, match="still holds beside 'another'"):
+        judged(f'[[rename]]\nbase = "{NAME}"\nhead = "another"', head=head)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
