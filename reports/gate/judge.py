@@ -52,7 +52,7 @@ def compare(
     used = {each.anchor.name for _, each in pairs.values() if each.anchor is not None}
     rows = _untimed_rows(base, head)
     for name, (one, other) in pairs.items():
-        if name not in rows and (reason := _not_alike(one, other)):
+        if name not in rows and (reason := _not_alike(one, other, in_turn=null is not None)):
             rows[name] = GateRow(name=name, verdict="inconclusive", reason=reason)
     second: dict[str, Mapping[int, float]] = {}
     if null is None:
@@ -257,8 +257,11 @@ def _why_missing(name: str, skipped: Failure | None, new: Sequence[str]) -> str:
     return f"not in head; renamed to {similar[0]}?" if similar else "not in head"
 
 
-def _not_alike(base: Pair, head: Pair) -> str:
-    """Why two benchmarks of one name cannot be compared; empty if they can."""
+def _not_alike(base: Pair, head: Pair, *, in_turn: bool) -> str:
+    """Why two benchmarks of one name cannot be compared; empty if they can.
+
+    in_turn: whether we measured both just now: one call of a microsecond may then take as long on both sides.
+    """
     one, other = base.benchmark, head.benchmark
     if (one.metric, one.cache) != (other.metric, other.cache):
         return f"{one.metric}, {one.cache} cache in base; {other.metric}, {other.cache} cache in head"
@@ -271,7 +274,7 @@ def _not_alike(base: Pair, head: Pair) -> str:
                 if there > 1
                 else f"{where} has one block, {more}"
             )
-    if base.blocks.keys() & head.blocks.keys():
+    if not in_turn and base.blocks.keys() & head.blocks.keys():
         return "head has the same samples as base: a copy is no second measurement; measure head anew"
     return ""
 

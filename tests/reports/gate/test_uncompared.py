@@ -69,6 +69,16 @@ def test_all_of_it_passes(rounds):
     assert result.exit_code == 0
 
 
+def test_in_turn_a_call_may_take_as_long_on_both_sides(rounds):
+    base, head, null = rounds(always(1, 1), always(1, 1), always(1, 1))
+
+    def rounded(run):
+        return replace(run, benchmarks=tuple(replace(b, seconds=b.seconds.round(6)) for b in run.benchmarks))
+
+    assert judged(*map(rounded, (base, head, null))).exit_code == 0
+    assert gate.compare(rounded(base), rounded(head)).exit_code == 3
+
+
 def test_without_a_null_control_nothing_passes(rounds):
     result = judged(*rounds(always(1, 1), always(1, 1), always(1)))
     assert (result.exit_code, verdicts(result)) == (3, {NAMES[0]: "pass", NAMES[1]: "inconclusive"})
