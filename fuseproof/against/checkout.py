@@ -218,11 +218,11 @@ def _refuse_code_from_elsewhere(checkout: Checkout) -> None:
 def is_code_of(folder: Path, path: Path, environments: Sequence[str] = ()) -> bool:
     """Whether a path is in a checkout, and neither in an environment that lies there nor in what we keep."""
     folder, path = folder.resolve(), path.resolve()
-    apart = [folder / _ROOT.parts[0], *(Path(each).resolve() for each in environments)]
-    return (
-        path.is_relative_to(folder)
-        and "site-packages" not in path.parts
-        and not any(folder in each.parents and path.is_relative_to(each) for each in apart)
+    if not path.is_relative_to(folder):
+        return False
+    apart = [Path(each).resolve() for each in environments]
+    return not {_ROOT.parts[0], "site-packages"} & {*path.relative_to(folder).parts} and not any(
+        folder in each.parents and path.is_relative_to(each) for each in apart
     )
 
 

@@ -124,6 +124,23 @@ def test_what_is_measured_is_where_the_user_stands(repository, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize(
+    ("path", "is_code"),
+    [
+        ("src/toy.py", True),
+        (".", True),
+        (".fuseproof/against/abc/toy.py", False),
+        ("sub/.fuseproof/against/now/first/pytest_turn.py", False),
+        (".venv/lib/python3/site-packages/toy.py", False),
+        ("conda/lib/python3/json.py", False),
+        ("../elsewhere/toy.py", False),
+    ],
+)
+def test_what_is_code_of_a_checkout(tmp_path, path, is_code):
+    environments = [str(tmp_path / "conda"), "/", str(tmp_path)]  # a prefix around the checkout tells nothing
+    assert checkout.is_code_of(tmp_path, tmp_path / path, environments) is is_code
+
+
 def test_two_gates_at_once_are_refused(repository):
     with (
         checkout.both("HEAD") as (base, _),

@@ -89,6 +89,19 @@ def test_an_untouched_revision_is_no_regression(gate):
     assert document["canary"]["rows"] == 3
 
 
+def test_a_project_in_a_folder_of_the_repository(gate, project, monkeypatch):
+    """Judged where the user stands; the time is of no interest here."""
+    (project / "part").mkdir()
+    for name in ("src", "tests"):
+        (project / name).rename(project / "part" / name)
+    for words in (["add", "-A"], ["commit", "--quiet", "-m", "moved"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+    monkeypatch.chdir(project / "part")
+    code, document, _ = gate(measure=(*PYTEST, "-k", "200"))
+    assert code in (0, 1, 3), document
+    assert [row["name"].partition("::")[2] for row in document["rows"]] == ["test_work[200]"]
+
+
 @pytest.mark.parametrize(
     ("options", "measure", "says"),
     [
