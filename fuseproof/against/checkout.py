@@ -64,8 +64,14 @@ class Checkout:
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """Folders of its packages: of the project in which the user stands, and of the whole repository."""
-        found = (folder / source for folder in (self.working_folder, self.folder) for source in _SOURCES)
+        """Folders that hold its packages, from where the user stands up to the whole repository."""
+        above = [self.folder / each for each in (self.place, *self.place.parents)]
+        found = (
+            folder / source
+            for folder in above
+            if not (folder / "__init__.py").is_file()
+            for source in _SOURCES
+        )
         return tuple(dict.fromkeys(folder for folder in found if folder.is_dir()))
 
     @property
@@ -120,11 +126,9 @@ def both(revision: str, *, python: Path | None = None) -> Iterator[tuple[Checkou
         _git("worktree", "add", "--detach", str(folder), commit)
         if not (folder / place).is_dir():
             raise UserError(f"{place} is not there in {revision}; start where both have what is measured")
-        own = python or (
-            head.python
-            if dependencies(folder / place) == dependencies(root / place)
-            else _made_for(folder / place, root)
-        )
+        project = _project(folder, place)
+        same = dependencies(project) == dependencies(_project(root, place))
+        own = python or (head.python if same else _made_for(project, root))
         base = Checkout(label="base", commit=commit, folder=folder, python=own, place=place, other=root)
         for each in (base, head):
             _refuse_code_from_elsewhere(each)
@@ -132,6 +136,14 @@ def both(revision: str, *, python: Path | None = None) -> Iterator[tuple[Checkou
     finally:
         _remove(root, folder)
         lock.release()
+
+
+def _project(folder: Path, place: Path) -> Path:
+    """The nearest folder, from `place` up, that is a project; the whole repository if there is none."""
+    for each in (place, *place.parents):
+        if any((folder / each / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg")):
+            return folder / each
+    return folder
 
 
 def dependencies(folder: Path) -> str:

@@ -152,6 +152,18 @@ def test_two_gates_at_once_are_refused(repository):
         assert base.folder.is_dir()
 
 
+def test_the_project_is_found_from_a_folder_in_it(repository, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        checkout, "_made_for", lambda folder, root: made.append(folder) or Path(sys.executable)
+    )
+    (repository / "pyproject.toml").write_text('[project]\nname = "toy"\ndependencies = ["numpy"]\n')
+    monkeypatch.chdir(repository / "src/toy")
+    with checkout.both("HEAD") as (base, head):
+        assert made == [base.folder]
+        assert head.sources == (repository / "src", repository)
+
+
 @pytest.mark.parametrize("left", ["a folder", "a locked worktree"])
 def test_what_a_killed_gate_left_is_no_obstacle(repository, left):
     with checkout.both("HEAD") as (base, _):
