@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseproof.implementations.sources import digest
 from fuseproof.runs import statistics
 from fuseproof.runs.records import Benchmark, Run
 
@@ -100,4 +101,4 @@ def _hash_of(run: Run, benchmark: Benchmark) -> str | None:
     if not isinstance(sources, dict):
         return None
     found = sources.get(f"{benchmark.operator} {benchmark.implementation}", sources.get(_OWN))
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, str) and found != digest({}) else None  # no file says nothing

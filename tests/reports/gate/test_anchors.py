@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fuseproof.implementations.sources import digest
 from fuseproof.reports import gate
 
 SAME_CODE = {"fuseproof": "1f2e", "layer_norm mine": "old"}
@@ -55,12 +56,14 @@ def test_a_slower_kernel_is_found_where_times_themselves_say_nothing(measured):
     [
         SAME_CODE | {"fuseproof": "other"},  # the baseline's code changed
         SAME_CODE | {"layer_norm torch.eager": "mine"},  # it was another's there
+        {"fuseproof": digest({})},  # that of no file
         {},
         None,
     ],
 )
 def test_code_that_changed_or_is_unknown_is_no_anchor(measured, sources):
-    result = gate.compare(measured(0), measured(1, machine=1.5, sources=sources))
+    before = sources if sources == {"fuseproof": digest({})} else SAME_CODE
+    result = gate.compare(measured(0, sources=before), measured(1, machine=1.5, sources=sources))
     assert "anchor" not in verdicts(result).values()
     assert result.verdict == "regression"
 
