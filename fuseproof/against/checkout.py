@@ -79,8 +79,10 @@ class Checkout:
         """Its packages first on the path, and no compiled code of another checkout."""
         given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         places = [*self.sources, *(self._own(Path(each)) for each in given)]
+        # A worker of pytest-xdist may have started us; pytest-benchmark measures nothing in one.
+        inherited = {n: value for n, value in os.environ.items() if not n.startswith("PYTEST_XDIST_")}
         return {
-            **os.environ,
+            **inherited,
             "PYTHONPATH": os.pathsep.join(map(str, places)),
             "PYTHONDONTWRITEBYTECODE": "1",
         }

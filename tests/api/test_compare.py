@@ -204,5 +204,6 @@ def test_modules_are_trained_and_what_cheats_is_caught(tmp_path):
     for name, message in CANARIES.items():
         trained = [text for group, text in messages[name] if "training_step" in group]
         assert trained and any(part in trained[0] for part in message.split("|")), (name, messages[name])
-    stale = [text for group, text in messages["stale"] if "inference" in group]
-    assert stale and "output is wrong" in stale[0], "its parameters are those of an earlier draw"
+    # In inference parameters are those of the whole block: what was made of them once is right, as where a
+    # model is deployed.
+    assert not [text for group, text in messages["stale"] if "inference" in group]

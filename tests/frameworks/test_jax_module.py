@@ -218,7 +218,7 @@ def test_what_is_no_module_or_another_one_is_one_line():
     python(
         """
         tree = {"w": jnp.eye(4)}
-        refused(lambda: made(lambda: 3), "an equinox.Module, a flax.nnx.Module or a pair", "not a int")
+        refused(lambda: made(lambda: 3), "a flax.nnx.Module, a keras.Layer or a pair", "not a int")
         dotted = made(lambda: ({"a.b": jnp.ones(1), "a": {"b": jnp.ones(1)}}, print))
         refused(lambda: jx.initial_state(dotted), "two of its arrays are named a.b")
         module = made(lambda: (tree, lambda p, x: x @ p["w"]))

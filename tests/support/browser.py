@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,11 +84,22 @@ def open_page(
         yield page, log
 
 
+def wait_until(page: Page, expression: str, seconds: float = 30.0) -> None:
+    """Until an expression is true on the page.
+
+    Playwright's own waiting evaluates text within the page, which the page's policy forbids.
+    """
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {expression}"
+        page.wait_for_timeout(20)
+
+
 @contextmanager
 def open_viewer(browser: Browser, url: str, **window: Any) -> Iterator[tuple[Page, Log]]:
     """As `open_page`, once a page of timelines is complete; there `app` and its first `stage` are global."""
     with open_page(browser, url, **window) as (page, log):
-        page.wait_for_function("performance.getEntriesByName('fuseproof-complete').length")
+        wait_until(page, "performance.getEntriesByName('fuseproof-complete').length")
         page.evaluate(
             "fuseproof.ready.then((app) => Object.assign(globalThis, { app, stage: app.stages[0] }))"
         )

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support import shared
-from support.browser import open_viewer
+from support.browser import open_viewer, wait_until
 from support.pages import HOSTILE
 from support.synthetic_trace import synthetic
 from support.timelines import a_timeline, first_event
@@ -157,7 +157,7 @@ def test_wheel_drag_and_keys_move_the_view(whole):
     before = view(whole)
     whole.mouse.move(x, y)
     whole.mouse.wheel(0, -200)
-    whole.wait_for_function("before => stage.view.from !== before", arg=before[0])
+    wait_until(whole, f"stage.view.from !== {before[0]}")
     zoomed = view(whole)
     assert zoomed[1] - zoomed[0] < (before[1] - before[0]) * 0.8
     # What is under the pointer stays under it.
@@ -260,7 +260,7 @@ def test_what_is_pointed_at_is_described_with_memory_at_that_moment(whole, trace
                           ".map((one) => one.getBoundingClientRect()))")  # fmt: skip
     whole.mouse.move(5, 5)
     assert whole.locator("#details").is_hidden()
-    whole.wait_for_function("stage.cross.hidden")
+    wait_until(whole, "stage.cross.hidden")
 
 
 def test_two_clicks_measure_from_edge_to_edge(whole):
@@ -325,11 +325,11 @@ def test_a_phone_shows_it_without_sideways_scrolling(browser, page_file):
 def test_a_window_made_narrow_and_wide_again_is_laid_out_anew(whole):
     whole.set_viewport_size({"width": 390, "height": 844})
     try:
-        whole.wait_for_function("stage.element.classList.contains('narrow')")
+        wait_until(whole, "stage.element.classList.contains('narrow')")
         assert whole.evaluate("document.documentElement.scrollWidth") == 390
     finally:
         whole.set_viewport_size({"width": 1200, "height": 900})
-        whole.wait_for_function("!stage.element.classList.contains('narrow')")
+        wait_until(whole, "!stage.element.classList.contains('narrow')")
 
 
 def test_two_timelines_are_compared_and_move_together_or_not(browser, tmp_path):
