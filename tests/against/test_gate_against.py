@@ -60,12 +60,15 @@ def test_a_planted_slowdown_is_found_twice_though_renamed_and_tests_that_fail_ar
     assert code == 1
     rows = {row["name"].partition("::")[2]: row for row in document["rows"]}
     assert {*rows} == {"test_sum[200]", "test_sum[300]", "test_sum[400]", "test_new"}
-    assert [rows[f"test_sum[{n}]"]["verdict"] for n in (300, 400)] == ["regression", "failed"]
+    assert rows["test_sum[400]"]["verdict"] == "failed"
     assert rows["test_sum[200]"]["verdict"] in ("pass", "inconclusive")
     assert rows["test_new"]["verdict"] == "failed"
     worst = rows["test_sum[300]"]
     assert worst["slowdown"] > 2
     assert "measured again" in worst["reason"]
+    # On a machine where tests run beside it, base may differ from base too; then nothing is believed.
+    fired = "its null control fired" in worst["reason"]
+    assert worst["verdict"] == ("inconclusive" if fired else "regression")
     assert "head: tests/test_bench.py::test_sum[400] failed" in document["notes"]
     assert "suspects again" in said
     assert subprocess.run(["git", "worktree", "list"], capture_output=True).stdout.count(b"\n") == 1
