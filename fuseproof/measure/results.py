@@ -14,7 +14,7 @@ from fuseproof.measure import checks
 from fuseproof.runs import environment
 from fuseproof.runs.directory import RunDirectory
 from fuseproof.runs.plan import Plan
-from fuseproof.runs.records import FIRST_RESULT, GRAPHS, Benchmark, Failure, Run
+from fuseproof.runs.records import DEPLOYMENT, FIRST_RESULT, GRAPHS, Benchmark, Failure, Run
 from fuseproof.runs.run_file import run_to_json
 
 
@@ -156,29 +156,15 @@ def _benchmarks(
                 seconds += values
                 blocks += [block] * len(values)
                 legs += [leg] * len(values)
+    optional: dict[str, Any] = {name: check.get(name) for name in (*GRAPHS, *DEPLOYMENT)}
     return [
         Benchmark(
-            name=case.benchmark_name(implementation.name, metric),
-            group=case.group,
+            **_identity(directory, case, implementation, metric),
             seconds=np.asarray(seconds, dtype=np.float64),
             block=np.asarray(blocks, dtype=np.int64),
             leg=np.asarray(legs, dtype=np.int64),
-            operator=case.workload.name,
-            shape=case.workload.label,
-            dtype=case.dtype,
-            pass_=case.pass_,
-            implementation=implementation.name,
-            metric=metric,
-            cache=case.cache,
-            framework=implementation.framework,
-            device=directory.plan.settings.device,
-            baseline=implementation.baseline,
             compile_seconds=check["compile_seconds"],
-            **{name: check.get(name) for name in GRAPHS},
-            first_call_seconds=check.get("first_call_seconds"),
-            export_seconds=check.get("export_seconds"),
-            load_seconds=check.get("load_seconds"),
-            artifact_bytes=check.get("artifact_bytes"),
+            **optional,
             peak_memory_bytes=check["peak_memory_bytes"],
             flops=case.workload.flops(case.pass_),
             bytes=case.workload.minimum_bytes(case.pass_, case.dtype),
@@ -188,6 +174,26 @@ def _benchmarks(
         )
         for metric, (seconds, blocks, legs) in by_metric.items()
     ]
+
+
+def _identity(
+    directory: RunDirectory, case: Case, implementation: Implementation, metric: str
+) -> dict[str, Any]:
+    """What a benchmark is of: the fields of a Benchmark that no measurement has a part in."""
+    return {
+        "name": case.benchmark_name(implementation.name, metric),
+        "group": case.group,
+        "operator": case.workload.name,
+        "shape": case.workload.label,
+        "dtype": case.dtype,
+        "pass_": case.pass_,
+        "implementation": implementation.name,
+        "metric": metric,
+        "cache": case.cache,
+        "framework": implementation.framework,
+        "device": directory.plan.settings.device,
+        "baseline": implementation.baseline,
+    }
 
 
 def _first_results(
@@ -204,21 +210,10 @@ def _first_results(
     verdict = _verdict(found, implementation, case)
     return [
         Benchmark(
-            name=case.benchmark_name(implementation.name, FIRST_RESULT),
-            group=case.group,
+            **_identity(directory, case, implementation, FIRST_RESULT),
             seconds=seconds,
             block=np.arange(len(seconds)),
             leg=np.zeros(len(seconds), dtype=np.int64),
-            operator=case.workload.name,
-            shape=case.workload.label,
-            dtype=case.dtype,
-            pass_=case.pass_,
-            implementation=implementation.name,
-            metric=FIRST_RESULT,
-            cache=case.cache,
-            framework=implementation.framework,
-            device=directory.plan.settings.device,
-            baseline=implementation.baseline,
             error_relative_rms=verdict.relative_rms,
             error_limit=verdict.limit,
         )

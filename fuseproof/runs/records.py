@@ -18,6 +18,8 @@ NULL_SUFFIX = "-null"
 
 # What is counted where torch.compile was used, of a Benchmark's fields.
 GRAPHS = ("graphs", "graph_breaks", "recompiles")
+# What it took until the first result; of what is no deployment runtime the first call alone.
+DEPLOYMENT = ("first_call_seconds", "export_seconds", "load_seconds", "artifact_bytes")
 
 # The choice of a baseline that leaves each implementation its own, by default that of its framework.
 OWN = "own"

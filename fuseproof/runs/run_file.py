@@ -16,7 +16,7 @@ import numpy as np
 
 from fuseproof import documents
 from fuseproof.errors import UserError
-from fuseproof.runs.records import GRAPHS, Benchmark, Failure, Run
+from fuseproof.runs.records import DEPLOYMENT, GRAPHS, Benchmark, Failure, Run
 
 SCHEMA = 1
 PYTEST_BENCHMARK_FORMAT = "5.3.1"
@@ -61,8 +61,11 @@ def benchmark_to_json(benchmark: Benchmark) -> dict[str, Any]:
             "block": benchmark.block.tolist(),
             "leg": benchmark.leg.tolist(),
             "compile_seconds": benchmark.compile_seconds,
-            **{name: count for name in GRAPHS if (count := getattr(benchmark, name)) is not None},
-            **_deployment(benchmark),
+            **{
+                name: figure
+                for name in (*GRAPHS, *DEPLOYMENT)
+                if (figure := getattr(benchmark, name)) is not None
+            },
             "peak_memory_bytes": benchmark.peak_memory_bytes,
             "flops": benchmark.flops,
             "bytes": benchmark.bytes,
@@ -91,17 +94,6 @@ def benchmark_to_json(benchmark: Benchmark) -> dict[str, Any]:
             "data": seconds.tolist(),
         },
     }
-
-
-def _deployment(benchmark: Benchmark) -> dict[str, float]:
-    """What it took until the first result; of what is no deployment runtime the first call alone."""
-    found = {
-        "first_call_seconds": benchmark.first_call_seconds,
-        "export_seconds": benchmark.export_seconds,
-        "load_seconds": benchmark.load_seconds,
-        "artifact_bytes": benchmark.artifact_bytes,
-    }
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def run_to_json(run: Run) -> dict[str, Any]:
@@ -270,10 +262,7 @@ def benchmark_from_json(entry: Mapping[str, Any]) -> Benchmark:
         baseline=_typed(info, "baseline", str),
         compile_seconds=_typed(info, "compile_seconds", float),
         **{name: _typed(info, name, int) for name in GRAPHS},
-        first_call_seconds=_typed(info, "first_call_seconds", float),
-        export_seconds=_typed(info, "export_seconds", float),
-        load_seconds=_typed(info, "load_seconds", float),
-        artifact_bytes=_typed(info, "artifact_bytes", float),
+        **{name: _typed(info, name, float) for name in DEPLOYMENT},
         peak_memory_bytes=_typed(info, "peak_memory_bytes", float),
         flops=_typed(info, "flops", float),
         bytes=_typed(info, "bytes", float),
