@@ -20,8 +20,8 @@ SUITE = Suite(
     only=USUAL,
     blocks=5,
     max_blocks=5,
-    # Beyond about ten the spread between blocks dominates: 20 made intervals hardly narrower.
-    palindromes=8,
-    max_palindromes=8,
+    # So few that a run ends within six minutes. From about ten on the spread between blocks dominates anyway.
+    palindromes=6,
+    max_palindromes=6,
     leg_seconds=0.003,
 )
